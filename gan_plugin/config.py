@@ -1,0 +1,126 @@
+"""Every config key of the plugin with its default and one comment; no other place knows a default."""
+
+from detectron2.config import CfgNode as CN
+
+from gan_plugin.errors import UserError
+
+
+def add_gan_config(cfg: CN) -> None:
+    """Add the plugin's keys to a Detectron2 config, all switched off.
+
+    Call it after `detectron2.config.get_cfg()` and before merging a YAML file. Besides `MODEL.GAN.ENABLED: True` a
+    config names the two components: `MODEL.META_ARCHITECTURE: AdversarialRCNN` and
+    `MODEL.ROI_MASK_HEAD.NAME: AdversarialMaskHead`; with ENABLED False these two are the plain Mask R-CNN.
+    """
+    cfg.MODEL.GAN = _gan_node()
+    cfg.SOLVER.DISC = _discriminator_solver_node()
+    # the generator's optimizer: "sgd" is Detectron2's own; "adamw" uses BASE_LR and WEIGHT_DECAY (AdversarialTrainer)
+    cfg.SOLVER.OPTIMIZER = "sgd"
+    # a scalar such as "segm/AP": its best evaluation is kept as model_best.pth; "" keeps none (AdversarialTrainer)
+    cfg.TEST.BEST_METRIC = ""
+    _add_data_keys(cfg)
+
+
+def _gan_node() -> CN:
+    gan = CN()
+    gan.ENABLED = False
+    # "joint": one optimizer, any Detectron2 trainer; "alternating": two optimizers, needs AdversarialTrainer
+    gan.MODE = "joint"
+    # alternating mode: "thesis" steps the discriminator first, "paper" lets both players use the same discriminator
+    gan.ORDER = "thesis"
+    # adversarial training starts at this iteration; before it only the plain losses act
+    gan.START_ITER = 0
+    # from START_ITER on, the generator's adversarial terms rise linearly to full weight in so many iterations
+    gan.WARMUP_ITERS = 0
+    # joint mode: the discriminator's gradients are multiplied by this (a learning-rate factor under SGD)
+    gan.DISC_LR_FACTOR = 1.0
+    # every so many iterations a picture of real and fake masks; 0 for none
+    gan.VIS_PERIOD = 0
+
+    gan.MASK = CN()
+    gan.MASK.ENABLED = True
+    gan.MASK.DISCRIMINATOR = "PixelMaskDiscriminator"
+    gan.MASK.OBJECTIVE = "NonSaturatingBCE"
+    gan.MASK.WEIGHT = 1.0
+    # the thesis' lambda: weight of the mean absolute error between matched masks
+    gan.MASK.REC_WEIGHT = 100.0
+    # side of the square mask that the discriminator sees; 2 ** (number of CHANNELS + 1)
+    gan.MASK.INPUT_SIZE = 128
+    gan.MASK.CHANNELS = (64, 128, 128, 256, 512, 1024)
+    # "BN" as in the thesis, "GN" where masks are few, "" for none
+    gan.MASK.NORM = "BN"
+    # "soft": probabilities; "straight_through": binarised, with the gradient of the probabilities
+    gan.MASK.FAKE = "soft"
+    # "binary": truth rasterised on the head's grid; "antialiased": the mean of a 4x finer raster
+    gan.MASK.REAL = "binary"
+    # standard deviation of Gaussian noise on both inputs of the discriminator, in its [-1, 1] units
+    gan.MASK.INSTANCE_NOISE = 0.0
+    # which predictions have a matched truth: "proposal" (all) or "greedy" (one to one, by score and mask IoU)
+    gan.MASK.MATCHING = "proposal"
+    # the least mask IoU of a greedy match
+    gan.MASK.MATCH_IOU = 0.5
+
+    gan.LABELS = CN()
+    # the discriminator's targets are drawn uniformly from these ranges; (1.0, 1.0) and (0.0, 0.0) are hard labels
+    gan.LABELS.REAL = (0.7, 1.2)
+    gan.LABELS.FAKE = (0.0, 0.3)
+    # the probability that a sample gets the other side's label
+    gan.LABELS.FLIP_PROB = 0.05
+
+    gan.EMA = CN()
+    # decay of the generator's moving average per iteration, such as 0.999; 0 keeps no average (AdversarialTrainer)
+    gan.EMA.DECAY = 0.0
+    # evaluate the average as well; its metrics carry the prefix "ema/"
+    gan.EMA.EVALUATE = True
+    return gan
+
+
+def _discriminator_solver_node() -> CN:
+    disc = CN()
+    # "adam", "adamw" or "sgd"; the whole node serves alternating mode only
+    disc.OPTIMIZER = "adam"
+    disc.BASE_LR = 0.2e-4
+    # for adam and adamw
+    disc.BETAS = (0.5, 0.999)
+    # for sgd
+    disc.MOMENTUM = 0.9
+    disc.WEIGHT_DECAY = 0.0
+    # "constant", or "follow" for the generator's warm-up and steps
+    disc.SCHEDULE = "constant"
+    return disc
+
+
+def _add_data_keys(cfg: CN) -> None:
+    cfg.DATASETS.PENN_FUDAN = CN()
+    cfg.DATASETS.PENN_FUDAN.SEED = 0
+    # images in penn_fudan_train_a, penn_fudan_train_b, penn_fudan_val; scaled where fewer files are present
+    cfg.DATASETS.PENN_FUDAN.SIZES = (75, 75, 20)
+    cfg.DATASETS.SUBSETS = CN()
+    cfg.DATASETS.SUBSETS.SEED = 0
+    # images in <name>_a, <name>_b, <name>_eval of any registered data set <name>
+    cfg.DATASETS.SUBSETS.SIZES = (300, 300, 50)
+
+
+CHOICES = {
+    "MODEL.GAN.MODE": ("joint", "alternating"),
+    "MODEL.GAN.ORDER": ("thesis", "paper"),
+    "MODEL.GAN.MASK.FAKE": ("soft", "straight_through"),
+    "MODEL.GAN.MASK.REAL": ("binary", "antialiased"),
+    "MODEL.GAN.MASK.MATCHING": ("proposal", "greedy"),
+    "MODEL.GAN.MASK.NORM": ("BN", "GN", "SyncBN", "naiveSyncBN", ""),
+    "SOLVER.OPTIMIZER": ("sgd", "adamw"),
+    "SOLVER.DISC.OPTIMIZER": ("adam", "adamw", "sgd"),
+    "SOLVER.DISC.SCHEDULE": ("constant", "follow"),
+}
+
+
+def check_choice(key: str, value: str) -> str:
+    """Return `value` if it is one of the known values of config key `key`.
+
+    Raises:
+        UserError: it is not; the sentence lists the known ones.
+    """
+    if value not in CHOICES[key]:
+        known = ", ".join(repr(choice) for choice in CHOICES[key])
+        raise UserError(f"{key} is {value!r}, which is unknown; set it to one of {known}.")
+    return value

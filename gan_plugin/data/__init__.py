@@ -1,0 +1,1 @@
+"""Data sets, their subsets, and the checks that run before training."""

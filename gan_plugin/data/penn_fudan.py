@@ -1,0 +1,158 @@
+"""The Penn-Fudan pedestrian data set (170 images, one class) as three Detectron2 data sets.
+
+Source: https://www.cis.upenn.edu/~jshi/ped_html/ (Wang, Shi, Song, Shen: Object Detection Combining Recognition and
+Segmentation, ACCV 2007). `PedMasks/<name>_mask.png` is an index image: 0 is background, 1..n are the pedestrians.
+
+Masks become polygons along the pixel edges, so that rasterising them gives back every pixel. Polygons, unlike RLE, work
+with both values of INPUT.MASK_FORMAT, and COCOEvaluator then still measures against the exact masks.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from gan_plugin.data.checks import image_problem
+from gan_plugin.data.subsets import draw_subsets, replace_registration
+from gan_plugin.errors import UserError
+
+SPLITS = ("train_a", "train_b", "val")
+DEFAULT_SIZES = (75, 75, 20)
+_DOWNLOAD = "https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip"
+
+
+def split_penn_fudan(names: Iterable[str], seed: int, sizes: Sequence[int] = DEFAULT_SIZES) -> dict[str, list[str]]:
+    """Split image names into train_a, train_b and val; every name is used exactly once.
+
+    `sizes` holds for the full 170 images; with another number of names the three are scaled in proportion, by largest
+    remainder. The result depends on the set of names and the seed alone.
+
+    Raises:
+        UserError: a part that was asked for would be empty.
+    """
+    return draw_subsets(names, seed, dict(zip(SPLITS, sizes, strict=True)), use_all=True)
+
+
+def register_penn_fudan(
+    root: str | Path, seed: int = 0, sizes: Sequence[int] = DEFAULT_SIZES, prefix: str = "penn_fudan"
+) -> list[str]:
+    """Register penn_fudan_train_a, penn_fudan_train_b and penn_fudan_val; nothing on disk is read before they are used.
+
+    Args:
+        root: the folder that holds PennFudanPed/{PNGImages,PedMasks}.
+        seed, sizes: see `split_penn_fudan`.
+        prefix: the start of the three names, for keeping several splits side by side.
+
+    Returns:
+        The three names. Registering again replaces the earlier registration.
+
+    Raises:
+        UserError: on loading, if a folder, a mask or an image is missing or unusable.
+    """
+    folder = Path(root) / "PennFudanPed"
+    metadata = {
+        "thing_classes": ["person"],
+        "thing_dataset_id_to_contiguous_id": {1: 0},
+        "evaluator_type": "coco",
+        "image_dir": str(folder / "PNGImages"),
+        "mask_dir": str(folder / "PedMasks"),
+    }
+    for split in SPLITS:
+        replace_registration(
+            f"{prefix}_{split}", lambda split=split: load_penn_fudan(folder, split, seed, sizes), metadata
+        )
+    return [f"{prefix}_{split}" for split in SPLITS]
+
+
+def load_penn_fudan(folder: Path, split: str, seed: int, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """The records of one split in Detectron2's standard format: one annotation for each pedestrian.
+
+    Boxes are XYXY_ABS along the pixel edges, in pixels; `image_id` is the file's stem.
+
+    Raises:
+        UserError: see `register_penn_fudan`.
+    """
+    names = split_penn_fudan(_image_names(folder), seed, sizes)[split]
+    return [_record(folder / "PNGImages" / f"{name}.png", folder / "PedMasks" / f"{name}_mask.png") for name in names]
+
+
+def _image_names(folder: Path) -> list[str]:
+    for part in ("PNGImages", "PedMasks"):
+        if not (folder / part).is_dir():
+            raise UserError(f"{folder / part} does not exist; unpack {_DOWNLOAD} into {folder.parent}.")
+    names = [path.stem for path in (folder / "PNGImages").glob("*.png")]
+    if not names:
+        raise UserError(f"{folder / 'PNGImages'} holds no .png file; unpack {_DOWNLOAD} into {folder.parent}.")
+    return names
+
+
+def _record(image_file: Path, mask_file: Path) -> dict[str, Any]:
+    problem = image_problem(mask_file)
+    if problem:
+        raise UserError(f"{problem} It is the mask of {image_file.name}.")
+    with Image.open(mask_file) as image:
+        labels = np.asarray(image)
+    if labels.ndim != 2:
+        raise UserError(f"The mask {mask_file} has colours; it must be an index image with one channel.")
+    height, width = labels.shape
+    try:
+        with Image.open(image_file) as image:
+            image_size = image.size
+    except OSError as error:
+        raise UserError(f"The image {image_file} cannot be decoded ({error}); download it again.") from error
+    if image_size != (width, height):
+        raise UserError(
+            f"The mask {mask_file} is {width}x{height} pixels, its image {image_size[0]}x{image_size[1]}; "
+            "they must be of the same size, so download them again."
+        )
+    return {
+        "file_name": str(image_file),
+        "image_id": image_file.stem,
+        "height": height,
+        "width": width,
+        "annotations": [_annotation(labels == label) for label in np.unique(labels) if label],
+    }
+
+
+def _annotation(mask: np.ndarray) -> dict[str, Any]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    return {
+        "bbox": [float(edge) for edge in box],
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "category_id": 0,
+        "iscrowd": 0,
+        "segmentation": mask_to_polygons(mask),
+    }
+
+
+def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
+    """Outline a binary mask along its pixel edges, as COCO polygons whose rasterised union is the mask again.
+
+    COCO polygons know no holes, so a region with a hole is cut in two by a vertical line through that hole.
+
+    Args:
+        mask: (H, W), nonzero inside.
+
+    Returns:
+        Polygons [x0, y0, x1, y1, ...] in pixels, where pixel (i, j) covers x in [j, j + 1] and y in [i, i + 1].
+    """
+    binary = (np.asarray(mask) != 0).astype(np.uint8)
+    contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    parents = hierarchy[0, :, 3] if contours else []
+    holes = [contour for contour, parent in zip(contours, parents, strict=True) if parent >= 0]
+    if holes:
+        # a hole's contour runs over the pixels around it: the hole begins one column further right
+        first_column = int(holes[0][:, 0, 0].min()) + 1
+        left, right = binary.copy(), binary.copy()
+        left[:, first_column:] = 0
+        right[:, :first_column] = 0
+        return mask_to_polygons(left) + mask_to_polygons(right)
+    # cv2 joins pixel centres; at twice the size those lie a quarter pixel inside the edge, which rasterising rounds off
+    double = cv2.resize(binary, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    outlines, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [((outline.reshape(-1, 2) + 0.5) / 2).ravel().tolist() for outline in outlines]

@@ -1,0 +1,5 @@
+"""Training of two players."""
+
+from .trainer import AdversarialTrainer
+
+__all__ = ["AdversarialTrainer"]

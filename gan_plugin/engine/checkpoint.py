@@ -1,0 +1,107 @@
+"""Checkpoints that are whole or absent, and sentences for files that are neither."""
+
+import os
+import pickle
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+
+from gan_plugin.errors import UserError
+
+BEST_PREFIX = "model_best"
+
+
+class SafeCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, except that
+
+    - a file appears under its name only when it is complete, and one that cannot be written leaves the last one alone;
+    - weights that are not finite are refused, so that the last checkpoint is always a good one;
+    - `model_best` does not become the checkpoint that `--resume` continues from;
+    - a file that is no checkpoint is refused by name.
+    """
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save model, checkpointables and `kwargs` as `name`.pth.
+
+        Raises:
+            UserError: a weight is not finite, or the file cannot be written.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data = {"model": self.model.state_dict(), **{key: obj.state_dict() for key, obj in self.checkpointables.items()}}
+        data.update(kwargs)
+        self._refuse_non_finite(data["model"], name)
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info(f"Saving checkpoint to {path}")
+        _write_whole(path, lambda file: torch.save(data, file))
+        if not name.startswith(BEST_PREFIX):
+            self.tag_last_checkpoint(os.path.basename(path))
+
+    def save_weights(self, name: str, weights: dict[str, torch.Tensor]) -> None:
+        """Save `weights` alone as `name`.pth, to be used as MODEL.WEIGHTS; errors as in `save`."""
+        self._refuse_non_finite(weights, name)
+        _write_whole(os.path.join(self.save_dir, f"{name}.pth"), lambda file: torch.save({"model": weights}, file))
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Make `last_filename_basename` the file that `--resume` continues from."""
+        path = os.path.join(self.save_dir, "last_checkpoint")
+        _write_whole(path, lambda file: file.write(last_filename_basename.encode()))
+
+    def _refuse_non_finite(self, weights: dict[str, torch.Tensor], name: str) -> None:
+        for key, value in weights.items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise UserError(
+                    f"{name}.pth was not written because {key} is no longer finite; the checkpoints before it are "
+                    "kept. Lower SOLVER.BASE_LR, or switch SOLVER.CLIP_GRADIENTS on, and --resume."
+                )
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As DetectionCheckpointer.load.
+
+        Raises:
+            UserError: the file is missing, is not a checkpoint, or belongs to another kind of run.
+        """
+        try:
+            return super().load(path, *args, **kwargs)
+        except (OSError, AssertionError) as error:
+            raise UserError(f"The weights {path} cannot be read: {_first_line(error)}. Check MODEL.WEIGHTS.") from error
+        except (pickle.UnpicklingError, EOFError, RuntimeError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{path} is not a checkpoint, or was cut short while it was written ({_first_line(error)}); name "
+                "another file in MODEL.WEIGHTS, or in OUTPUT_DIR/last_checkpoint when you resume."
+            ) from error
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path} holds no checkpoint of this kind of model ({type(error).__name__}: {_first_line(error)}); "
+                "name the weights of a Detectron2 model in MODEL.WEIGHTS."
+            ) from error
+        finally:
+            self._parsed_url_during_load = None
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        loaded = super()._load_file(filename)
+        if not isinstance(loaded.get("model"), dict) or not loaded["model"]:
+            raise ValueError("it holds no dictionary of weights")
+        return loaded
+
+
+def _write_whole(path: str, write: Any) -> None:
+    temporary = f"{path}.part"
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise UserError(
+            f"{path} could not be written ({_first_line(error)}); the checkpoints before it are kept. Free some disk "
+            "space and continue with --resume."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

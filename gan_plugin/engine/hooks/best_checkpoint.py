@@ -1,0 +1,56 @@
+"""Keeps the weights of the best evaluation."""
+
+import json
+import logging
+import math
+import os
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine import HookBase
+
+from ..checkpoint import BEST_PREFIX
+
+
+class BestCheckpoint(HookBase):
+    """Saves `model_best.pth` whenever an evaluation beats all before it, and its score in `model_best.json`.
+
+    The score is read from that file when a run resumes. Detectron2's BestCheckpointer forgets it, and makes its file
+    the one that `--resume` continues from.
+    """
+
+    def __init__(self, checkpointer: DetectionCheckpointer, metric: str) -> None:
+        """
+        Args:
+            checkpointer: writes the file.
+            metric: name of a scalar that evaluation records, such as "segm/AP"; larger is better.
+        """
+        self._checkpointer = checkpointer
+        self._metric = metric
+        self._record = os.path.join(checkpointer.save_dir, f"{BEST_PREFIX}.json")
+        self._best = -math.inf
+        self._judged = -1
+
+    def before_train(self) -> None:
+        if self.trainer.start_iter > 0 and os.path.exists(self._record):
+            with open(self._record, encoding="utf-8") as file:
+                record = json.load(file)
+            if record["metric"] == self._metric:
+                self._best = record["value"]
+
+    def after_step(self) -> None:
+        value, iteration = self.trainer.storage.latest().get(self._metric, (math.nan, self._judged))
+        if iteration == self._judged:
+            return
+        self._judged = iteration
+        if value > self._best:
+            self._best = value
+            logging.getLogger(__name__).info(f"Best {self._metric} so far: {value:.3f} at iteration {iteration}.")
+            self._checkpointer.save(BEST_PREFIX, iteration=iteration)
+            with open(self._record, "w", encoding="utf-8") as file:
+                json.dump({"metric": self._metric, "value": value, "iteration": iteration}, file)
+
+    def after_train(self) -> None:
+        if self.trainer.iter >= self.trainer.max_iter:
+            self.after_step()
+            if self._judged < 0:
+                logging.getLogger(__name__).warning(f"No evaluation gave {self._metric}; check TEST.BEST_METRIC.")

@@ -1,0 +1,60 @@
+"""Ctrl-C and SIGTERM end a run after the current iteration, with a checkpoint."""
+
+import signal
+import threading
+from types import FrameType
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine import HookBase
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingInterrupted(BaseException):
+    """A signal ended the run; the checkpoint is on disk. Not an error, so TrainerBase logs no traceback."""
+
+    def __init__(self, signum: int, iteration: int, checkpoint: str) -> None:
+        name = signal.Signals(signum).name
+        super().__init__(f"Stopped by {name} after iteration {iteration}; saved {checkpoint}. Continue with --resume.")
+        self.exit_code = 128 + signum
+
+
+class StopOnSignal(HookBase):
+    """Saves a checkpoint and raises TrainingInterrupted at the end of the iteration in which a signal came.
+
+    A second signal acts at once, as if the hook were not there.
+    """
+
+    def __init__(self, checkpointer: DetectionCheckpointer) -> None:
+        """
+        Args:
+            checkpointer: writes the checkpoint.
+        """
+        self._checkpointer = checkpointer
+        self._received: int | None = None
+        self._before: dict[int, object] = {}
+
+    def before_train(self) -> None:
+        # Python delivers signals to the main thread only, and only it may set handlers.
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+
+    def after_step(self) -> None:
+        if self._received is None:
+            return
+        iteration = self.trainer.iter
+        name = f"model_{iteration:07d}"
+        self._checkpointer.save(name, iteration=iteration)
+        raise TrainingInterrupted(self._received, iteration, f"{self._checkpointer.save_dir}/{name}.pth")
+
+    def after_train(self) -> None:
+        self._restore()
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self._received = signum
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

@@ -1,0 +1,64 @@
+"""One optimizer for each player; together they hold every parameter exactly once."""
+
+from collections.abc import Iterable
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver import build_lr_scheduler, build_optimizer, get_default_optimizer_params
+from detectron2.solver.build import maybe_add_gradient_clipping
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from gan_plugin.config import check_choice
+
+
+def build_generator_optimizer(cfg: CfgNode, model: nn.Module, exclude: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
+    """The optimizer that `SOLVER.OPTIMIZER` names over all parameters of `model` but `exclude`.
+
+    "sgd" is Detectron2's `build_optimizer`; "adamw" takes the same keys for learning rate, decay and clipping.
+    """
+    kind = check_choice("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER)
+    excluded = list(exclude)
+    switched_off = [parameter for parameter in excluded if parameter.requires_grad]
+    # Detectron2 leaves out what needs no gradient, which is how a parameter is kept from its optimizer.
+    for parameter in switched_off:
+        parameter.requires_grad_(False)
+    try:
+        return build_optimizer(cfg, model) if kind == "sgd" else _adamw(cfg, model)
+    finally:
+        for parameter in switched_off:
+            parameter.requires_grad_(True)
+
+
+def _adamw(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    groups = get_default_optimizer_params(
+        model,
+        base_lr=cfg.SOLVER.BASE_LR,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+    )
+    optimizer = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+    return optimizer(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+
+
+def build_discriminator_optimizer(cfg: CfgNode, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that `SOLVER.DISC` describes; the defaults are the thesis' (5.4.2): Adam, 2e-5, betas 0.5, 0.999."""
+    disc = cfg.SOLVER.DISC
+    kind = check_choice("SOLVER.DISC.OPTIMIZER", disc.OPTIMIZER)
+    parameters = list(parameters)
+    if kind == "sgd":
+        return torch.optim.SGD(parameters, lr=disc.BASE_LR, momentum=disc.MOMENTUM, weight_decay=disc.WEIGHT_DECAY)
+    adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
+    return adam(parameters, lr=disc.BASE_LR, betas=tuple(disc.BETAS), weight_decay=disc.WEIGHT_DECAY)
+
+
+def build_discriminator_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+    """The schedule that `SOLVER.DISC.SCHEDULE` names: "constant", or "follow" the generator's warm-up and steps."""
+    if check_choice("SOLVER.DISC.SCHEDULE", cfg.SOLVER.DISC.SCHEDULE) == "follow":
+        return build_lr_scheduler(cfg, optimizer)
+    return LambdaLR(optimizer, _unchanged)
+
+
+def _unchanged(step: int) -> float:
+    return 1.0

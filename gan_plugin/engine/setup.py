@@ -1,0 +1,52 @@
+"""From a command line to a frozen config."""
+
+import argparse
+import os
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+
+from gan_plugin.config import add_gan_config
+from gan_plugin.errors import UserError
+
+
+def load_config(args: argparse.Namespace) -> CfgNode:
+    """The config that `--config-file` and the command line's KEY VALUE pairs describe, frozen.
+
+    Args:
+        args: with `config_file` and `opts`, as Detectron2's `default_argument_parser` makes them.
+
+    Raises:
+        UserError: the file is missing or not YAML, or a key or a value does not exist.
+    """
+    cfg = get_cfg()
+    add_gan_config(cfg)
+    if args.config_file:
+        _merge_file(cfg, args.config_file)
+    try:
+        cfg.merge_from_list(args.opts)
+    except (KeyError, ValueError, AssertionError) as error:
+        raise UserError(f"The command line's config options are wrong: {_text(error)}.") from error
+    if cfg.MODEL.DEVICE == "cuda" and not _cuda_is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    cfg.freeze()
+    return cfg
+
+
+def _merge_file(cfg: CfgNode, path: str) -> None:
+    if not os.path.isfile(path):
+        raise UserError(f"The config file {path} does not exist; check --config-file.")
+    try:
+        cfg.merge_from_file(path)
+    except (yaml.YAMLError, KeyError, ValueError, AssertionError, OSError, AttributeError) as error:
+        raise UserError(f"The config file {path} is wrong: {_text(error)}.") from error
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split()).rstrip(".")
+
+
+def _cuda_is_available() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

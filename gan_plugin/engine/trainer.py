@@ -1,0 +1,177 @@
+"""Detectron2's DefaultTrainer for two players."""
+
+import os
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper, build_detection_test_loader
+from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
+from fvcore.nn.precise_bn import get_bn_modules
+from torch import nn
+
+from gan_plugin.config import check_choice
+from gan_plugin.data.checks import CheckedDatasetMapper
+from gan_plugin.evaluation.build import build_evaluator
+
+from .checkpoint import SafeCheckpointer
+from .guard import quiet_user_errors, refuse_unsupported
+from .hooks import (
+    BestCheckpoint,
+    DiscriminatorLRScheduler,
+    Evaluation,
+    GeneratorEMA,
+    JointLRScheduler,
+    StopOnSignal,
+)
+from .optimizers import build_discriminator_optimizer, build_discriminator_scheduler, build_generator_optimizer
+from .results import finite_metrics, log_results
+from .rng import capture_rng_state, restore_rng_state
+from .steps import AlternatingStep, JointAMPStep, JointStep
+from .train_loader import ResumableTrainLoader, build_resumable_train_loader
+from .writers import SamplePictureWriter
+
+
+class AdversarialTrainer(DefaultTrainer):
+    """Trains an AdversarialRCNN in the mode that `MODEL.GAN.MODE` names, and any other Detectron2 model as usual.
+
+    What it adds to DefaultTrainer: the alternating mode with its second optimizer and schedule, an exact `resume`
+    (both players, optimizers, schedules, averages, random states and the position in the data), checkpoints that are
+    whole or absent, the moving average, sample pictures, the best checkpoint, and a clean end on a signal.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """
+        Args:
+            cfg: a config with the plugin's keys (`add_gan_config`).
+
+        Raises:
+            UserError: a key has an unknown value, or two of them exclude each other.
+        """
+        # DefaultTrainer's constructor builds one optimizer over everything; what it does else is done here.
+        TrainerBase.__init__(self)
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg = cfg
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        model = self.build_model(cfg)
+        refuse_unsupported(cfg, model)
+        self._ema = GeneratorEMA(model, cfg.MODEL.GAN.EMA.DECAY) if cfg.MODEL.GAN.EMA.DECAY > 0 else None
+        self._trainer = self._build_step(cfg, model)
+        self.scheduler = self.build_lr_scheduler(cfg, self._trainer.optimizer)
+        self.checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self._rng_state: dict[str, Any] | None = None
+        self.register_hooks(self.build_hooks())
+
+    def _build_step(self, cfg: CfgNode, model: nn.Module) -> JointStep | JointAMPStep | AlternatingStep:
+        loader = self.build_train_loader(cfg)
+        if cfg.MODEL.GAN.ENABLED and cfg.MODEL.GAN.MODE == "alternating":
+            players = model.discriminator_parameters()
+            optimizer = build_generator_optimizer(cfg, model, exclude=players)
+            disc_optimizer = build_discriminator_optimizer(cfg, players)
+            order = check_choice("MODEL.GAN.ORDER", cfg.MODEL.GAN.ORDER)
+            return AlternatingStep(model, loader, optimizer, disc_optimizer, order)
+        optimizer = self.build_optimizer(cfg, model)
+        step = JointAMPStep if cfg.SOLVER.AMP.ENABLED else JointStep
+        return step(create_ddp_model(model, broadcast_buffers=False), loader, optimizer)
+
+    def build_hooks(self) -> list[Any]:
+        """The hooks, in this order for these reasons.
+
+        Schedules and the average first: a checkpoint of iteration i must hold what iteration i + 1 starts with.
+        Checkpoint before evaluation: what fails there has been saved. A signal is answered after the checkpoint's turn
+        and before a long evaluation. The best checkpoint needs the evaluation's result, the writers everyone's.
+        """
+        cfg = self.cfg
+        ret = [hooks.IterationTimer(), *self._schedule_hooks(), self._ema, self._precise_bn()]
+        if comm.is_main_process():
+            ret.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
+            ret.append(StopOnSignal(self.checkpointer))
+        ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, eval_after_train=bool(cfg.DATASETS.TEST)))
+        if comm.is_main_process():
+            if cfg.TEST.BEST_METRIC:
+                ret.append(BestCheckpoint(self.checkpointer, cfg.TEST.BEST_METRIC))
+            ret.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+        return [hook for hook in ret if hook is not None]
+
+    def _schedule_hooks(self) -> list[hooks.LRScheduler]:
+        if isinstance(self._trainer, AlternatingStep):
+            disc = self._trainer.disc_optimizer
+            return [hooks.LRScheduler(), DiscriminatorLRScheduler(disc, build_discriminator_scheduler(self.cfg, disc))]
+        if self.cfg.MODEL.GAN.ENABLED:
+            return [JointLRScheduler(self.cfg.MODEL.GAN.DISC_LR_FACTOR)]
+        return [hooks.LRScheduler()]
+
+    def _precise_bn(self) -> hooks.PreciseBN | None:
+        if not (self.cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model)):
+            return None
+        loader = self.build_train_loader(self.cfg)
+        return hooks.PreciseBN(self.cfg.TEST.EVAL_PERIOD, self.model, loader, self.cfg.TEST.PRECISE_BN.NUM_ITER)
+
+    def build_writers(self) -> list[EventWriter]:
+        """Detectron2's console, JSON and TensorBoard writers, and one for pictures of masks."""
+        return [SamplePictureWriter(os.path.join(self.cfg.OUTPUT_DIR, "samples")), *super().build_writers()]
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self._rng_state is not None:
+            restore_rng_state(self._rng_state)
+            self._rng_state = None
+
+    def after_train(self) -> None:
+        super().after_train()
+        if self._ema is not None and self.iter >= self.max_iter and comm.is_main_process():
+            self.checkpointer.save_weights("model_final_ema", self._ema.generator_state())
+
+    def train(self) -> OrderedDict | None:
+        """Train from `start_iter` to `SOLVER.MAX_ITER`; returns the results of the last evaluation, if there was one."""
+        with quiet_user_errors():
+            super().train()
+        return getattr(self, "_last_eval_results", None)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "rng": capture_rng_state(), "data": self.data_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.data_loader.load_state_dict(state_dict["data"], first_batch=self.iter + 1)
+        self._rng_state = state_dict["rng"]
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Any:
+        """The optimizer over everything that `SOLVER.OPTIMIZER` names; in alternating mode each player has its own."""
+        return build_generator_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> ResumableTrainLoader:
+        """Batches that depend on seed and iteration alone."""
+        return build_resumable_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """Detectron2's loader behind our checks on every file it opens."""
+        mapper = CheckedDatasetMapper(DatasetMapper(cfg, is_train=False))
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, folder: str = "inference") -> DatasetEvaluator:
+        """The official evaluators of the data set, writing to OUTPUT_DIR/<folder>, one folder a set if there are many."""
+        output = os.path.join(cfg.OUTPUT_DIR, folder)
+        if len(cfg.DATASETS.TEST) > 1:
+            output = os.path.join(output, dataset_name)
+        return build_evaluator(cfg, dataset_name, output)
+
+    def _evaluate(self) -> dict[str, float]:
+        results = self.test(self.cfg, self.model)
+        if self._ema is not None and self.cfg.MODEL.GAN.EMA.EVALUATE:
+            evaluators = [self.build_evaluator(self.cfg, name, "inference_ema") for name in self.cfg.DATASETS.TEST]
+            with self._ema.in_place():
+                results["ema"] = self.test(self.cfg, self.model, evaluators)
+        self._last_eval_results = results
+        if comm.is_main_process():
+            log_results(results)
+        return finite_metrics(results)

@@ -1,0 +1,95 @@
+"""The official Cityscapes instance AP, by class, over the images that were evaluated."""
+
+import copy
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.evaluation import CityscapesInstanceEvaluator
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import create_small_table
+
+from gan_plugin.data.checks import image_problem
+from gan_plugin.errors import UserError
+
+
+class CityscapesInstanceMetrics(CityscapesInstanceEvaluator):
+    """Cityscapes instance AP computed by cityscapesScripts, reported by class and without needing the whole split.
+
+    It differs from Detectron2's evaluator in three ways. The truth is that of the images that were processed, not of
+    every image under `gt_dir`, so a subset can be evaluated. The result has one entry for each class. It is filed
+    under "cityscapes" rather than "segm", a name that COCOEvaluator uses too.
+
+    The data set needs the metadata `thing_classes` (Cityscapes' names) and `gt_dir` (gtFine/<split>).
+    """
+
+    def reset(self) -> None:
+        super().reset()
+        self._image_files: list[str] = []
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        super().process(inputs, outputs)
+        self._image_files.extend(record["file_name"] for record in inputs)
+
+    def evaluate(self) -> OrderedDict[str, dict[str, float]] | None:
+        """Score everything processed since `reset`; a collective call, so every rank has to make it.
+
+        Returns:
+            {"cityscapes": {"AP", "AP50", "AP-<class>", "AP50-<class>"}} in percent on the main process, None on the
+            others. A class without an instance to find in these images has no AP and is left out, as is the average
+            when that holds for all classes: there is no NaN to write to JSON.
+
+        Raises:
+            UserError: an instance-id image is missing or cannot be decoded.
+        """
+        # gathering also waits until every process has written its predictions
+        gathered = comm.gather(self._image_files)
+        if not comm.is_main_process():
+            return None
+        try:
+            averages = self._official_averages(sorted({name for names in gathered for name in names}))
+        finally:
+            self._working_dir.cleanup()
+        scores = {"AP": averages["allAp"], "AP50": averages["allAp50%"]}
+        for name, score in averages["classes"].items():
+            scores |= {f"AP-{name}": score["ap"], f"AP50-{name}": score["ap50%"]}
+        scores = {name: 100 * float(score) for name, score in scores.items() if not math.isnan(score)}
+        if scores:
+            self._logger.info("Cityscapes instance AP:\n" + create_small_table(scores))
+        else:
+            self._logger.warning("These images hold no instance to find, so there is no Cityscapes AP.")
+        return OrderedDict(cityscapes=scores)
+
+    def _official_averages(self, image_files: list[str]) -> dict[str, Any]:
+        import cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling as official
+
+        truth = [self._truth_of(image_file) for image_file in image_files]
+        predictions = [os.path.join(self._temp_dir, _stem(image_file) + "_pred.txt") for image_file in image_files]
+        # the script keeps its settings in a module global; a copy leaves other evaluators in this process alone
+        settings = copy.copy(official.args)
+        settings.predictionPath = os.path.abspath(self._temp_dir)
+        settings.gtInstancesFile = os.path.join(self._temp_dir, "gtInstances.json")
+        settings.JSONOutput = False
+        settings.quiet = True
+        try:
+            return official.evaluateImgLists(predictions, truth, settings)["averages"]
+        except Exception as error:
+            problem = next(filter(None, map(image_problem, truth)), None)
+            if problem is None:
+                raise
+            raise UserError(problem) from error
+
+    def _truth_of(self, image_file: str) -> str:
+        city = os.path.basename(os.path.dirname(image_file))
+        name = _stem(image_file).removesuffix("_leftImg8bit") + "_gtFine_instanceIds.png"
+        path = os.path.join(PathManager.get_local_path(self._metadata.gt_dir), city, name)
+        if not os.path.isfile(path):
+            raise UserError(f"{path} is missing, so {image_file} cannot be evaluated; unpack gtFine again.")
+        return path
+
+
+def _stem(image_file: str) -> str:
+    return os.path.splitext(os.path.basename(image_file))[0]

@@ -1,0 +1,125 @@
+"""A Mask R-CNN small enough to train in a test, and images for it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.structures import BitMasks, Boxes, Instances
+from PIL import Image
+
+from gan_plugin import add_gan_config
+from gan_plugin.data.penn_fudan import register_penn_fudan
+
+ROOT = Path(__file__).resolve().parents[1]
+torch.set_num_threads(1)
+
+
+QUICK_BASE = ROOT / "configs/quick_schedules/Base-GAN-RCNN-quick.yaml"
+
+
+def _tiny_cfg() -> CfgNode:
+    cfg = get_cfg()
+    add_gan_config(cfg)
+    cfg.merge_from_file(str(QUICK_BASE))
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 16
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    cfg.MODEL.FPN.OUT_CHANNELS = 16
+    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 32
+    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 16
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
+    cfg.MODEL.GAN.START_ITER = 0
+    cfg.MODEL.GAN.WARMUP_ITERS = 0
+    cfg.MODEL.GAN.VIS_PERIOD = 0
+    cfg.MODEL.GAN.MODE = "joint"
+    cfg.MODEL.GAN.MASK.MATCHING = "proposal"
+    return cfg
+
+
+@pytest.fixture
+def tiny_cfg() -> CfgNode:
+    """The quick config made smaller still: 2 classes, adversarial, joint."""
+    return _tiny_cfg()
+
+
+def _make_inputs(count: int = 2, instances: int = 3, seed: int = 0, side: int = 96) -> list[dict]:
+    """Model inputs with `instances` bright ellipses each, of classes 0 and 1 in turn."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    inputs = []
+    for number in range(count):
+        image = torch.rand(3, side, side, generator=generator) * 60
+        masks = torch.zeros(instances, side, side, dtype=torch.bool)
+        for index in range(instances):
+            y, x, height, width = (torch.rand(4, generator=generator) * 30 + torch.tensor([30.0, 30.0, 8, 8])).tolist()
+            masks[index] = ((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 < 1
+            image[:, masks[index]] += 100 + 50 * index
+        truth = Instances((side, side))
+        truth.gt_masks = BitMasks(masks)
+        truth.gt_boxes = truth.gt_masks.get_bounding_boxes() if instances else Boxes(torch.zeros(0, 4))
+        truth.gt_classes = torch.arange(instances) % 2
+        inputs.append({"image": image, "instances": truth, "height": side, "width": side, "image_id": number})
+    return inputs
+
+
+@pytest.fixture
+def make_inputs():
+    """(count, instances, seed, side) -> model inputs."""
+    return _make_inputs
+
+
+@pytest.fixture
+def inputs() -> list[dict]:
+    """Two images of three objects."""
+    return _make_inputs()
+
+
+@pytest.fixture(scope="session")
+def pedestrians(tmp_path_factory) -> Path:
+    """A data root with 16 made-up images in PennFudan's layout: 7 in A, 7 in B, 2 for evaluation."""
+    root = tmp_path_factory.mktemp("datasets")
+    folder = root / "PennFudanPed"
+    for part in ("PNGImages", "PedMasks"):
+        (folder / part).mkdir(parents=True)
+    for number, record in enumerate(_make_inputs(16, instances=2, seed=5)):
+        # a later mask hides an earlier one, as in an index image
+        index = np.zeros((96, 96), np.uint8)
+        for label, mask in enumerate(record["instances"].gt_masks.tensor, start=1):
+            index[mask.numpy()] = label
+        pixels = record["image"].clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / "PNGImages" / f"P{number:05d}.png")
+        Image.fromarray(index).save(folder / "PedMasks" / f"P{number:05d}_mask.png")
+    return root
+
+
+@pytest.fixture
+def run_cfg(tiny_cfg, pedestrians, tmp_path) -> CfgNode:
+    """The tiny model on the made-up pedestrians, one image a batch, three iterations, no evaluation."""
+    register_penn_fudan(pedestrians)
+    cfg = tiny_cfg
+    cfg.OUTPUT_DIR = str(tmp_path / "run")
+    Path(cfg.OUTPUT_DIR).mkdir()
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
+    cfg.DATASETS.TRAIN = ("penn_fudan_train_a", "penn_fudan_train_b")
+    cfg.DATASETS.TEST = ()
+    cfg.INPUT.MIN_SIZE_TRAIN = (64, 80, 96)
+    cfg.INPUT.MIN_SIZE_TEST = 96
+    cfg.SOLVER.IMS_PER_BATCH = 2
+    cfg.SOLVER.MAX_ITER = 3
+    cfg.SOLVER.STEPS = ()
+    cfg.SOLVER.WARMUP_ITERS = 0
+    return cfg
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """The folder that holds PennFudanPed; tests that need real images skip where it is absent."""
+    root = Path(os.environ.get("GAN_PLUGIN_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (root / "PennFudanPed").is_dir():
+        pytest.skip("needs PennFudanPed; set GAN_PLUGIN_TEST_DATA to the folder that holds it")
+    return root

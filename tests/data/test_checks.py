@@ -1,0 +1,140 @@
+"""Checks: every user mistake about data is one sentence with the path in it; images without instances train."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from gan_plugin.data.checks import CheckedDatasetMapper, check_datasets
+from gan_plugin.errors import UserError, sentence_of
+
+NAME = "checked_cityscapes"
+
+
+@pytest.fixture
+def cityscapes(tmp_path):
+    """A Cityscapes folder with one image; only the polygon file has content that the checks read."""
+    image_dir, gt_dir = tmp_path / "leftImg8bit" / "train", tmp_path / "gtFine" / "train"
+    DatasetCatalog.register(NAME, list)
+    MetadataCatalog.get(NAME).set(
+        image_dir=str(image_dir), gt_dir=str(gt_dir), evaluator_type="cityscapes_instance", thing_classes=["person"]
+    )
+    (image_dir / "ulm").mkdir(parents=True)
+    (gt_dir / "ulm").mkdir(parents=True)
+    (image_dir / "ulm" / "ulm_0_0_leftImg8bit.png").touch()
+    for kind in ("instanceIds.png", "labelIds.png"):
+        (gt_dir / "ulm" / f"ulm_0_0_gtFine_{kind}").touch()
+    polygons = gt_dir / "ulm" / "ulm_0_0_gtFine_polygons.json"
+    objects = [{"label": label, "polygon": [[0, 0], [9, 0], [9, 9]]} for label in ("person", "cargroup", "road")]
+    polygons.write_text(json.dumps({"imgHeight": 20, "imgWidth": 30, "objects": objects}))
+    yield polygons
+    for name in [name for name in DatasetCatalog.list() if name.startswith(NAME)]:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.pop(name, None)
+
+
+@pytest.fixture
+def record(tmp_path):
+    """A 30x20 image and its record with one triangle."""
+    path = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(path)
+    triangle = {"bbox": [1, 1, 9, 9], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 0}
+    triangle["segmentation"] = [[1, 1, 9, 1, 9, 9]]
+    return {"file_name": str(path), "image_id": "i", "height": 20, "width": 30, "annotations": [triangle]}
+
+
+def checked_mapper(mask_format="polygon", crop=False):
+    cfg = get_cfg()
+    cfg.MODEL.MASK_ON, cfg.INPUT.MASK_FORMAT, cfg.INPUT.MIN_SIZE_TRAIN = True, mask_format, (20,)
+    cfg.INPUT.CROP.ENABLED = crop
+    return CheckedDatasetMapper(DatasetMapper(cfg, is_train=True))
+
+
+def test_a_complete_set_and_its_subsets_pass(cityscapes):
+    check_datasets([NAME, f"{NAME}_a", f"{NAME}_eval"])
+    assert f"{NAME}_b" in DatasetCatalog
+
+
+def test_missing_folders_tell_where_and_both_ways_out(cityscapes, monkeypatch):
+    MetadataCatalog.get(NAME).__dict__["gt_dir"] = "/nowhere/gtFine"
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/nowhere")
+    with pytest.raises(UserError) as caught:
+        check_datasets([NAME])
+    for part in ("/nowhere/gtFine", "DETECTRON2_DATASETS is /nowhere", "cityscapes-dataset.com", "make_toy_cityscapes"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('{"objects": [', "is not valid JSON"),
+        ("[1, 2]", "is JSON but no Cityscapes annotation"),
+        ('{"imgHeight": 1, "imgWidth": 1, "objects": [{"label": "unicorn", "polygon": [[0, 0]]}]}', "label 'unicorn'"),
+    ],
+)
+def test_broken_polygon_files_are_named(cityscapes, content, complaint):
+    cityscapes.write_text(content)
+    with pytest.raises(UserError, match=complaint) as caught:
+        check_datasets([NAME])
+    assert str(cityscapes) in str(caught.value)
+
+
+def test_missing_truth_stray_files_and_empty_folders_are_named(cityscapes):
+    image_dir = cityscapes.parents[3] / "leftImg8bit" / "train"
+    stray = image_dir / "notes.txt"
+    stray.touch()
+    with pytest.raises(UserError, match=f"{stray} is not a Cityscapes image"):
+        check_datasets([NAME])
+    stray.unlink()
+    cityscapes.unlink()
+    with pytest.raises(UserError, match=f"{cityscapes} is missing"):
+        check_datasets([NAME])
+    (image_dir / "ulm" / "ulm_0_0_leftImg8bit.png").unlink()
+    with pytest.raises(UserError, match=f"no <city>.* in {image_dir}"):
+        check_datasets([NAME])
+
+
+def test_unknown_names_and_missing_files_of_other_sets():
+    with pytest.raises(UserError, match="did you mean .*coco_2017_val"):
+        check_datasets(["coco_2017_vall"])
+    with pytest.raises(UserError, match="'coco_2017_val' needs .*DETECTRON2_DATASETS"):
+        check_datasets(["coco_2017_val"])
+
+
+def test_an_image_that_does_not_decode_is_named_also_from_a_worker(record):
+    path = record["file_name"]
+    with open(path, "rb") as file:
+        half = file.read()[:600]
+    with open(path, "wb") as file:
+        file.write(half)
+    loader = torch.utils.data.DataLoader([record], num_workers=1, collate_fn=lambda batch: checked_mapper()(batch[0]))
+    with pytest.raises(UserError) as caught:
+        next(iter(loader))
+    assert sentence_of(caught.value).startswith(f"The image {path} cannot be decoded")
+
+
+def test_an_image_of_another_size_is_named_and_other_errors_pass_through(record):
+    with pytest.raises(UserError, match="is 30x20 pixels but its annotations say 31x20"):
+        checked_mapper()(record | {"width": 31})
+    record["annotations"][0]["segmentation"] = "nonsense"
+    with pytest.raises(ValueError, match="segmentation"):
+        checked_mapper()(record)
+
+
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
+@pytest.mark.parametrize("crowd_only", [False, True])
+def test_an_image_without_instances_has_the_fields_of_one_with(record, mask_format, crop, crowd_only):
+    mapper = checked_mapper(mask_format, crop)
+    with_instances = mapper(record)["instances"]
+    record["annotations"] = [record["annotations"][0] | {"iscrowd": 1}] if crowd_only else []
+    without = mapper(record)["instances"]
+    assert len(without) == len(without.gt_boxes) == len(without.gt_masks) == 0
+    assert without.get_fields().keys() == with_instances.get_fields().keys()
+    assert type(without.gt_masks) is type(with_instances.gt_masks)
+    assert without.gt_masks.crop_and_resize(without.gt_boxes.tensor, 28).shape == (0, 28, 28)

@@ -1,0 +1,157 @@
+"""The two-optimizer step against the same step written out by hand."""
+
+import copy
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+
+from gan_plugin.engine.guard import NonFiniteLossError
+from gan_plugin.engine.optimizers import (
+    build_discriminator_optimizer,
+    build_discriminator_scheduler,
+    build_generator_optimizer,
+)
+from gan_plugin.engine.steps import AlternatingStep, JointStep
+
+
+def players(cfg, model):
+    disc = model.discriminator_parameters()
+    return build_generator_optimizer(cfg, model, exclude=disc), build_discriminator_optimizer(cfg, disc)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_every_parameter_has_exactly_one_optimizer(tiny_cfg, kind):
+    tiny_cfg.SOLVER.OPTIMIZER = kind
+    model = build_model(tiny_cfg)
+    groups = [[p for g in optimizer.param_groups for p in g["params"]] for optimizer in players(tiny_cfg, model)]
+    ids = [[id(p) for p in group] for group in groups]
+    assert sorted(ids[0] + ids[1]) == sorted(id(p) for p in model.parameters())
+    assert set(ids[1]) == {id(p) for p in model.discriminator_parameters()}
+    assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("order", ["thesis", "paper"])
+def test_alternating_step_is_the_algorithm(tiny_cfg, inputs, order):
+    """Hard labels and no noise, so that the hand-written step needs no random numbers but the proposals' sampling."""
+    tiny_cfg.SOLVER.OPTIMIZER = "sgd"
+    tiny_cfg.SOLVER.DISC.OPTIMIZER = "sgd"
+    tiny_cfg.SOLVER.DISC.BASE_LR = 0.5
+    labels = tiny_cfg.MODEL.GAN.LABELS
+    labels.REAL, labels.FAKE, labels.FLIP_PROB = (1.0, 1.0), (0.0, 0.0), 0.0
+    torch.manual_seed(0)
+    ours = build_model(tiny_cfg).train()
+    theirs = copy.deepcopy(ours)
+
+    step = AlternatingStep(ours, [inputs], *players(tiny_cfg, ours), order)
+    step.iter = 0
+    torch.manual_seed(1)
+    with EventStorage(0):
+        step.run_step()
+
+    generator, discriminator = players(tiny_cfg, theirs)
+    adversary = theirs.mask_adversary
+    torch.manual_seed(1)
+    with EventStorage(0):
+        losses, samples = theirs.generator_forward(inputs)
+    show = lambda masks: torch.nn.functional.interpolate(masks[:, None], size=32, mode="bilinear") * 2 - 1  # noqa: E731
+    judge = lambda masks: adversary.discriminator(show(masks)).sigmoid()  # noqa: E731
+
+    def adversarial():
+        probabilities = samples.logits.sigmoid()
+        matched = (probabilities - samples.truth)[samples.matched].abs()
+        rec = matched.mean() * adversary.rec_weight if matched.numel() else 0
+        return -judge(probabilities).log().mean() + rec
+
+    def discriminate():
+        fake = samples.logits.detach().sigmoid()
+        return -judge(samples.truth).log().mean() - (1 - judge(fake)).log().mean()
+
+    if order == "thesis":
+        discriminate().backward()
+        discriminator.step()
+        generator.zero_grad()
+        (sum(losses.values()) + adversarial()).backward()
+        generator.step()
+    else:
+        g = torch.autograd.grad(
+            sum(losses.values()) + adversarial(),
+            [p for group in generator.param_groups for p in group["params"]],
+            allow_unused=True,
+        )
+        discriminate().backward()
+        discriminator.step()
+        for p, grad in zip((p for group in generator.param_groups for p in group["params"]), g, strict=True):
+            p.grad = grad
+        generator.step()
+
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_orders_differ(tiny_cfg, inputs):
+    results = []
+    for order in ("thesis", "paper"):
+        torch.manual_seed(0)
+        model = build_model(tiny_cfg).train()
+        step = AlternatingStep(model, [inputs], *players(tiny_cfg, model), order)
+        step.iter = 0
+        with EventStorage(0):
+            step.run_step()
+        results.append(model.roi_heads.mask_head.predictor.weight.detach())
+    assert not torch.equal(*results)
+
+
+@pytest.mark.parametrize("mode", ["joint", "alternating"])
+@pytest.mark.parametrize("loss", ["loss_mask", "loss_adv_mask", "loss_disc_mask"])
+def test_a_loss_that_is_not_finite_never_reaches_the_generator(tiny_cfg, inputs, mode, loss, monkeypatch):
+    model = build_model(tiny_cfg).train()
+    if mode == "joint":
+        step = JointStep(model, [inputs], build_generator_optimizer(tiny_cfg, model))
+    else:
+        step = AlternatingStep(model, [inputs], *players(tiny_cfg, model))
+    step.iter = 41
+    source = {"loss_mask": "generator_forward", "loss_adv_mask": "adversarial_losses", "loss_disc_mask": "discriminator_losses"}
+    original = getattr(model, source[loss])
+
+    def spoiled(argument):
+        result = original(argument)
+        losses = result[0] if isinstance(result, tuple) else result
+        losses[loss] = losses[loss] * float("nan")
+        return result
+
+    monkeypatch.setattr(model, source[loss], spoiled)
+    before = copy.deepcopy(model.state_dict())
+    with EventStorage(41), pytest.raises(NonFiniteLossError, match=f"iteration 41: {loss} is nan"):
+        step.run_step()
+    after = model.state_dict()
+    generators = [name for name, _ in model.named_parameters() if not name.startswith("mask_adversary")]
+    assert all(torch.equal(after[name], before[name]) for name in generators)
+
+
+def test_before_the_start_the_discriminator_rests(tiny_cfg, inputs):
+    tiny_cfg.MODEL.GAN.START_ITER = 5
+    model = build_model(tiny_cfg).train()
+    before = [p.detach().clone() for p in model.discriminator_parameters()]
+    step = AlternatingStep(model, [inputs], *players(tiny_cfg, model))
+    step.iter = 0
+    with EventStorage(0):
+        step.run_step()
+    assert all(torch.equal(a, b) for a, b in zip(before, model.discriminator_parameters(), strict=True))
+    assert not step.disc_optimizer.state
+
+
+def test_schedules_constant_and_follow(tiny_cfg):
+    solver = tiny_cfg.SOLVER
+    solver.MAX_ITER, solver.STEPS, solver.WARMUP_ITERS, solver.DISC.BASE_LR = 10, (5,), 0, 0.1
+    for schedule, expected in (("constant", [0.1] * 10), ("follow", [0.1] * 5 + [0.01] * 5)):
+        solver.DISC.SCHEDULE = schedule
+        optimizer = build_discriminator_optimizer(tiny_cfg, [torch.nn.Parameter(torch.zeros(1))])
+        scheduler = build_discriminator_scheduler(tiny_cfg, optimizer)
+        rates = []
+        for _ in range(10):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        assert rates == pytest.approx(expected)

@@ -1,0 +1,135 @@
+"""The command line: what a user types, and what bad input answers."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_plugin.errors import run_command_line
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools/train_net.py"
+CONFIG = ROOT / "configs/quick_schedules/gan_mask_rcnn_penn_fudan_quick.yaml"
+TINY = """MODEL.RESNETS.STEM_OUT_CHANNELS 16 MODEL.FPN.OUT_CHANNELS 16 MODEL.ROI_BOX_HEAD.FC_DIM 32
+MODEL.ROI_MASK_HEAD.CONV_DIM 16 MODEL.ROI_MASK_HEAD.NUM_CONV 1 MODEL.GAN.START_ITER 0 MODEL.GAN.VIS_PERIOD 0
+INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 SOLVER.STEPS () SOLVER.MAX_ITER 2""".split()
+
+
+@pytest.fixture
+def train_net(pedestrians, monkeypatch):
+    """(arguments) -> exit code, of the tool run in this process."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(pedestrians))
+    spec = importlib.util.spec_from_file_location("train_net", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *arguments: run_command_line(lambda: module.main([str(argument) for argument in arguments]))
+
+
+def arguments(out, *more, config=CONFIG):
+    flags = [argument for argument in more if str(argument).startswith("--")]
+    return ["--config-file", config, *flags, "OUTPUT_DIR", out, *TINY, *(a for a in more if a not in flags)]
+
+
+def start(pedestrians, *more):
+    environment = {**os.environ, "DETECTRON2_DATASETS": str(pedestrians), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, TOOL, *map(str, more)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+def test_killed_and_resumed_equals_unbroken(pedestrians, tmp_path):
+    options = ["SOLVER.MAX_ITER", 6, "SOLVER.CHECKPOINT_PERIOD", 3, "DATASETS.TEST", "()"]
+    whole = start(pedestrians, *arguments(tmp_path / "whole", *options))
+    broken = start(pedestrians, *arguments(tmp_path / "broken", *options))
+    mark, deadline = tmp_path / "broken/last_checkpoint", time.monotonic() + 90
+    while not mark.exists() and broken.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    broken.send_signal(signal.SIGKILL)
+    broken.wait()
+    assert mark.read_text() == "model_0000002.pth"
+    assert not (tmp_path / "broken/model_final.pth").exists()
+    resumed = start(pedestrians, *arguments(tmp_path / "broken", "--resume", *options))
+    for process in (whole, resumed):
+        assert process.wait(timeout=120) == 0, process.stderr.read().decode()
+    a, b = (torch.load(tmp_path / run / "model_final.pth", weights_only=True)["model"] for run in ("whole", "broken"))
+    assert a.keys() == b.keys() and any(name.startswith("mask_adversary") for name in a)
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_evaluation_only_writes_the_same_numbers_again(train_net, tmp_path):
+    trained, evaluated = tmp_path / "trained", tmp_path / "evaluated"
+    options = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
+    assert train_net(*arguments(trained, *options)) == 0
+    weights = ["MODEL.WEIGHTS", trained / "model_final.pth"]
+    assert train_net(*arguments(evaluated, "--eval-only", *weights, *options)) == 0
+    after_training = json.loads((trained / "metrics.json").read_text().splitlines()[-1])
+    again = json.loads((evaluated / "metrics.json").read_text())
+    assert again["segm/AP"] == after_training["segm/AP"] and again["bbox/AP50"] == after_training["bbox/AP50"]
+    assert "| segm/AP " in (evaluated / "log.txt").read_text()
+
+
+def test_another_runs_checkpoint_is_not_overwritten(train_net, tmp_path, capsys):
+    assert train_net(*arguments(tmp_path, "DATASETS.TEST", "()")) == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    capsys.readouterr()
+    assert train_net(*arguments(tmp_path, "DATASETS.TEST", "()")) == 2
+    assert "already holds a checkpoint of another run (model_final.pth); add --resume" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["MODEL.GAN.MASK.DISCRIMINATOR", "Critic"], "'Critic', which is unknown; the registered ones are PixelMask"),
+        (["MODEL.GAN.MASK.OBJECTIVE", "Hinch"], "'Hinch', which is unknown; the registered ones are LSGAN"),
+        (["MODEL.GAN.MODE", "both"], "MODEL.GAN.MODE is 'both', which is unknown; set it to one of 'joint', 'altern"),
+        (["MODEL.GAN.MODUS", "joint"], "command line's config options are wrong: Non-existent key: MODEL.GAN.MODUS"),
+        (["DATASETS.TRAIN", "('penn_fudan_train_c',)"], "'penn_fudan_train_c' is not registered; did you mean penn_f"),
+        (["DATASETS.TRAIN", "('cityscapes_fine_instance_seg_train',)"], "make_toy_cityscapes.py"),
+        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "set it to AdversarialRCNN"),
+        (["MODEL.WEIGHTS", __file__.replace(".py", ".nothing")], "cannot be read"),
+        (["MODEL.WEIGHTS", __file__], "test_train_net.py is not a checkpoint"),
+        (["SOLVER.AMP.ENABLED", "True"], "SOLVER.AMP.ENABLED needs a GPU"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(train_net, tmp_path, capsys, options, sentence):
+    assert train_net(*arguments(tmp_path / "run", *options)) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and sentence in error
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_an_output_folder_that_cannot_be_written(train_net, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert train_net(*arguments(tmp_path / "file/run")) == 2
+    assert "is not writable" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["MODEL: [", "MODEL:\n  GANN: 1\n"])
+def test_a_broken_config_is_named(train_net, tmp_path, capsys, content):
+    config = tmp_path / "config.yaml"
+    config.write_text(content)
+    assert train_net(*arguments(tmp_path / "run", config=config)) == 2
+    assert f"The config file {config} is wrong" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_does_not_decode_is_named(train_net, pedestrians, tmp_path, capsys, monkeypatch, workers):
+    import shutil
+
+    root = tmp_path / "datasets"
+    shutil.copytree(pedestrians, root)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(root))
+    for image in (root / "PennFudanPed/PNGImages").iterdir():
+        image.write_bytes(image.read_bytes()[:900])
+    assert train_net(*arguments(tmp_path / "run", "DATALOADER.NUM_WORKERS", workers)) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: The image ") and "cannot be decoded" in error

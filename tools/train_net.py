@@ -1,0 +1,72 @@
+#!/usr/bin/env python
+"""Train or evaluate a model of Detectron2 with the plugin's config keys.
+
+    python tools/train_net.py --config-file configs/gan_mask_rcnn_cityscapes.yaml [--resume] [KEY VALUE ...]
+    python tools/train_net.py --config-file ... --eval-only MODEL.WEIGHTS path/to/model.pth
+
+Data sets are looked for under $DETECTRON2_DATASETS (default: ./datasets).
+"""
+
+import argparse
+import sys
+
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from gan_plugin import AdversarialTrainer
+from gan_plugin.data.builtin import prepare_datasets
+from gan_plugin.engine.checkpoint import SafeCheckpointer
+from gan_plugin.engine.hooks import TrainingInterrupted
+from gan_plugin.engine.results import append_metrics, log_results
+from gan_plugin.engine.run_dir import claim_output_dir
+from gan_plugin.engine.setup import load_config
+from gan_plugin.errors import run_command_line
+
+
+def evaluate(cfg: CfgNode) -> None:
+    """Evaluate MODEL.WEIGHTS on DATASETS.TEST; print the table and add a line to OUTPUT_DIR/metrics.json."""
+    model = AdversarialTrainer.build_model(cfg)
+    extra = SafeCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=False)
+    results = AdversarialTrainer.test(cfg, model)
+    if comm.is_main_process():
+        log_results(results)
+        append_metrics(cfg.OUTPUT_DIR, results, iteration=extra.get("iteration", 0))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line says, in this process."""
+    cfg = load_config(args)
+    prepare_datasets(cfg, train=not args.eval_only)
+    if comm.is_main_process():
+        claim_output_dir(cfg.OUTPUT_DIR, resume=args.resume, eval_only=args.eval_only)
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
+    if args.eval_only:
+        evaluate(cfg)
+        return
+    trainer = AdversarialTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = default_argument_parser(epilog=__doc__).parse_args(arguments)
+    try:
+        launch(
+            run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except TrainingInterrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command_line(main))
