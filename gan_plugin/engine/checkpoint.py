@@ -29,7 +29,10 @@ class SafeCheckpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        data = {"model": self.model.state_dict(), **{key: obj.state_dict() for key, obj in self.checkpointables.items()}}
+        data = {
+            "model": self.model.state_dict(),
+            **{key: obj.state_dict() for key, obj in self.checkpointables.items()},
+        }
         data.update(kwargs)
         self._refuse_non_finite(data["model"], name)
         path = os.path.join(self.save_dir, f"{name}.pth")

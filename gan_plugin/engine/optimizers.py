@@ -12,7 +12,9 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from gan_plugin.config import check_choice
 
 
-def build_generator_optimizer(cfg: CfgNode, model: nn.Module, exclude: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
+def build_generator_optimizer(
+    cfg: CfgNode, model: nn.Module, exclude: Iterable[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
     """The optimizer that `SOLVER.OPTIMIZER` names over all parameters of `model` but `exclude`.
 
     "sgd" is Detectron2's `build_optimizer`; "adamw" takes the same keys for learning rate, decay and clipping.
@@ -43,7 +45,7 @@ def _adamw(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def build_discriminator_optimizer(cfg: CfgNode, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that `SOLVER.DISC` describes; the defaults are the thesis' (5.4.2): Adam, 2e-5, betas 0.5, 0.999."""
+    """The optimizer that `SOLVER.DISC` describes; by default the thesis' Adam (5.4.2)."""
     disc = cfg.SOLVER.DISC
     kind = check_choice("SOLVER.DISC.OPTIMIZER", disc.OPTIMIZER)
     parameters = list(parameters)

@@ -20,9 +20,12 @@ def finite_metrics(results: Mapping[str, Any]) -> dict[str, float]:
 def results_table(results: Mapping[str, Any]) -> str:
     """One row a metric in the results' order, "n/a" where it is not defined."""
     rows = [
-        (name, f"{value:.2f}" if math.isfinite(value) else "n/a") for name, value in flatten_results_dict(results).items()
+        (name, f"{value:.2f}" if math.isfinite(value) else "n/a")
+        for name, value in flatten_results_dict(results).items()
     ]
-    return tabulate(rows, headers=["metric", "value"], tablefmt="github", disable_numparse=True, colalign=("left", "right"))
+    return tabulate(
+        rows, headers=["metric", "value"], tablefmt="github", disable_numparse=True, colalign=("left", "right")
+    )
 
 
 def log_results(results: Mapping[str, Any]) -> None:

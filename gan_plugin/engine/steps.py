@@ -9,7 +9,7 @@ from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from gan_plugin.modeling.meta_arch import AdversarialRCNN, record_totals
+from gan_plugin.modeling.meta_arch import AdversarialRCNN, discriminator_parameters, record_totals
 
 from .guard import check_finite
 
@@ -109,8 +109,7 @@ class AlternatingStep(_Observed, SimpleTrainer):
 
 def record_gradient_norms(model: nn.Module) -> None:
     """Put the Euclidean norm of either player's gradient into the event storage, before any clipping."""
-    model = getattr(model, "module", model)
-    disc = model.discriminator_parameters()
+    disc = discriminator_parameters(model)
     of_disc = {id(parameter) for parameter in disc}
     players = {"generator": [p for p in model.parameters() if id(p) not in of_disc], "discriminator": disc}
     for player, parameters in players.items():

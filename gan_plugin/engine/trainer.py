@@ -17,6 +17,7 @@ from torch import nn
 from gan_plugin.config import check_choice
 from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.evaluation.build import build_evaluator
+from gan_plugin.modeling.meta_arch import discriminator_parameters
 
 from .checkpoint import SafeCheckpointer
 from .guard import quiet_user_errors, refuse_unsupported
@@ -70,7 +71,7 @@ class AdversarialTrainer(DefaultTrainer):
     def _build_step(self, cfg: CfgNode, model: nn.Module) -> JointStep | JointAMPStep | AlternatingStep:
         loader = self.build_train_loader(cfg)
         if cfg.MODEL.GAN.ENABLED and cfg.MODEL.GAN.MODE == "alternating":
-            players = model.discriminator_parameters()
+            players = discriminator_parameters(model)
             optimizer = build_generator_optimizer(cfg, model, exclude=players)
             disc_optimizer = build_discriminator_optimizer(cfg, players)
             order = check_choice("MODEL.GAN.ORDER", cfg.MODEL.GAN.ORDER)
@@ -128,7 +129,7 @@ class AdversarialTrainer(DefaultTrainer):
             self.checkpointer.save_weights("model_final_ema", self._ema.generator_state())
 
     def train(self) -> OrderedDict | None:
-        """Train from `start_iter` to `SOLVER.MAX_ITER`; returns the results of the last evaluation, if there was one."""
+        """Train from `start_iter` to `SOLVER.MAX_ITER`; returns the last evaluation's results, if any."""
         with quiet_user_errors():
             super().train()
         return getattr(self, "_last_eval_results", None)
@@ -159,7 +160,7 @@ class AdversarialTrainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, folder: str = "inference") -> DatasetEvaluator:
-        """The official evaluators of the data set, writing to OUTPUT_DIR/<folder>, one folder a set if there are many."""
+        """The official evaluators of the data set, writing to OUTPUT_DIR/<folder>[/<data set>, if several]."""
         output = os.path.join(cfg.OUTPUT_DIR, folder)
         if len(cfg.DATASETS.TEST) > 1:
             output = os.path.join(output, dataset_name)

@@ -56,7 +56,9 @@ class AdversarialRCNN(GeneralizedRCNN):
             UserError: there is an adversary but the mask head gives no samples.
         """
         super().__init__(**kwargs)
-        if mask_adversary is not None and not getattr(getattr(self.roi_heads, "mask_head", None), "emit_samples", False):
+        if mask_adversary is not None and not getattr(
+            getattr(self.roi_heads, "mask_head", None), "emit_samples", False
+        ):
             raise UserError(
                 "MODEL.GAN.ENABLED needs a mask head that hands out its masks: set MODEL.MASK_ON to True and "
                 "MODEL.ROI_MASK_HEAD.NAME to AdversarialMaskHead."
@@ -118,10 +120,6 @@ class AdversarialRCNN(GeneralizedRCNN):
             return 0.0
         return min(1.0, done / self.warmup_iters) if self.warmup_iters > 0 else 1.0
 
-    def discriminator_parameters(self) -> list[nn.Parameter]:
-        """The discriminator's parameters; empty for the plain model. All others are the generator's."""
-        return [] if self.mask_adversary is None else list(self.mask_adversary.parameters())
-
     def _show(self, samples: MaskSamples) -> None:
         storage = get_event_storage()
         if self.sample_period > 0 and (storage.iter + 1) % self.sample_period == 0 and len(samples):
@@ -138,3 +136,9 @@ def record_totals(generator: dict[str, torch.Tensor], discriminator: dict[str, t
 def scale_gradient(loss: torch.Tensor, factor: float) -> torch.Tensor:
     """The same value with its gradient multiplied by `factor`."""
     return loss if factor == 1 else loss * factor + loss.detach() * (1 - factor)
+
+
+def discriminator_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The discriminator's parameters, none for a plain model; all others are the generator's. DDP is looked through."""
+    adversary = getattr(getattr(model, "module", model), "mask_adversary", None)
+    return [] if adversary is None else list(adversary.parameters())

@@ -14,10 +14,11 @@ from gan_plugin.engine.optimizers import (
     build_generator_optimizer,
 )
 from gan_plugin.engine.steps import AlternatingStep, JointStep
+from gan_plugin.modeling.meta_arch import discriminator_parameters
 
 
 def players(cfg, model):
-    disc = model.discriminator_parameters()
+    disc = discriminator_parameters(model)
     return build_generator_optimizer(cfg, model, exclude=disc), build_discriminator_optimizer(cfg, disc)
 
 
@@ -28,7 +29,7 @@ def test_every_parameter_has_exactly_one_optimizer(tiny_cfg, kind):
     groups = [[p for g in optimizer.param_groups for p in g["params"]] for optimizer in players(tiny_cfg, model)]
     ids = [[id(p) for p in group] for group in groups]
     assert sorted(ids[0] + ids[1]) == sorted(id(p) for p in model.parameters())
-    assert set(ids[1]) == {id(p) for p in model.discriminator_parameters()}
+    assert set(ids[1]) == {id(p) for p in discriminator_parameters(model)}
     assert all(p.requires_grad for p in model.parameters())
 
 
@@ -62,7 +63,7 @@ def test_alternating_step_is_the_algorithm(tiny_cfg, inputs, order):
         probabilities = samples.logits.sigmoid()
         matched = (probabilities - samples.truth)[samples.matched].abs()
         rec = matched.mean() * adversary.rec_weight if matched.numel() else 0
-        return -judge(probabilities).log().mean() + rec
+        return -judge(probabilities).log().mean() * adversary.weight + rec
 
     def discriminate():
         fake = samples.logits.detach().sigmoid()
@@ -112,7 +113,11 @@ def test_a_loss_that_is_not_finite_never_reaches_the_generator(tiny_cfg, inputs,
     else:
         step = AlternatingStep(model, [inputs], *players(tiny_cfg, model))
     step.iter = 41
-    source = {"loss_mask": "generator_forward", "loss_adv_mask": "adversarial_losses", "loss_disc_mask": "discriminator_losses"}
+    source = {
+        "loss_mask": "generator_forward",
+        "loss_adv_mask": "adversarial_losses",
+        "loss_disc_mask": "discriminator_losses",
+    }
     original = getattr(model, source[loss])
 
     def spoiled(argument):
@@ -133,12 +138,12 @@ def test_a_loss_that_is_not_finite_never_reaches_the_generator(tiny_cfg, inputs,
 def test_before_the_start_the_discriminator_rests(tiny_cfg, inputs):
     tiny_cfg.MODEL.GAN.START_ITER = 5
     model = build_model(tiny_cfg).train()
-    before = [p.detach().clone() for p in model.discriminator_parameters()]
+    before = [p.detach().clone() for p in discriminator_parameters(model)]
     step = AlternatingStep(model, [inputs], *players(tiny_cfg, model))
     step.iter = 0
     with EventStorage(0):
         step.run_step()
-    assert all(torch.equal(a, b) for a, b in zip(before, model.discriminator_parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, discriminator_parameters(model), strict=True))
     assert not step.disc_optimizer.state
 
 

@@ -52,7 +52,9 @@ def test_instance_noise_has_the_given_deviation():
 def test_reconstruction_is_the_mean_absolute_error_of_matched_pairs():
     logits = torch.zeros(2, 2, 2, requires_grad=True)
     truth = torch.tensor([[[1.0, 1], [1, 0.75]], [[0, 0], [0, 0]]])
-    assert reconstruction_loss(MaskSamples(logits, truth, torch.tensor([True, False]))).item() == pytest.approx(1.75 / 4)
+    assert reconstruction_loss(MaskSamples(logits, truth, torch.tensor([True, False]))).item() == pytest.approx(
+        1.75 / 4
+    )
     nothing = reconstruction_loss(MaskSamples(logits, truth, torch.tensor([False, False])))
     nothing.backward()
     assert nothing.item() == 0 and logits.grad.abs().sum() == 0

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -11,15 +12,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.utils.logger import setup_logger
 
 from gan_plugin.errors import run_command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools/train_net.py"
 CONFIG = ROOT / "configs/quick_schedules/gan_mask_rcnn_penn_fudan_quick.yaml"
-TINY = """MODEL.RESNETS.STEM_OUT_CHANNELS 16 MODEL.FPN.OUT_CHANNELS 16 MODEL.ROI_BOX_HEAD.FC_DIM 32
-MODEL.ROI_MASK_HEAD.CONV_DIM 16 MODEL.ROI_MASK_HEAD.NUM_CONV 1 MODEL.GAN.START_ITER 0 MODEL.GAN.VIS_PERIOD 0
-INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 SOLVER.STEPS () SOLVER.MAX_ITER 2""".split()
+TINY = {
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 16,
+    "MODEL.FPN.OUT_CHANNELS": 16,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
+    "MODEL.ROI_MASK_HEAD.NUM_CONV": 1,
+    "MODEL.GAN.START_ITER": 0,
+    "MODEL.GAN.VIS_PERIOD": 0,
+    "INPUT.MIN_SIZE_TRAIN": (64,),
+    "INPUT.MIN_SIZE_TEST": 64,
+    "SOLVER.STEPS": (),
+    "SOLVER.MAX_ITER": 2,
+}
 
 
 @pytest.fixture
@@ -29,12 +41,17 @@ def train_net(pedestrians, monkeypatch):
     spec = importlib.util.spec_from_file_location("train_net", TOOL)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return lambda *arguments: run_command_line(lambda: module.main([str(argument) for argument in arguments]))
+    yield lambda *arguments: run_command_line(lambda: module.main([str(argument) for argument in arguments]))
+    # Detectron2 keeps the handlers of a run for the life of the process; these write to this test's captured stdout.
+    setup_logger.cache_clear()
+    for name in ("detectron2", "fvcore", "gan_plugin"):
+        logging.getLogger(name).handlers.clear()
 
 
 def arguments(out, *more, config=CONFIG):
+    tiny = [part for option in TINY.items() for part in option]
     flags = [argument for argument in more if str(argument).startswith("--")]
-    return ["--config-file", config, *flags, "OUTPUT_DIR", out, *TINY, *(a for a in more if a not in flags)]
+    return ["--config-file", config, *flags, "OUTPUT_DIR", out, *tiny, *(a for a in more if a not in flags)]
 
 
 def start(pedestrians, *more):

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 from detectron2.engine import HookBase
-
-from gan_plugin.modeling.meta_arch import AdversarialRCNN
+from torch import nn
 
 
 class GeneratorEMA(HookBase):
@@ -16,7 +15,7 @@ class GeneratorEMA(HookBase):
     The decay of step t is min(decay, (1 + t) / (10 + t)), so that the random start is forgotten in a short run too.
     """
 
-    def __init__(self, model: AdversarialRCNN, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         """
         Args:
             model: whose generator is averaged.
@@ -24,10 +23,9 @@ class GeneratorEMA(HookBase):
         """
         self._decay = decay
         self._updates = 0
-        players = {id(parameter) for parameter in model.discriminator_parameters()}
-        self._weights = {n: p for n, p in model.named_parameters() if id(p) not in players}
-        adversary = model.mask_adversary
-        of_player = {id(b) for b in adversary.buffers()} if adversary is not None else set()
+        adversary = getattr(model, "mask_adversary", None)
+        of_player = set() if adversary is None else {id(t) for t in (*adversary.parameters(), *adversary.buffers())}
+        self._weights = {n: p for n, p in model.named_parameters() if id(p) not in of_player}
         self._buffers = {n: b for n, b in model.named_buffers() if id(b) not in of_player}
         self._kept = set(model.state_dict())
         self._average = {n: t.detach().clone() for n, t in self._live().items()}

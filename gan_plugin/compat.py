@@ -1,0 +1,172 @@
+"""Repairs for known faults of the packages we stand on. Each tests for its fault and leaves a healthy build alone.
+
+1. facebookresearch/detectron2#5436. Builds since 19 Dec 2024 import `deeplearning.projects.cityscapesApi
+   .cityscapesscripts`, a path that exists only inside Meta, so Cityscapes neither loads nor evaluates. The name becomes
+   an alias of the installed `cityscapesscripts`.
+2. mcordts/cityscapesScripts#196. Its evaluators call `np.in1d`, which numpy 2.4 removed. They get a view of numpy
+   that has it.
+3. cityscapesScripts 2.3.0 dumps its raw matches as `matches.json` into the working directory whatever its arguments
+   say, and from numpy 2.3 on fails to serialise them (`'numpy.int64' object has no attribute '__dict__'`). Nothing
+   reads the file: it is no longer written. The scores do not depend on it.
+
+Nothing is imported before its user imports it.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+INTERNAL_PARENT = "deeplearning.projects.cityscapesApi"
+INTERNAL_SCRIPTS = f"{INTERNAL_PARENT}.cityscapesscripts"
+_PARENTS = ("deeplearning", "deeplearning.projects", INTERNAL_PARENT)
+_DETECTRON2_USERS = ("data/datasets/cityscapes.py", "evaluation/cityscapes_evaluation.py")
+
+EVALUATORS = (
+    "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling",
+    "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling",
+)
+_MATCHES_FILE = "matches.json"
+
+
+def apply() -> None:
+    """Make the repairs that this environment needs; a second call changes nothing.
+
+    Call it in every process, spawned workers too: importing `gan_plugin` does.
+    """
+    if _detectron2_wants_internal_scripts() and not _exists(INTERNAL_PARENT):
+        _install(_InternalScriptsFinder())
+    _install(_EvaluatorFinder())
+    for name in EVALUATORS:
+        if name in sys.modules:
+            repair_evaluator(sys.modules[name])
+
+
+def _install(finder: MetaPathFinder) -> None:
+    if not any(type(installed) is type(finder) for installed in sys.meta_path):
+        # in front, because the path finder would load an alias's submodule a second time under the alias's name
+        sys.meta_path.insert(0, finder)
+
+
+def _exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _detectron2_wants_internal_scripts() -> bool:
+    """Whether the installed Detectron2 has fault 1, read from its source: importing it would cost a second."""
+    spec = find_spec("detectron2")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    sources = [Path(folder, user) for folder in folders for user in _DETECTRON2_USERS]
+    return any(INTERNAL_SCRIPTS in source.read_text(encoding="utf-8") for source in sources if source.is_file())
+
+
+class _EmptyPackage(Loader):
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+class _Alias(Loader):
+    """Loads a module by putting another, already importable one under its name."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The import system returns what sys.modules holds afterwards; the placeholder is dropped, and the real module
+        # keeps its own name and spec.
+        sys.modules[module.__name__] = importlib.import_module(self.target)
+
+
+class _InternalScriptsFinder(MetaPathFinder):
+    """Maps Meta's internal name of cityscapesScripts, and of every module in it, to the installed one."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname in _PARENTS:
+            # a user's own package called `deeplearning` stays what it is
+            real = PathFinder.find_spec(fullname, path)
+            return real or spec_from_loader(fullname, _EmptyPackage(), is_package=True)
+        if fullname == INTERNAL_SCRIPTS or fullname.startswith(f"{INTERNAL_SCRIPTS}."):
+            return spec_from_loader(fullname, _Alias(fullname.removeprefix(f"{INTERNAL_PARENT}.")))
+        return None
+
+
+class _EvaluatorFinder(MetaPathFinder):
+    """Repairs cityscapesScripts' evaluators as they are imported."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in EVALUATORS:
+            return None
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _RepairingLoader(spec.loader)
+        return spec
+
+
+class _RepairingLoader(Loader):
+    """Runs another loader, then repairs what it loaded and leaves no trace of itself in the module."""
+
+    def __init__(self, inner: Loader) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.inner.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self.inner
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.inner
+        self.inner.exec_module(module)
+        repair_evaluator(module)
+
+
+def repair_evaluator(module: Any) -> None:
+    """Mend faults 2 and 3 in one of the EVALUATORS, where it has them.
+
+    Args:
+        module: the imported module; its globals `np` and `writeDict2JSON` are replaced if need be.
+    """
+    if not hasattr(module.np, "in1d"):
+        module.np = _NumpyWithIn1d("numpy")
+    code = module.evaluateImgLists.__code__
+    if _MATCHES_FILE in code.co_consts and not isinstance(module.writeDict2JSON, _JsonWriter):
+        module.writeDict2JSON = _JsonWriter(module.writeDict2JSON)
+
+
+class _NumpyWithIn1d(ModuleType):
+    """numpy, plus the `in1d` that numpy 2.4 removed."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    @staticmethod
+    def in1d(values: Any, test_values: Any, assume_unique: bool = False, invert: bool = False) -> np.ndarray:
+        """Whether each of `values` is among `test_values`: a flat boolean array."""
+        return np.isin(values, test_values, assume_unique=assume_unique, invert=invert).ravel()
+
+
+class _JsonWriter:
+    """cityscapesScripts' JSON writer, deaf to requests for `matches.json` in the working directory."""
+
+    def __init__(self, write: Any) -> None:
+        self.write = write
+
+    def __call__(self, content: dict[str, Any], file_name: str) -> None:
+        if file_name != _MATCHES_FILE:
+            self.write(content, file_name)

@@ -1,0 +1,183 @@
+"""The repairs of known-broken upstream packages, each against a process in which the fault is present."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_plugin import compat
+
+ROOT = Path(__file__).resolve().parents[1]
+DETECTRON2 = Path(find_spec("detectron2").origin).parent
+CAR, ROAD = 26, 7  # Cityscapes label ids
+
+# argv: sample's root, then flags. Prints the scores as JSON.
+EVALUATE = """
+import json, sys
+import numpy as np
+root, flags = sys.argv[1], sys.argv[2:]
+if "new-numpy" in flags:  # what numpy 2.3 and 2.4 changed
+    del np.in1d
+    count = np.count_nonzero
+    np.count_nonzero = lambda *args, **kwargs: np.int64(count(*args, **kwargs))
+if "compat" in flags:
+    from gan_plugin import compat
+    compat.apply()
+    compat.apply()
+    assert not set(compat.EVALUATORS) & set(sys.modules), "imported before anyone needs it"
+
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets.cityscapes import load_cityscapes_instances
+from detectron2.evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
+from detectron2.structures import Instances
+
+records = load_cityscapes_instances(root + "/leftImg8bit/val", root + "/gtFine/val", from_json=True, to_polygons=True)
+records.sort(key=lambda record: record["file_name"])
+metadata = MetadataCatalog.get("sample")
+metadata.gt_dir = root + "/gtFine/val"
+metadata.thing_classes = ["car"]
+instances, semantic = CityscapesInstanceEvaluator("sample"), CityscapesSemSegEvaluator("sample")
+instances.reset()
+semantic.reset()
+for record, rows, score in zip(records, (40, 21), (0.9, 0.8)):
+    masks = torch.zeros(1, 64, 128, dtype=torch.bool)
+    masks[0, 10:10 + rows, 20:60] = True
+    found = Instances((64, 128), pred_masks=masks, scores=torch.tensor([score]), pred_classes=torch.tensor([0]))
+    instances.process([record], [{"instances": found}])
+    logits = torch.zeros(19, 64, 128)
+    logits[0] = 1  # road, train id 0
+    logits[13, 10:10 + rows, 20:60] = 2  # car, train id 13
+    semantic.process([record], [{"sem_seg": logits}])
+scores = {"segm": instances.evaluate()["segm"], "sem_seg": semantic.evaluate()["sem_seg"]}
+boxes = [annotation["bbox"] for record in records for annotation in record["annotations"]]
+print("\\n" + json.dumps({"scores": scores, "boxes": boxes}, default=float))
+"""
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    """Two images in Cityscapes' format: on each a car of 40 x 40 pixels with its corner at (20, 10), on a road."""
+    root = tmp_path_factory.mktemp("cityscapes")
+    square = [[20, 10], [59, 10], [59, 49], [20, 49]]  # Cityscapes' polygons include their last row and column
+    for frame in ("000000", "000001"):
+        for part in ("leftImg8bit", "gtFine"):
+            (root / part / "val" / "town").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (128, 64)).save(root / f"leftImg8bit/val/town/town_{frame}_000019_leftImg8bit.png")
+        truth = str(root / f"gtFine/val/town/town_{frame}_000019_gtFine_")
+        labels = np.full((64, 128), ROAD, np.uint8)
+        labels[10:50, 20:60] = CAR
+        Image.fromarray(labels).save(truth + "labelIds.png")
+        ids = labels.astype(np.uint16)
+        ids[labels == CAR] = CAR * 1000
+        Image.fromarray(ids).save(truth + "instanceIds.png")
+        objects = [{"label": "car", "polygon": square}]
+        Path(truth + "polygons.json").write_text(json.dumps({"imgHeight": 64, "imgWidth": 128, "objects": objects}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def broken_build(tmp_path_factory) -> Path:
+    """A folder with the installed Detectron2 changed as upstream changed it on 19 Dec 2024."""
+    folder = tmp_path_factory.mktemp("broken")
+    shutil.copytree(DETECTRON2, folder / "detectron2", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("data/datasets/cityscapes.py", "evaluation/cityscapes_evaluation.py"):
+        source = (DETECTRON2 / name).read_text()
+        for keyword in ("from", "import"):
+            old, new = f"    {keyword} cityscapesscripts.", f"    {keyword} {compat.INTERNAL_SCRIPTS}."
+            assert old in source or "data" in name
+            source = source.replace(old, new)
+        (folder / "detectron2" / name).write_text(source)
+    return folder
+
+
+def evaluate(sample: Path, folder: Path, *flags: str, build: Path | None = None) -> subprocess.CompletedProcess:
+    folder.mkdir(exist_ok=True)
+    path = os.pathsep.join(map(str, [*([build] if build else []), ROOT]))
+    return run(["-c", EVALUATE, str(sample), *flags], folder, path)
+
+
+def run(arguments: list[str], folder: Path, path: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def result_of(process: subprocess.CompletedProcess) -> dict:
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def test_repaired_builds_give_the_healthy_ones_scores(sample, broken_build, tmp_path):
+    healthy = result_of(evaluate(sample, tmp_path / "healthy"))
+    # the second car is found with IoU 21/40, so both count at 0.5 and one at every higher threshold
+    assert healthy["scores"]["segm"]["AP50"] == pytest.approx(100)
+    assert 10 < healthy["scores"]["segm"]["AP"] < 90
+    assert healthy["boxes"] == [[20, 10, 60, 50]] * 2
+
+    repaired = evaluate(sample, tmp_path / "repaired", "compat", "new-numpy", build=broken_build)
+    assert result_of(repaired) == healthy
+    assert list((tmp_path / "repaired").iterdir()) == []
+
+
+def test_the_faults_are_real(sample, broken_build, tmp_path):
+    process = evaluate(sample, tmp_path / "build", build=broken_build)
+    assert "ModuleNotFoundError: No module named 'deeplearning'" in process.stderr
+    process = evaluate(sample, tmp_path / "numpy", "new-numpy")
+    assert "has no attribute 'in1d'" in process.stderr or "has no attribute '__dict__'" in process.stderr
+
+
+def test_the_alias_is_the_installed_module_and_yields_to_a_real_one(broken_build, tmp_path):
+    # the file alone: without torch this takes a fraction of a second
+    load = (
+        "import sys, runpy; compat = runpy.run_path(sys.argv[1]); before = list(sys.meta_path); compat['apply']();"
+        "print(sorted(type(finder).__name__ for finder in sys.meta_path if finder not in before));"
+    )
+    script = str(ROOT / "gan_plugin/compat.py")
+
+    aliased = load + (
+        "import deeplearning.projects.cityscapesApi.cityscapesscripts.helpers.labels as alias;"
+        "import cityscapesscripts.helpers.labels as real;"
+        "print(alias is real, real.__spec__.name, real.name2label['car'].id)"
+    )
+    output = run(["-c", aliased, script], tmp_path, str(broken_build)).stdout.splitlines()
+    assert output == ["['_EvaluatorFinder', '_InternalScriptsFinder']", f"True cityscapesscripts.helpers.labels {CAR}"]
+
+    (tmp_path / "deeplearning" / "projects" / "cityscapesApi").mkdir(parents=True)
+    path = os.pathsep.join([str(broken_build), str(tmp_path)])
+    assert run(["-c", load, script], tmp_path, path).stdout.strip() == "['_EvaluatorFinder']"
+
+
+def test_a_healthy_environment_is_left_alone():
+    compat.apply()
+    finders = list(sys.meta_path)
+    compat.apply()
+    assert sys.meta_path == finders
+    if compat.INTERNAL_SCRIPTS not in (DETECTRON2 / "data/datasets/cityscapes.py").read_text():
+        assert find_spec("deeplearning") is None
+
+
+def test_evaluators_keep_numpy_and_their_other_files(tmp_path):
+    import cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling as official
+
+    compat.apply()
+    assert not any("compat" in type(part).__module__ for part in (official.__loader__, official.__spec__.loader))
+    if hasattr(np, "in1d"):
+        assert official.np is np
+    official.writeDict2JSON({"AP": 1}, str(tmp_path / "results.json"))
+    assert json.loads((tmp_path / "results.json").read_text()) == {"AP": 1}
+
+
+def test_the_view_of_numpy_is_numpy_with_in1d():
+    view = compat._NumpyWithIn1d("numpy")
+    assert view.arange is np.arange
+    flat = view.in1d(np.array([[1, 2], [3, 4]]), [2, 3])
+    assert flat.tolist() == [False, True, True, False]
+    assert view.in1d(np.array([1, 2]), [2], invert=True).tolist() == [True, False]
