@@ -67,8 +67,8 @@ class CheckedDatasetMapper:
       It takes DATALOADER.FILTER_EMPTY_ANNOTATIONS False for such images to arrive here at all.
     """
 
-    def __init__(self, mapper: Callable[[dict[str, Any]], dict[str, Any] | None]):
-        self.mapper = mapper
+    def __init__(self, mapper: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+        self.mapper: Any = mapper
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any] | None:
         mapper = self._mapper_for(record)

@@ -8,6 +8,7 @@ with both values of INPUT.MASK_FORMAT, and COCOEvaluator then still measures aga
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,7 @@ def register_penn_fudan(
         "mask_dir": str(folder / "PedMasks"),
     }
     for split in SPLITS:
-        replace_registration(
-            f"{prefix}_{split}", lambda split=split: load_penn_fudan(folder, split, seed, sizes), metadata
-        )
+        replace_registration(f"{prefix}_{split}", partial(load_penn_fudan, folder, split, seed, sizes), metadata)
     return [f"{prefix}_{split}" for split in SPLITS]
 
 

@@ -14,7 +14,8 @@ def capture_rng_state() -> dict[str, Any]:
 
     Only tensors and plain Python values, so that a checkpoint with it loads under `weights_only`.
     """
-    _, keys, position, has_gauss, cached = np.random.get_state()
+    legacy: Any = np.random.get_state()
+    _, keys, position, has_gauss, cached = legacy
     state = {
         "python": random.getstate(),
         "numpy": (torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)),

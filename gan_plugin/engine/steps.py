@@ -9,7 +9,7 @@ from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from gan_plugin.modeling.meta_arch import AdversarialRCNN, discriminator_parameters, record_totals
+from gan_plugin.modeling.meta_arch import discriminator_parameters, record_totals
 
 from .guard import check_finite
 
@@ -17,7 +17,7 @@ from .guard import check_finite
 GRADIENT_NORM_PERIOD = 20
 
 
-class _Observed:
+class _Observed(SimpleTrainer):
     """A Detectron2 step that checks every loss before the weights see it, and records gradient norms."""
 
     def _write_metrics(self, loss_dict: Any, data_time: float, prefix: str = "", iter: int | None = None) -> None:
@@ -30,7 +30,7 @@ class _Observed:
             record_gradient_norms(self.model)
 
 
-class JointStep(_Observed, SimpleTrainer):
+class JointStep(_Observed):
     """Detectron2's own step on the sum of both players' losses, whose gradients the model has routed."""
 
 
@@ -38,7 +38,7 @@ class JointAMPStep(_Observed, AMPTrainer):
     """The same in mixed precision."""
 
 
-class AlternatingStep(_Observed, SimpleTrainer):
+class AlternatingStep(_Observed):
     """Both players in turn, from one forward pass (thesis 5.6.2, algorithm 1).
 
     Order "thesis": the discriminator's loss on real and on detached fake masks, its step; then the generator's losses,
@@ -48,7 +48,7 @@ class AlternatingStep(_Observed, SimpleTrainer):
 
     def __init__(
         self,
-        model: AdversarialRCNN,
+        model: nn.Module,
         data_loader: Iterable[Any],
         optimizer: torch.optim.Optimizer,
         disc_optimizer: torch.optim.Optimizer,
@@ -56,7 +56,7 @@ class AlternatingStep(_Observed, SimpleTrainer):
     ) -> None:
         """
         Args:
-            model: has an adversary.
+            model: an AdversarialRCNN with an adversary.
             data_loader: batches of model inputs.
             optimizer: holds the generator's parameters only.
             disc_optimizer: holds the discriminator's parameters only.
@@ -92,7 +92,7 @@ class AlternatingStep(_Observed, SimpleTrainer):
 
     def _backward(self, losses: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()
-        sum(losses.values()).backward()
+        torch.stack(list(losses.values())).sum().backward()
 
     def _step_discriminator(self) -> None:
         # Before START_ITER its loss is an idle zero, on which Adam would still count a step.

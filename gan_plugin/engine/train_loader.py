@@ -175,14 +175,8 @@ def build_resumable_train_loader(cfg: CfgNode) -> ResumableTrainLoader:
     processes = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH <= 0 or cfg.SOLVER.IMS_PER_BATCH % processes:
         raise UserError(f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; make it a multiple of {processes}.")
-    dicts = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN,
-        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
-        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
-    )
     return ResumableTrainLoader(
-        dicts,
+        _training_records(cfg),
         CheckedDatasetMapper(DatasetMapper(cfg, is_train=True)),
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
@@ -190,3 +184,18 @@ def build_resumable_train_loader(cfg: CfgNode) -> ResumableTrainLoader:
         aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         make_sampler=_sampler_factory(cfg),
     )
+
+
+def _training_records(cfg: CfgNode) -> list[dict[str, Any]]:
+    try:
+        return get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
+            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
+        )
+    except AssertionError as error:
+        raise UserError(
+            f"There is nothing to train on in DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)}: {error or 'no data set'}. "
+            "Images without instances are left out unless DATALOADER.FILTER_EMPTY_ANNOTATIONS is False."
+        ) from error

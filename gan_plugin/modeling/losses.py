@@ -46,11 +46,17 @@ class NonSaturatingBCE(AdversarialObjective):
     the other targets are what holds the logits. `LABELS.REAL: (0.7, 1.0)` bounds it.
     """
 
-    def discriminator_loss(self, real_logits, fake_logits, real_targets, fake_targets):
+    def discriminator_loss(
+        self,
+        real_logits: torch.Tensor,
+        fake_logits: torch.Tensor,
+        real_targets: torch.Tensor,
+        fake_targets: torch.Tensor,
+    ) -> torch.Tensor:
         real = F.binary_cross_entropy_with_logits(real_logits, real_targets)
         return real + F.binary_cross_entropy_with_logits(fake_logits, fake_targets)
 
-    def generator_loss(self, fake_logits):
+    def generator_loss(self, fake_logits: torch.Tensor) -> torch.Tensor:
         return F.softplus(-fake_logits).mean()
 
 
@@ -61,7 +67,7 @@ class Minimax(NonSaturatingBCE):
     Its gradient vanishes where the discriminator is sure; NonSaturatingBCE is the cure.
     """
 
-    def generator_loss(self, fake_logits):
+    def generator_loss(self, fake_logits: torch.Tensor) -> torch.Tensor:
         return -F.softplus(fake_logits).mean()
 
 
@@ -69,10 +75,16 @@ class Minimax(NonSaturatingBCE):
 class LeastSquares(AdversarialObjective):
     """Squared distance of the discriminator's probabilities to the labels (thesis eq 4.5 and 4.6, "MSE")."""
 
-    def discriminator_loss(self, real_logits, fake_logits, real_targets, fake_targets):
+    def discriminator_loss(
+        self,
+        real_logits: torch.Tensor,
+        fake_logits: torch.Tensor,
+        real_targets: torch.Tensor,
+        fake_targets: torch.Tensor,
+    ) -> torch.Tensor:
         return F.mse_loss(real_logits.sigmoid(), real_targets) + F.mse_loss(fake_logits.sigmoid(), fake_targets)
 
-    def generator_loss(self, fake_logits):
+    def generator_loss(self, fake_logits: torch.Tensor) -> torch.Tensor:
         return (fake_logits.sigmoid() - 1).square().mean()
 
 
@@ -80,10 +92,16 @@ class LeastSquares(AdversarialObjective):
 class LSGAN(AdversarialObjective):
     """Least squares on the raw outputs, without a sigmoid (Mao et al. 2017, arXiv 1611.04076, eq 9)."""
 
-    def discriminator_loss(self, real_logits, fake_logits, real_targets, fake_targets):
+    def discriminator_loss(
+        self,
+        real_logits: torch.Tensor,
+        fake_logits: torch.Tensor,
+        real_targets: torch.Tensor,
+        fake_targets: torch.Tensor,
+    ) -> torch.Tensor:
         return 0.5 * (F.mse_loss(real_logits, real_targets) + F.mse_loss(fake_logits, fake_targets))
 
-    def generator_loss(self, fake_logits):
+    def generator_loss(self, fake_logits: torch.Tensor) -> torch.Tensor:
         return 0.5 * (fake_logits - 1).square().mean()
 
 

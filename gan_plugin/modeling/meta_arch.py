@@ -63,7 +63,7 @@ class AdversarialRCNN(GeneralizedRCNN):
                 "MODEL.GAN.ENABLED needs a mask head that hands out its masks: set MODEL.MASK_ON to True and "
                 "MODEL.ROI_MASK_HEAD.NAME to AdversarialMaskHead."
             )
-        self.mask_adversary = mask_adversary
+        self.mask_adversary: Any = mask_adversary
         self.start_iter = start_iter
         self.warmup_iters = warmup_iters
         self.disc_lr_factor = disc_lr_factor

@@ -4,15 +4,18 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.utils.logger import setup_logger
+from PIL import Image
 
 from gan_plugin.errors import run_command_line
 
@@ -138,13 +141,37 @@ def test_a_broken_config_is_named(train_net, tmp_path, capsys, content):
     assert f"The config file {config} is wrong" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_does_not_decode_is_named(train_net, pedestrians, tmp_path, capsys, monkeypatch, workers):
-    import shutil
-
+@pytest.fixture
+def own_pedestrians(pedestrians, tmp_path, monkeypatch):
+    """A copy of the made-up pedestrians that a test may spoil."""
     root = tmp_path / "datasets"
     shutil.copytree(pedestrians, root)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(root))
+    return root
+
+
+def without_instances(root, every):
+    for mask in sorted((root / "PennFudanPed/PedMasks").iterdir())[::every]:
+        Image.fromarray(np.zeros((96, 96), np.uint8)).save(mask)
+
+
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("mode", ["joint", "alternating"])
+def test_images_without_instances_just_train(train_net, own_pedestrians, tmp_path, mode, crop):
+    without_instances(own_pedestrians, every=2)
+    options = ["DATALOADER.FILTER_EMPTY_ANNOTATIONS", False, "INPUT.CROP.ENABLED", crop, "MODEL.GAN.MODE", mode]
+    assert train_net(*arguments(tmp_path / "run", *options, "SOLVER.MAX_ITER", 8, "SOLVER.IMS_PER_BATCH", 1)) == 0
+
+
+def test_a_set_without_any_instance_is_a_sentence(train_net, own_pedestrians, tmp_path, capsys):
+    without_instances(own_pedestrians, every=1)
+    assert train_net(*arguments(tmp_path / "run")) == 2
+    assert "There is nothing to train on in DATASETS.TRAIN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_does_not_decode_is_named(train_net, own_pedestrians, tmp_path, capsys, workers):
+    root = own_pedestrians
     for image in (root / "PennFudanPed/PNGImages").iterdir():
         image.write_bytes(image.read_bytes()[:900])
     assert train_net(*arguments(tmp_path / "run", "DATALOADER.NUM_WORKERS", workers)) == 2

@@ -3,6 +3,7 @@
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import HookBase
@@ -32,7 +33,7 @@ class StopOnSignal(HookBase):
         """
         self._checkpointer = checkpointer
         self._received: int | None = None
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def before_train(self) -> None:
         # Python delivers signals to the main thread only, and only it may set handlers.

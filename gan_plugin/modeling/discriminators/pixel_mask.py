@@ -71,8 +71,9 @@ class PixelMaskDiscriminator(nn.Module):
 
 
 def _init_weights(module: nn.Module) -> None:
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
-    elif getattr(module, "weight", None) is not None and getattr(module, "bias", None) is not None:
-        nn.init.normal_(module.weight, 1.0, 0.02)
-        nn.init.zeros_(module.bias)
+    elif isinstance(weight, nn.Parameter) and isinstance(bias, nn.Parameter):
+        nn.init.normal_(weight, 1.0, 0.02)
+        nn.init.zeros_(bias)
