@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What the discriminator costs: plain, joint and alternating steps side by side in one process.
 
-    python tools/benchmark.py [--config-file FILE] [--size 512x256] [--batch 2] [--rounds 12] [--json FILE] [KEY VALUE ...]
+    python tools/benchmark.py [--config-file FILE] [--size WxH] [--batch N] [--rounds N] [--json FILE] [KEY VALUE ...]
 
 Every round runs one step of each variant in turn, so that a busy machine slows all alike; the table shows the ratio to
 the plain step of the same round. The images are random with elliptic objects: they cost what real ones of that size do.

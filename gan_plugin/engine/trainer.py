@@ -34,7 +34,7 @@ from .results import finite_metrics, log_results
 from .rng import capture_rng_state, restore_rng_state
 from .steps import AlternatingStep, JointAMPStep, JointStep
 from .train_loader import ResumableTrainLoader, build_resumable_train_loader
-from .writers import SamplePictureWriter
+from .writers import GamePrinter, SamplePictureWriter
 
 
 class AdversarialTrainer(DefaultTrainer):
@@ -114,8 +114,9 @@ class AdversarialTrainer(DefaultTrainer):
         return hooks.PreciseBN(self.cfg.TEST.EVAL_PERIOD, self.model, loader, self.cfg.TEST.PRECISE_BN.NUM_ITER)
 
     def build_writers(self) -> list[EventWriter]:
-        """Detectron2's console, JSON and TensorBoard writers, and one for pictures of masks."""
-        return [SamplePictureWriter(os.path.join(self.cfg.OUTPUT_DIR, "samples")), *super().build_writers()]
+        """Detectron2's console, JSON and TensorBoard writers, and ours for the game."""
+        pictures = SamplePictureWriter(os.path.join(self.cfg.OUTPUT_DIR, "samples"))
+        return [pictures, *super().build_writers(), GamePrinter()]
 
     def before_train(self) -> None:
         super().before_train()

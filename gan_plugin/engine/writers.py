@@ -1,5 +1,6 @@
-"""Pictures of real and fake masks as files, for those who do not run TensorBoard."""
+"""What Detectron2's writers leave out: pictures of masks as files, and the state of the game on the console."""
 
+import logging
 import os
 
 import numpy as np
@@ -35,3 +36,22 @@ class SamplePictureWriter(EventWriter):
             image = Image.fromarray(pixels)
             zoomed = image.resize((image.width * _ZOOM, image.height * _ZOOM), Image.Resampling.NEAREST)
             zoomed.save(os.path.join(self._directory, f"iter_{iteration:07d}.png"))
+
+
+class GamePrinter(EventWriter):
+    """Logs the verdicts, the discriminator's learning rate and both gradient norms below Detectron2's line of losses."""
+
+    _SHOWN = {
+        "gan/d_real": "D(real)",
+        "gan/d_fake": "D(fake)",
+        "gan/d_accuracy": "D accuracy",
+        "lr_disc": "lr_disc",
+        "grad_norm/generator": "|grad G|",
+        "grad_norm/discriminator": "|grad D|",
+    }
+
+    def write(self) -> None:
+        latest = get_event_storage().latest()
+        parts = [f"{label}: {latest[key][0]:.4g}" for key, label in self._SHOWN.items() if key in latest]
+        if "gan/d_real" in latest:
+            logging.getLogger(__name__).info(" iter: %d  %s", get_event_storage().iter, "  ".join(parts))

@@ -72,14 +72,16 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(run_cfg, tmp_path, mod
     assert_same(load(cfg, "model_final_ema.pth"), load(resumed, "model_final_ema.pth"))
 
 
-def test_writes_what_a_user_of_detectron2_expects(run_cfg):
+def test_writes_what_a_user_of_detectron2_expects(run_cfg, caplog):
     cfg = run_cfg
     cfg.MODEL.GAN.MODE = "alternating"
     cfg.MODEL.GAN.VIS_PERIOD, cfg.MODEL.GAN.EMA.DECAY = 2, 0.5
     cfg.SOLVER.MAX_ITER, cfg.DATASETS.TEST, cfg.TEST.EVAL_PERIOD = 20, ("penn_fudan_val",), 10
     cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR = "adamw", 2e-3
     cfg.TEST.BEST_METRIC = "segm/AP"
-    train(cfg)
+    with caplog.at_level("INFO", logger="gan_plugin"):
+        train(cfg)
+    assert [r for r in caplog.messages if "D(real): " in r and "lr_disc: 0.0002" in r and "|grad D|: " in r]
     out = Path(cfg.OUTPUT_DIR)
     metrics = {}
     for line in (out / "metrics.json").read_text().splitlines():

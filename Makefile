@@ -1,0 +1,46 @@
+# Every target first makes sure of the environment in .venv; only `make help` needs none.
+PYTHON ?= python3
+OUT ?= output/demo
+BIN := .venv/bin
+READY := .venv/.ready
+CHECKED := gan_plugin tools tests $(wildcard projects)
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+env: $(READY)  ## build .venv: pinned packages, Detectron2, this package
+
+$(READY): requirements.txt setup.py tools/install_detectron2.py tools/_detectron2_wheel.py tools/detectron2-864913f.blobs
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+		echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13: name one that is, as in make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+		exit 2; }
+	@echo "Creating .venv ..."
+	@$(PYTHON) -m venv .venv
+	@echo "Installing requirements.txt (a few minutes and about 6 GB the first time) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python tools/install_detectron2.py
+	@echo "Installing gan_plugin (editable) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation --use-pep517 -e .
+	@touch $@
+
+demo: env  ## train and compare on a toy data set; OUT=folder to choose where (default output/demo)
+	$(BIN)/python tools/demo.py --out $(OUT)
+
+# One thread a process: the two workers would otherwise fight for the cores.
+test: env  ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: env  ## check style, format and types; changes nothing
+	$(BIN)/ruff check $(CHECKED) setup.py
+	$(BIN)/ruff format --check $(CHECKED) setup.py
+	$(BIN)/mypy
+
+bench: env  ## measure speed and memory
+	$(BIN)/python tools/benchmark.py
+
+clean:  ## delete .venv, caches and build files; keeps output/ and datasets/
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
