@@ -1,0 +1,76 @@
+"""Procedural street scenes in Cityscapes' official layout, for trying things without the real set."""
+
+import json
+from pathlib import Path
+
+from tqdm import tqdm
+
+from gan_plugin.errors import UserError
+
+from .writer import write_picture
+
+__all__ = ["write_toy_cityscapes"]
+
+_MANIFEST = "toy_cityscapes.json"
+_LEAST_SIZE = (64, 32)
+
+
+def write_toy_cityscapes(
+    out: str | Path, train: int, val: int, seed: int = 0, size: tuple[int, int] = (512, 256)
+) -> bool:
+    """Write `train` and `val` street scenes below out/cityscapes, so that `out` can be DETECTRON2_DATASETS.
+
+    Pictures have all eight evaluated classes as silhouettes, crowds that overlap in painter's order, far small objects,
+    group regions and ignored regions. Colour and texture do not depend on the class. Picture k of a split is the same
+    whatever `train` and `val` are, and the same arguments give the same bytes.
+
+    Args:
+        out: a folder, made if need be.
+        train, val: numbers of pictures.
+        seed: 0 or more.
+        size: width and height in pixels, at least 64 x 32.
+
+    Returns:
+        False if exactly this set was there already and nothing was done.
+
+    Raises:
+        UserError: an argument is out of range, `out` cannot be written, or it holds something else.
+    """
+    if min(train, val, seed) < 0 or train + val == 0:
+        raise UserError(f"--train {train}, --val {val} and --seed {seed} must be 0 or more, with at least one picture.")
+    if size[0] < _LEAST_SIZE[0] or size[1] < _LEAST_SIZE[1]:
+        raise UserError(f"--size {size[0]}x{size[1]} is too small for a street; use at least 64x32.")
+    root = Path(out)
+    wanted = {"train": train, "val": val, "seed": seed, "size": list(size)}
+    manifest = root / "cityscapes" / _MANIFEST
+    if _present(manifest, wanted):
+        return False
+    try:
+        _write(root, wanted)
+        # Last, so that a set that was interrupted does not pass for a whole one.
+        manifest.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{root} cannot be written ({error.strerror or error}); name another folder.") from error
+    return True
+
+
+def _present(manifest: Path, wanted: dict) -> bool:
+    folder = manifest.parent
+    if manifest.is_file():
+        found = json.loads(manifest.read_text(encoding="utf-8"))
+        if found == wanted:
+            return True
+        raise UserError(f"{folder} holds another toy set ({found}); name another folder, or delete that one.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / f"{_MANIFEST}.part").exists():
+        raise UserError(f"{folder} holds other files, maybe the real Cityscapes; name another folder.")
+    return False
+
+
+def _write(root: Path, wanted: dict) -> None:
+    unfinished = root / "cityscapes" / f"{_MANIFEST}.part"
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
+    for split in ("train", "val"):
+        for index in tqdm(range(wanted[split]), desc=split, unit="picture", disable=None):
+            write_picture(root, split, index, wanted["seed"], tuple(wanted["size"]))
+    unfinished.unlink()
