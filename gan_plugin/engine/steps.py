@@ -27,7 +27,10 @@ class _Observed(SimpleTrainer):
     def after_backward(self) -> None:
         super().after_backward()
         if (self.iter + 1) % GRADIENT_NORM_PERIOD == 0:
-            record_gradient_norms(self.model)
+            record_gradient_norms(self.model, self._gradient_scale())
+
+    def _gradient_scale(self) -> float:
+        return 1.0
 
 
 class JointStep(_Observed):
@@ -36,6 +39,9 @@ class JointStep(_Observed):
 
 class JointAMPStep(_Observed, AMPTrainer):
     """The same in mixed precision."""
+
+    def _gradient_scale(self) -> float:
+        return self.grad_scaler.get_scale()
 
 
 class AlternatingStep(_Observed):
@@ -107,8 +113,13 @@ class AlternatingStep(_Observed):
         self.disc_optimizer.load_state_dict(state_dict["disc_optimizer"])
 
 
-def record_gradient_norms(model: nn.Module) -> None:
-    """Put the Euclidean norm of either player's gradient into the event storage, before any clipping."""
+def record_gradient_norms(model: nn.Module, scale: float = 1.0) -> None:
+    """Put the Euclidean norm of either player's gradient into the event storage, before any clipping.
+
+    Args:
+        model: after the backward pass.
+        scale: what mixed precision has multiplied the losses by.
+    """
     disc = discriminator_parameters(model)
     of_disc = {id(parameter) for parameter in disc}
     players = {"generator": [p for p in model.parameters() if id(p) not in of_disc], "discriminator": disc}
@@ -116,4 +127,4 @@ def record_gradient_norms(model: nn.Module) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if gradients:
             norm = torch.nn.utils.get_total_norm(gradients)
-            get_event_storage().put_scalar(f"grad_norm/{player}", norm.item(), smoothing_hint=False)
+            get_event_storage().put_scalar(f"grad_norm/{player}", norm.item() / scale, smoothing_hint=False)
