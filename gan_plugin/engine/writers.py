@@ -39,7 +39,7 @@ class SamplePictureWriter(EventWriter):
 
 
 class GamePrinter(EventWriter):
-    """Logs the verdicts, the discriminator's learning rate and both gradient norms below Detectron2's line of losses."""
+    """Logs verdicts, the discriminator's learning rate and both gradient norms below Detectron2's losses."""
 
     _SHOWN = {
         "gan/d_real": "D(real)",

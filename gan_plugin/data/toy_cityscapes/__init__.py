@@ -1,13 +1,14 @@
 """Procedural street scenes in Cityscapes' official layout, for trying things without the real set."""
 
 import json
+import shutil
 from pathlib import Path
 
 from tqdm import tqdm
 
 from gan_plugin.errors import UserError
 
-from .writer import write_picture
+from .writer import FILES_PER_PICTURE, write_picture
 
 __all__ = ["write_toy_cityscapes"]
 
@@ -42,35 +43,41 @@ def write_toy_cityscapes(
         raise UserError(f"--size {size[0]}x{size[1]} is too small for a street; use at least 64x32.")
     root = Path(out)
     wanted = {"train": train, "val": val, "seed": seed, "size": list(size)}
-    manifest = root / "cityscapes" / _MANIFEST
-    if _present(manifest, wanted):
+    if _present(root / "cityscapes", wanted):
         return False
     try:
         _write(root, wanted)
-        # Last, so that a set that was interrupted does not pass for a whole one.
-        manifest.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{root} cannot be written ({error.strerror or error}); name another folder.") from error
     return True
 
 
-def _present(manifest: Path, wanted: dict) -> bool:
-    folder = manifest.parent
-    if manifest.is_file():
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-        if found == wanted:
-            return True
+def _present(folder: Path, wanted: dict) -> bool:
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    try:
+        found = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds other files, maybe the real Cityscapes; name another folder.") from error
+    if found != wanted:
         raise UserError(f"{folder} holds another toy set ({found}); name another folder, or delete that one.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / f"{_MANIFEST}.part").exists():
-        raise UserError(f"{folder} holds other files, maybe the real Cityscapes; name another folder.")
-    return False
+    missing = (
+        FILES_PER_PICTURE * (wanted["train"] + wanted["val"]) + 1 - sum(path.is_file() for path in folder.rglob("*"))
+    )
+    if missing:
+        raise UserError(
+            f"The toy set in {folder} is no longer whole ({missing} files missing); delete it to write it anew."
+        )
+    return True
 
 
 def _write(root: Path, wanted: dict) -> None:
-    unfinished = root / "cityscapes" / f"{_MANIFEST}.part"
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.touch()
+    # Written beside its place and moved there at the end, so that an interrupted set does not pass for a whole one.
+    staging = root / "cityscapes.part"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
     for split in ("train", "val"):
         for index in tqdm(range(wanted[split]), desc=split, unit="picture", disable=None):
-            write_picture(root, split, index, wanted["seed"], tuple(wanted["size"]))
-    unfinished.unlink()
+            write_picture(staging, split, index, wanted["seed"], tuple(wanted["size"]))
+    (staging / _MANIFEST).write_text(json.dumps(wanted) + "\n", encoding="utf-8")
+    staging.replace(root / "cityscapes")

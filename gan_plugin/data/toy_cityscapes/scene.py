@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from shapely.geometry import Polygon, box
 from shapely.ops import unary_union
@@ -11,6 +12,7 @@ from .silhouettes import HEIGHTS, SILHOUETTES, Rng, Silhouette, draw_silhouette,
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 _FREQUENCIES = (0.27, 0.09, 0.26, 0.09, 0.08, 0.07, 0.07, 0.07)
 _GROUPS = ("persongroup", "cargroup", "bicyclegroup")
+_LEAST_VISIBLE = 20  # pixels of an object that nearer ones leave free
 _CAMERA_HEIGHT = 1.6  # metres; with the horizon it fixes how large a metre looks at every depth
 
 
@@ -58,7 +60,16 @@ def compose(rng: Rng, width: int, height: int) -> list[Element]:
     if rng.random() < 0.5:
         elements.append(_group(rng, street))
     elements += [element for _, element in sorted(_objects(rng, street), key=lambda pair: pair[0])]
-    return elements + _ignored(rng, street)
+    return _without_hidden(elements + _ignored(rng, street), width, height)
+
+
+def _without_hidden(elements: list[Element], width: int, height: int) -> list[Element]:
+    """Leave out the objects of which an annotator would see next to nothing."""
+    owner = np.full((height, width), -1, np.int32)
+    for index, element in enumerate(elements):
+        cv2.fillPoly(owner, [np.round(element.outline).astype(np.int32)], index)
+    seen = np.bincount(owner[owner >= 0], minlength=len(elements))
+    return [e for e, pixels in zip(elements, seen, strict=True) if e.label not in CLASSES or pixels >= _LEAST_VISIBLE]
 
 
 def _surroundings(rng: Rng, street: Street) -> list[Element]:

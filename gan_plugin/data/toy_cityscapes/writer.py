@@ -10,13 +10,14 @@ from PIL import Image
 from .render import render
 from .scene import Element, compose
 
+FILES_PER_PICTURE = 4
 # Far apart, so that no picture of one split equals one of another, whatever the seed and the number.
 _SPLIT_NUMBERS = {"train": 0, "val": 1}
 _CITIES = {"train": ("tinytown", "toyville"), "val": ("smallburg",)}
 
 
 def write_picture(root: Path, split: str, index: int, seed: int, size: tuple[int, int]) -> None:
-    """Write picture `index` of `split` and its three annotation files below root/cityscapes.
+    """Write picture `index` of `split` and its three annotation files below `root`, which plays cityscapes/.
 
     The files depend on (seed, split, index, size) alone.
     """
@@ -27,7 +28,7 @@ def write_picture(root: Path, split: str, index: int, seed: int, size: tuple[int
     cities = _CITIES[split]
     city = cities[index % len(cities)]
     stem = f"{city}_{index // len(cities):06d}_000019"
-    images, truth = (root / "cityscapes" / part / split / city for part in ("leftImg8bit", "gtFine"))
+    images, truth = (root / part / split / city for part in ("leftImg8bit", "gtFine"))
     images.mkdir(parents=True, exist_ok=True)
     truth.mkdir(parents=True, exist_ok=True)
     _write_png(images / f"{stem}_leftImg8bit.png", picture[..., ::-1])
