@@ -16,7 +16,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["gan_plugin", "gan_plugin.*"]),
-    package_data={"": ["*.cu", "*.cpp", "*.html"]},
+    package_data={"": ["*.j2"]},
     python_requires=">=3.11,<3.14",
     # Detectron2 is missing because it is not on PyPI: tools/install_detectron2.py installs it.
     install_requires=[

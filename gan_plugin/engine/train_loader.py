@@ -11,11 +11,12 @@ from detectron2.data import DatasetMapper, build_detection_train_loader, get_det
 from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.errors import UserError
 
+from .hooks.stop_signal import outlive_one_signal
 from .rng import preserved_rng
 
 
@@ -118,11 +119,17 @@ class _SeededDataset(Dataset):
         self._records = DatasetFromList(dataset_dicts, copy=False)
         self._mapper = mapper
         self._seed = seed * comm.get_world_size() + comm.get_rank()
+        self._prepared = False
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
+        if not self._prepared:
+            self._prepared = True
+            if get_worker_info() is not None:
+                # Not earlier: a worker of PyTorch sets its own handler of SIGTERM when it starts.
+                outlive_one_signal()
         index, position = key
         own_seed = int(np.random.SeedSequence([self._seed, position]).generate_state(1, np.uint64)[0])
         with preserved_rng(seed=own_seed >> 1):

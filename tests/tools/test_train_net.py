@@ -57,11 +57,10 @@ def arguments(out, *more, config=CONFIG):
     return ["--config-file", config, *flags, "OUTPUT_DIR", out, *tiny, *(a for a in more if a not in flags)]
 
 
-def start(pedestrians, *more):
+def start(pedestrians, *more, **options):
     environment = {**os.environ, "DETECTRON2_DATASETS": str(pedestrians), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, TOOL, *map(str, more)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    command = [sys.executable, TOOL, *map(str, more)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
 
 
 def test_killed_and_resumed_equals_unbroken(pedestrians, tmp_path):
@@ -82,6 +81,23 @@ def test_killed_and_resumed_equals_unbroken(pedestrians, tmp_path):
     assert a.keys() == b.keys() and any(name.startswith("mask_adversary") for name in a)
     for name in a:
         assert torch.equal(a[name], b[name]), name
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_the_whole_process_group_leaves_a_checkpoint(pedestrians, tmp_path, number, code):
+    """What a terminal's Ctrl-C and a batch system's timeout do: data loading workers get the signal too."""
+    run = tmp_path / "run"
+    options = ["SOLVER.MAX_ITER", 100_000, "DATALOADER.NUM_WORKERS", 1, "MODEL.GAN.VIS_PERIOD", 1]
+    process = start(pedestrians, *arguments(run, *options), start_new_session=True)
+    deadline = time.monotonic() + 90
+    while not (run / "samples").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    assert process.wait(timeout=60) == code, process.stderr.read().decode()[-3000:]
+    said = process.stderr.read().decode().splitlines()[-1]
+    assert said.startswith(f"Stopped by {number.name} after iteration") and said.endswith("Continue with --resume.")
+    checkpoint = run / (run / "last_checkpoint").read_text()
+    assert torch.load(checkpoint, weights_only=True)["iteration"] >= 0
 
 
 def test_evaluation_only_writes_the_same_numbers_again(train_net, tmp_path):

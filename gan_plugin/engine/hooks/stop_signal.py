@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end a run after the current iteration, with a checkpoint."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -9,6 +10,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import HookBase
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_WORKER_SECONDS = 600
 
 
 class TrainingInterrupted(BaseException):
@@ -32,6 +34,7 @@ class StopOnSignal(HookBase):
             checkpointer: writes the checkpoint.
         """
         self._checkpointer = checkpointer
+        self._owner = os.getpid()
         self._received: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -52,10 +55,28 @@ class StopOnSignal(HookBase):
         self._restore()
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self._received = signum
-        self._restore()
+        # A data loader's worker inherits this handler and may get the signal before it has one of its own.
+        if os.getpid() == self._owner:
+            self._received = signum
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+def outlive_one_signal() -> None:
+    """Let a data loader's worker, in whose main thread this is called, survive the first SIGINT or SIGTERM.
+
+    A terminal and many batch systems signal the whole process group, and a worker that dies takes the trainer's data
+    away before it can end its iteration. The second signal ends the worker, and so does time if nobody else does.
+    """
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.alarm(_WORKER_SECONDS)
+
+    for number in _SIGNALS:
+        signal.signal(number, note)
