@@ -33,6 +33,7 @@ def _tiny_cfg() -> CfgNode:
     cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupMultiStepLR"
     cfg.MODEL.GAN.START_ITER = 0
     cfg.MODEL.GAN.WARMUP_ITERS = 0
     cfg.MODEL.GAN.VIS_PERIOD = 0

@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
 from hashlib import sha1, sha256
 from importlib.util import find_spec
 from pathlib import Path
 
-import pip
 import pytest
 from _detectron2_wheel import LABGYM, VERSION, Carrier, InstallError, build_wheel, extract, git_blob_sha1, read_blobs
 
@@ -48,7 +48,8 @@ def bare(tmp_path) -> Path:
     """site-packages of a new virtual environment that has pip and nothing else."""
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     site = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
-    (site / "pip").symlink_to(Path(pip.__file__).parent)
+    # Not `import pip`: that makes setuptools step back from distutils for the rest of the process.
+    (site / "pip").symlink_to(Path(sysconfig.get_path("purelib")) / "pip")
     return site
 
 
