@@ -1,0 +1,237 @@
+"""Precise RoI pooling (Jiang et al. 2018, IoU-Net, arXiv 1807.11590, equations 5-7).
+
+The mean over a bin of the bilinear surface sum_ji F[j, i] hat(y - j) hat(x - i) is separable: with w[i] the mean of
+hat(x - i) over the bin's x range, and likewise in y, it is sum_ji F[j, i] w_y[j] w_x[i]. So a RoI costs two small
+matrix products with the window of the map that it touches, and nothing is sampled.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from gan_plugin.errors import UserError
+
+# Elements gathered at a time (16 MB in float32): bounds the memory, whatever the number and the size of the RoIs.
+CHUNK_ELEMENTS = 1 << 22
+# RoIs share a chunk if their windows' sides agree within this factor; each is padded to the largest of its chunk.
+SIZE_STEP = math.sqrt(2)
+# Narrower bins, in cells, count as empty: their gradient would be rounding noise even in double precision.
+MIN_BIN_WIDTH = 1e-9
+
+
+def prroi_pool(
+    features: torch.Tensor,
+    boxes: torch.Tensor,
+    output_size: int | tuple[int, int],
+    spatial_scale: float,
+    aligned: bool = True,
+) -> torch.Tensor:
+    """Average the bilinearly interpolated map exactly over each bin; differentiable in features and box corners.
+
+    With `aligned`, a pixel (x, y) of the image lies at (x * spatial_scale - 0.5, y * spatial_scale - 0.5) in a frame
+    where features[..., j, i] sits at (i, j): cell centres, as in Detectron2's ROIAlignV2. Without, the 0.5 is not
+    subtracted, as in the paper's released code. Past the outermost samples the surface falls linearly to 0 within
+    one cell and stays 0, so a box may lie partly or wholly outside.
+
+    A box without area, also an inverted or a non-finite one, gives 0 and gradient 0. The gradient cannot be
+    differentiated again. The device must know float64.
+
+    Args:
+        features: (N, C, H, W), floating point; half precisions are accumulated in float32.
+        boxes: (R, 5) floating point, rows [image index in the batch, x0, y0, x1, y1] in image pixels.
+        output_size: bins (height, width), or one number for both.
+        spatial_scale: map cells per image pixel, for example 1/4.
+        aligned: see above.
+
+    Returns:
+        (R, C, height, width) in the features' dtype.
+
+    Raises:
+        UserError: output size or scale not positive.
+        ValueError: wrong shapes or dtypes, two devices, or an image index outside of the batch.
+    """
+    bins = _checked_bins(output_size, spatial_scale)
+    _check_tensors(features, boxes)
+    # Bin edges need double precision: weights of narrow bins are small differences of large numbers.
+    corners = boxes[:, 1:].double() * spatial_scale - (0.5 if aligned else 0.0)
+    edges_y = _bin_edges(corners[:, 1], corners[:, 3], bins[0])
+    edges_x = _bin_edges(corners[:, 0], corners[:, 2], bins[1])
+    compute_dtype = torch.promote_types(features.dtype, torch.float32)
+    pooled = _PrRoIPool.apply(features.to(compute_dtype), boxes[:, 0].detach().long(), edges_y, edges_x)
+    return pooled.to(features.dtype)
+
+
+class PrRoIPool(nn.Module):
+    """`prroi_pool` with its settings bound, in the form that Detectron2's ROIPooler expects of a level's pooler.
+
+    Args:
+        output_size, spatial_scale, aligned: as in `prroi_pool`.
+    """
+
+    def __init__(self, output_size: int | tuple[int, int], spatial_scale: float, aligned: bool = True) -> None:
+        super().__init__()
+        self.output_size = _checked_bins(output_size, spatial_scale)
+        self.spatial_scale = spatial_scale
+        self.aligned = aligned
+
+    def forward(self, features: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) features and (R, 5) boxes to (R, C, height, width); see `prroi_pool`."""
+        return prroi_pool(features, boxes, self.output_size, self.spatial_scale, self.aligned)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, aligned={self.aligned}"
+
+
+def _checked_bins(output_size: int | tuple[int, int], spatial_scale: float) -> tuple[int, int]:
+    bins = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+    if len(bins) != 2 or min(bins) < 1:
+        raise UserError(f"PrRoI pooling's output size is {output_size}; give one or two positive integers.")
+    if not 0 < spatial_scale < math.inf:
+        raise UserError(f"PrRoI pooling's spatial scale is {spatial_scale}; give a positive number such as 0.25.")
+    return bins
+
+
+def _check_tensors(features: torch.Tensor, boxes: torch.Tensor) -> None:
+    if features.dim() != 4 or not features.is_floating_point():
+        raise ValueError(f"features must be floating point (N, C, H, W), not {features.dtype} {tuple(features.shape)}")
+    if boxes.dim() != 2 or boxes.shape[1] != 5 or not boxes.is_floating_point():
+        raise ValueError(f"boxes must be floating point (R, 5), not {boxes.dtype} {tuple(boxes.shape)}")
+    if features.device != boxes.device:
+        raise ValueError(f"features are on {features.device}, but boxes on {boxes.device}")
+    if not ((boxes[:, 0] >= 0) & (boxes[:, 0] < len(features))).all():
+        raise ValueError(f"boxes name an image outside of the batch of {len(features)}")
+
+
+def _bin_edges(low: torch.Tensor, high: torch.Tensor, bins: int) -> torch.Tensor:
+    """(R,) box sides to (R, bins + 1) edges; an inverted box gets bins of width 0."""
+    fractions = torch.arange(bins + 1, dtype=low.dtype, device=low.device) / bins
+    return low[:, None] + (high - low).clamp(min=0)[:, None] * fractions
+
+
+class _Axis(NamedTuple):
+    """The share of each cell of a window in each bin, along one axis; all (R, bins, cells) or (R, bins, 1)."""
+
+    weights: torch.Tensor
+    hat: torch.Tensor  # the hat function at the edges, (R, bins + 1, cells)
+    inverse_width: torch.Tensor  # 0 for a bin without width
+
+    @classmethod
+    def of(cls, edges: torch.Tensor, cells: torch.Tensor) -> "_Axis":
+        """Edges (R, bins + 1) and the positions of the cells (R, cells), both in cells."""
+        offset = (edges[:, :, None] - cells[:, None, :]).clamp(-1, 1).nan_to_num()
+        hat = 1 - offset.abs()
+        # The integral of the hat function from -inf to offset is 1/2 + offset - offset |offset| / 2; 1/2 cancels.
+        integral = offset * (1 + hat) / 2
+        width = edges.diff(dim=1)[:, :, None]
+        inverse_width = torch.where((width > MIN_BIN_WIDTH) & width.isfinite(), 1 / width, 0)
+        return cls(integral.diff(dim=1) * inverse_width, hat, inverse_width)
+
+    def edge_gradient(self, grad_weights: torch.Tensor) -> torch.Tensor:
+        """Chain the gradient of the weights to the edges: (R, bins, cells) to (R, bins + 1)."""
+        grad = grad_weights * self.inverse_width
+        upper = (grad * (self.hat[:, 1:] - self.weights)).sum(2)
+        lower = (grad * (self.weights - self.hat[:, :-1])).sum(2)
+        return nn.functional.pad(upper, (1, 0)) + nn.functional.pad(lower, (0, 1))
+
+
+class _Chunk(NamedTuple):
+    """RoIs whose windows have one common size (h, w)."""
+
+    rois: torch.Tensor  # (r,) indices of the RoIs
+    cells: torch.Tensor  # (r * h * w,) indices into the flattened (N, H, W)
+    y: _Axis
+    x: _Axis
+
+
+def _windows(edges: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """First cell and number of cells (R,) along an axis of `size` cells whose hat functions reach the box."""
+    ends = torch.stack([edges[:, 0].floor(), edges[:, -1].ceil()]).nan_to_num(0).clamp(0, size - 1).long()
+    return ends[0], ends[1] - ends[0] + 1
+
+
+class _Group(NamedTuple):
+    """RoIs with windows of similar size, and the size (height, width) that holds each of them."""
+
+    rois: torch.Tensor
+    height: int
+    width: int
+
+
+def _groups(edges_y: torch.Tensor, edges_x: torch.Tensor, height: int, width: int) -> list[_Group]:
+    """Split the RoIs by the size of their windows, so that the work follows the boxes' area and not the map's."""
+    counts = torch.stack([_windows(edges_y, height)[1], _windows(edges_x, width)[1]])  # (2, R)
+    size_class = (counts.double().log() / math.log(SIZE_STEP)).ceil()
+    kinds, kind, population = size_class.unique(dim=1, return_inverse=True, return_counts=True)
+    largest = torch.zeros_like(kinds, dtype=torch.long).scatter_reduce(1, kind.expand(2, -1), counts, "amax")
+    # One transfer for all sizes: each makes a GPU wait.
+    populations, heights, widths = torch.cat([population[None], largest]).tolist()
+    return [_Group(*group) for group in zip(kind.argsort().split(populations), heights, widths, strict=True)]
+
+
+def _chunks(
+    shape: torch.Size, groups: list[_Group], images: torch.Tensor, edges_y: torch.Tensor, edges_x: torch.Tensor
+) -> Iterator[_Chunk]:
+    """Cut the groups so that a chunk's windows of a channels-last map of `shape` stay below CHUNK_ELEMENTS."""
+    _, height, width, channels = shape
+    first_y, first_x = _windows(edges_y, height)[0], _windows(edges_x, width)[0]
+    for group, h, w in groups:
+        for rois in group.split(max(1, CHUNK_ELEMENTS // (h * w * channels))):
+            # A window padded past the border is moved back inside; the added cells have weight 0.
+            rows = first_y[rois].clamp(max=height - h)[:, None] + torch.arange(h, device=rois.device)
+            columns = first_x[rois].clamp(max=width - w)[:, None] + torch.arange(w, device=rois.device)
+            cells = ((images[rois, None, None] * height + rows[:, :, None]) * width + columns[:, None, :]).flatten()
+            yield _Chunk(rois, cells, _Axis.of(edges_y[rois], rows), _Axis.of(edges_x[rois], columns))
+
+
+class _PrRoIPool(torch.autograd.Function):
+    """Chunk by chunk in both directions; the windows are gathered again in backward instead of being kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: torch.Tensor, images: torch.Tensor, edges_y: torch.Tensor, edges_x: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(features, images, edges_y, edges_x)
+        ctx.groups = _groups(edges_y, edges_x, *features.shape[2:])
+        channels_last = features.permute(0, 2, 3, 1).contiguous()
+        flat = channels_last.flatten(0, 2)
+        bins = edges_y.shape[1] - 1, edges_x.shape[1] - 1
+        pooled = features.new_zeros(len(images), features.shape[1], *bins)
+        with torch.autocast(features.device.type, enabled=False):
+            for chunk in _chunks(channels_last.shape, ctx.groups, images, edges_y, edges_x):
+                weights_y, weights_x = chunk.y.weights.to(flat.dtype), chunk.x.weights.to(flat.dtype)
+                columns = _pool_rows(flat, chunk, weights_y)[1]  # (r, bins_y, w, C)
+                pooled[chunk.rois] = (weights_x[:, None] @ columns).permute(0, 3, 1, 2)
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, torch.Tensor, torch.Tensor]:
+        features, images, edges_y, edges_x = ctx.saved_tensors
+        channels_last = features.permute(0, 2, 3, 1).contiguous()
+        flat = channels_last.flatten(0, 2)
+        want_features, _, *want_edges = ctx.needs_input_grad
+        grad_flat = torch.zeros_like(flat)
+        grad_y, grad_x = torch.zeros_like(edges_y), torch.zeros_like(edges_x)
+        with torch.autocast(features.device.type, enabled=False):
+            for chunk in _chunks(channels_last.shape, ctx.groups, images, edges_y, edges_x):
+                weights_y, weights_x = chunk.y.weights.to(flat.dtype), chunk.x.weights.to(flat.dtype)
+                grad_bins = grad[chunk.rois].permute(0, 2, 3, 1).contiguous()  # (r, bins_y, bins_x, C)
+                grad_columns = (weights_x.mT[:, None] @ grad_bins).flatten(2)  # (r, bins_y, w * C)
+                if want_features:
+                    grad_flat.index_add_(0, chunk.cells, (weights_y.mT @ grad_columns).view(-1, flat.shape[1]))
+                if any(want_edges):
+                    windows, columns = _pool_rows(flat, chunk, weights_y)
+                    grad_x[chunk.rois] = chunk.x.edge_gradient((grad_bins @ columns.mT).sum(1))
+                    grad_y[chunk.rois] = chunk.y.edge_gradient(grad_columns @ windows.mT)
+        return grad_flat.view_as(channels_last).permute(0, 3, 1, 2), None, grad_y, grad_x
+
+
+def _pool_rows(flat: torch.Tensor, chunk: _Chunk, weights_y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gather the windows (r, h, w * C) and average them over the bins in y: (r, bins_y, w, C)."""
+    roi_count, bins, height = weights_y.shape
+    windows = flat[chunk.cells].view(roi_count, height, -1)
+    return windows, (weights_y @ windows).view(roi_count, bins, -1, flat.shape[1])
