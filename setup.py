@@ -36,6 +36,7 @@ setup(
         "hydra-core>=1.3",
         "yacs>=0.1.8",
         "PyYAML>=6.0",
+        "safetensors>=0.5",
         "tabulate>=0.9",
         "termcolor>=2.4",
         "cloudpickle>=3.0",

@@ -1,0 +1,36 @@
+"""Files that are whole or absent."""
+
+import os
+from collections.abc import Callable
+from typing import IO, Any
+
+from gan_plugin.errors import UserError
+
+
+def write_whole(path: str | os.PathLike, write: Callable[[IO[bytes]], Any], advice: str) -> None:
+    """Let `write` fill a file that appears as `path` only once it is complete and on the disk.
+
+    Args:
+        path: what was there before stays if anything goes wrong.
+        write: gets the open file.
+        advice: a sentence on what the user can do if it cannot be written.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    temporary = f"{os.fspath(path)}.part"
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise UserError(f"{path} could not be written ({first_line(error)}). {advice}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text without its full stop, or the error's type if it has no text."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,120 @@
+#!/usr/bin/env python
+"""The generator of a training checkpoint, for Detectron2 without this plugin.
+
+    python tools/export_generator.py OUTPUT_DIR/model_final.pth OUT.pth [--ema] [--config-out OUT.yaml]
+    python tools/export_generator.py OUTPUT_DIR/model_final.pth OUT.safetensors
+
+The discriminator, optimizers and random states are left out; the result is a Mask R-CNN whose predictions are the
+trained model's, bit for bit. Detectron2's DetectionCheckpointer loads the .pth, safetensors.torch.load_file the other.
+With the run's config.yaml at hand, the weights are loaded into Detectron2's own model before they are written.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from gan_plugin.engine.export import (
+    ADVICE,
+    SUFFIXES,
+    build_stock_model,
+    read_generator,
+    stock_config,
+    write_weights,
+)
+from gan_plugin.engine.files import write_whole
+from gan_plugin.engine.torchscript import trace_model, write_torchscript
+from gan_plugin.errors import UserError, run_command_line
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="a model_*.pth of a run")
+    parser.add_argument("out", type=Path, help="OUT.pth or OUT.safetensors")
+    parser.add_argument("--ema", action="store_true", help="the moving average (MODEL.GAN.EMA) in place of the weights")
+    parser.add_argument(
+        "--config-file", type=Path, metavar="FILE", help="the run's config; default: config.yaml beside the checkpoint"
+    )
+    parser.add_argument("--config-out", type=Path, metavar="FILE", help="also write the config for Detectron2 alone")
+    parser.add_argument(
+        "--torchscript",
+        type=Path,
+        metavar="FILE",
+        help="also write a TorchScript trace for the CPU: one image of --image-size in, float32 (3, H, W) of 0..255 in "
+        "the config's channel order; boxes, classes, 28x28 mask probabilities and scores out, masks not pasted. Other "
+        "sizes usually work, only HxW is checked. Above 1000 proposals equal to the model up to rounding",
+    )
+    parser.add_argument(
+        "--image-size", metavar="HxW", help="size in pixels that --torchscript is traced and checked at"
+    )
+    parser.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="read a .pkl of Detectron2's model zoo as CHECKPOINT. DANGEROUS: reading a pickle runs whatever code its "
+        "author put there, with your rights; only for files whose origin you trust. A .pth never needs this",
+    )
+    parser.add_argument("--force", action="store_true", help="replace files that exist")
+    return parser.parse_args(arguments)
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Refuse, before any work is done, what could not or should not be written.
+
+    Raises:
+        UserError: OUT has another suffix, or a file exists, is an input, is named twice or has no folder.
+    """
+    if args.out.suffix not in SUFFIXES:
+        raise UserError(f"{args.out} must end in {' or '.join(SUFFIXES)}.")
+    outputs = [path for path in (args.out, args.config_out, args.torchscript) if path is not None]
+    taken = {path.resolve() for path in (args.checkpoint, config_of(args))}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise UserError(f"{path} is an input of this export, or is named twice; choose another name.")
+        taken.add(path.resolve())
+        if path.is_dir() or not path.parent.is_dir():
+            raise UserError(f"{path} is a folder, or lies in a folder that does not exist; choose another name.")
+        if path.exists() and not args.force:
+            raise UserError(f"{path} exists already; choose another name, or add --force to replace it.")
+
+
+def config_of(args: argparse.Namespace) -> Path:
+    """The config file of the run, whether or not it exists."""
+    return args.config_file or args.checkpoint.with_name("config.yaml")
+
+
+def image_size_of(args: argparse.Namespace) -> tuple[int, int]:
+    """Height and width in pixels, (0, 0) where nothing is traced.
+
+    Raises:
+        UserError: --image-size is no size, or comes without --torchscript, or is missing.
+    """
+    if args.torchscript is None and args.image_size is None:
+        return 0, 0
+    size = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", args.image_size or "")
+    if args.torchscript is None or size is None:
+        raise UserError("--torchscript FILE and --image-size HxW (such as 512x1024) go together.")
+    return int(size[1]), int(size[2])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse(arguments)
+    height, width = image_size_of(args)
+    check_outputs(args)
+    weights = read_generator(args.checkpoint, average=args.ema, allow_pickle=args.allow_pickle)
+    needs_config = args.config_file or args.config_out or args.torchscript
+    cfg = stock_config(config_of(args)) if needs_config or config_of(args).is_file() else None
+    model = None if cfg is None else build_stock_model(cfg, weights)
+    if args.torchscript:
+        write_torchscript(trace_model(model, height, width), args.torchscript)
+    if args.config_out:
+        # Detectron2's loader takes no .safetensors with every release of PyTorch
+        cfg.MODEL.WEIGHTS = str(args.out) if args.out.suffix == ".pth" else ""
+        write_whole(args.config_out, lambda file: file.write(cfg.dump().encode()), ADVICE)
+    write_weights(weights, args.out)
+    checked = "not checked against a model, for want of a config.yaml" if model is None else "fits Detectron2's model"
+    size = sum(tensor.numel() for tensor in weights.values()) / 1e6
+    print(f"{args.out}: {len(weights)} tensors, {size:.1f} million numbers; {checked}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command_line(main))
