@@ -58,6 +58,7 @@ def make_step(cfg: CfgNode, mode: str, batch: list[dict[str, Any]]) -> JointStep
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.GAN.ENABLED = mode != "plain"
+    cfg.MODEL.GAN.MODE = "alternating" if mode == "alternating" else "joint"
     cfg.MODEL.GAN.START_ITER = 0
     torch.manual_seed(0)
     model = build_model(cfg)

@@ -9,7 +9,10 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from gan_plugin.errors import UserError
 
+from .files import first_line, write_whole
+
 BEST_PREFIX = "model_best"
+_ADVICE = "The checkpoints before it are kept; free some disk space and continue with --resume."
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -37,19 +40,20 @@ class SafeCheckpointer(DetectionCheckpointer):
         self._refuse_non_finite(data["model"], name)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        _write_whole(path, lambda file: torch.save(data, file))
+        write_whole(path, lambda file: torch.save(data, file), _ADVICE)
         if not name.startswith(BEST_PREFIX):
             self.tag_last_checkpoint(os.path.basename(path))
 
     def save_weights(self, name: str, weights: dict[str, torch.Tensor]) -> None:
         """Save `weights` alone as `name`.pth, to be used as MODEL.WEIGHTS; errors as in `save`."""
         self._refuse_non_finite(weights, name)
-        _write_whole(os.path.join(self.save_dir, f"{name}.pth"), lambda file: torch.save({"model": weights}, file))
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        write_whole(path, lambda file: torch.save({"model": weights}, file), _ADVICE)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make `last_filename_basename` the file that `--resume` continues from."""
         path = os.path.join(self.save_dir, "last_checkpoint")
-        _write_whole(path, lambda file: file.write(last_filename_basename.encode()))
+        write_whole(path, lambda file: file.write(last_filename_basename.encode()), _ADVICE)
 
     def _refuse_non_finite(self, weights: dict[str, torch.Tensor], name: str) -> None:
         for key, value in weights.items():
@@ -68,15 +72,15 @@ class SafeCheckpointer(DetectionCheckpointer):
         try:
             return super().load(path, *args, **kwargs)
         except (OSError, AssertionError) as error:
-            raise UserError(f"The weights {path} cannot be read: {_first_line(error)}. Check MODEL.WEIGHTS.") from error
+            raise UserError(f"The weights {path} cannot be read: {first_line(error)}. Check MODEL.WEIGHTS.") from error
         except (pickle.UnpicklingError, EOFError, RuntimeError, UnicodeDecodeError) as error:
             raise UserError(
-                f"{path} is not a checkpoint, or was cut short while it was written ({_first_line(error)}); name "
+                f"{path} is not a checkpoint, or was cut short while it was written ({first_line(error)}); name "
                 "another file in MODEL.WEIGHTS, or in OUTPUT_DIR/last_checkpoint when you resume."
             ) from error
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{path} holds no checkpoint of this kind of model ({type(error).__name__}: {_first_line(error)}); "
+                f"{path} holds no checkpoint of this kind of model ({type(error).__name__}: {first_line(error)}); "
                 "name the weights of a Detectron2 model in MODEL.WEIGHTS."
             ) from error
         finally:
@@ -87,24 +91,3 @@ class SafeCheckpointer(DetectionCheckpointer):
         if not isinstance(loaded.get("model"), dict) or not loaded["model"]:
             raise ValueError("it holds no dictionary of weights")
         return loaded
-
-
-def _write_whole(path: str, write: Any) -> None:
-    temporary = f"{path}.part"
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-        raise UserError(
-            f"{path} could not be written ({_first_line(error)}); the checkpoints before it are kept. Free some disk "
-            "space and continue with --resume."
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -23,10 +23,15 @@ def check_finite(losses: Mapping[str, torch.Tensor], iteration: int) -> None:
     values = {name: loss.item() for name, loss in losses.items()}
     bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
     if bad:
-        raise NonFiniteLossError(
-            f"Training stopped at iteration {iteration}: {', '.join(bad)}. The last checkpoint is kept; lower "
-            "SOLVER.BASE_LR or SOLVER.DISC.BASE_LR, or switch SOLVER.CLIP_GRADIENTS on, and continue with --resume."
-        )
+        raise diverged(iteration, ", ".join(bad))
+
+
+def diverged(iteration: int, what: str) -> NonFiniteLossError:
+    """The error of a run that diverged at `iteration`, with `what` was not finite."""
+    return NonFiniteLossError(
+        f"Training stopped at iteration {iteration}: {what.rstrip('.! ')}. The last checkpoint is kept; lower "
+        "SOLVER.BASE_LR or SOLVER.DISC.BASE_LR, or switch SOLVER.CLIP_GRADIENTS on, and continue with --resume."
+    )
 
 
 def refuse_unsupported(cfg: CfgNode, model: nn.Module) -> None:
@@ -39,13 +44,22 @@ def refuse_unsupported(cfg: CfgNode, model: nn.Module) -> None:
         )
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
         raise UserError("SOLVER.AMP.ENABLED needs a GPU; set it to False, or MODEL.DEVICE to cuda.")
+    if not 0 <= gan.EMA.DECAY < 1:
+        raise UserError(f"MODEL.GAN.EMA.DECAY is {gan.EMA.DECAY}; set it to 0 for no average, or below 1.")
+    if cfg.TEST.PRECISE_BN.ENABLED and (gan.ENABLED or gan.EMA.DECAY > 0):
+        raise UserError("TEST.PRECISE_BN.ENABLED does not go together with MODEL.GAN; set it to False.")
+    several = comm.get_world_size() > 1
+    if several and gan.ENABLED and "Sync" in gan.MASK.NORM:
+        raise UserError(
+            f"MODEL.GAN.MASK.NORM {gan.MASK.NORM} would hang where one process has no masks; set it to GN or BN."
+        )
     if not (gan.ENABLED and gan.MODE == "alternating"):
         return
     if not gan.MASK.ENABLED:
         raise UserError("MODEL.GAN.MODE alternating needs a discriminator; set MODEL.GAN.MASK.ENABLED to True.")
     if cfg.SOLVER.AMP.ENABLED:
         raise UserError("SOLVER.AMP.ENABLED works in the joint mode only; set MODEL.GAN.MODE to joint.")
-    if comm.get_world_size() > 1:
+    if several:
         raise UserError("The alternating mode runs in one process; set MODEL.GAN.MODE to joint, or --num-gpus to 1.")
 
 

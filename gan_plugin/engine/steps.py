@@ -26,6 +26,7 @@ class _Observed(SimpleTrainer):
 
     def after_backward(self) -> None:
         super().after_backward()
+        rest_idle_discriminator(self.model)
         if (self.iter + 1) % GRADIENT_NORM_PERIOD == 0:
             record_gradient_norms(self.model, self._gradient_scale())
 
@@ -101,9 +102,8 @@ class AlternatingStep(_Observed):
         torch.stack(list(losses.values())).sum().backward()
 
     def _step_discriminator(self) -> None:
-        # Before START_ITER its loss is an idle zero, on which Adam would still count a step.
-        if self.model.ramp() > 0:
-            self.disc_optimizer.step()
+        rest_idle_discriminator(self.model)
+        self.disc_optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "disc_optimizer": self.disc_optimizer.state_dict()}
@@ -111,6 +111,18 @@ class AlternatingStep(_Observed):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.disc_optimizer.load_state_dict(state_dict["disc_optimizer"])
+
+
+def rest_idle_discriminator(model: nn.Module) -> None:
+    """Take the discriminator's gradient away where it is all zeros, so that no optimizer moves it.
+
+    That is so before START_ITER and in an iteration without masks. Momentum and weight decay would act on a zero
+    gradient, and Adam would count a step.
+    """
+    parameters = discriminator_parameters(model)
+    if not any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in parameters):
+        for parameter in parameters:
+            parameter.grad = None
 
 
 def record_gradient_norms(model: nn.Module, scale: float = 1.0) -> None:

@@ -1,5 +1,6 @@
 """Detectron2's DefaultTrainer for two players."""
 
+import logging
 import os
 import weakref
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from gan_plugin.evaluation.build import build_evaluator
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
 from .checkpoint import SafeCheckpointer
-from .guard import quiet_user_errors, refuse_unsupported
+from .guard import NonFiniteLossError, diverged, quiet_user_errors, refuse_unsupported
 from .hooks import (
     BestCheckpoint,
     DiscriminatorLRScheduler,
@@ -35,6 +36,8 @@ from .rng import capture_rng_state, restore_rng_state
 from .steps import AlternatingStep, JointAMPStep, JointStep
 from .train_loader import ResumableTrainLoader, build_resumable_train_loader
 from .writers import GamePrinter, SamplePictureWriter
+
+_logger = logging.getLogger(__name__)
 
 
 class AdversarialTrainer(DefaultTrainer):
@@ -65,7 +68,11 @@ class AdversarialTrainer(DefaultTrainer):
         self._trainer = self._build_step(cfg, model)
         self.scheduler = self.build_lr_scheduler(cfg, self._trainer.optimizer)
         self.checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self._stop = StopOnSignal(self.checkpointer)
         self._rng_state: dict[str, Any] | None = None
+        self._resumes_exactly = isinstance(self.data_loader, ResumableTrainLoader)
+        if not self._resumes_exactly:
+            _logger.warning("The training loader is not a ResumableTrainLoader: --resume will start its data anew.")
         self.register_hooks(self.build_hooks())
 
     def _build_step(self, cfg: CfgNode, model: nn.Module) -> JointStep | JointAMPStep | AlternatingStep:
@@ -78,7 +85,9 @@ class AdversarialTrainer(DefaultTrainer):
             return AlternatingStep(model, loader, optimizer, disc_optimizer, order)
         optimizer = self.build_optimizer(cfg, model)
         step = JointAMPStep if cfg.SOLVER.AMP.ENABLED else JointStep
-        return step(create_ddp_model(model, broadcast_buffers=False), loader, optimizer)
+        # On a CPU there is no device to name, and Detectron2 would name one.
+        devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
+        return step(create_ddp_model(model, broadcast_buffers=False, **devices), loader, optimizer)
 
     def build_hooks(self) -> list[Any]:
         """The hooks, in this order for these reasons.
@@ -91,11 +100,11 @@ class AdversarialTrainer(DefaultTrainer):
         ret = [hooks.IterationTimer(), *self._schedule_hooks(), self._ema, self._precise_bn()]
         if comm.is_main_process():
             ret.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
-            ret.append(StopOnSignal(self.checkpointer))
-        ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, eval_after_train=bool(cfg.DATASETS.TEST)))
+            ret.append(self._stop)
+        ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, self._stop, bool(cfg.DATASETS.TEST)))
         if comm.is_main_process():
             if cfg.TEST.BEST_METRIC:
-                ret.append(BestCheckpoint(self.checkpointer, cfg.TEST.BEST_METRIC))
+                ret.append(BestCheckpoint(self.checkpointer, cfg.TEST.BEST_METRIC, self._ema))
             ret.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return [hook for hook in ret if hook is not None]
 
@@ -103,8 +112,10 @@ class AdversarialTrainer(DefaultTrainer):
         if isinstance(self._trainer, AlternatingStep):
             disc = self._trainer.disc_optimizer
             return [hooks.LRScheduler(), DiscriminatorLRScheduler(disc, build_discriminator_scheduler(self.cfg, disc))]
-        if self.cfg.MODEL.GAN.ENABLED:
-            return [JointLRScheduler(self.cfg.MODEL.GAN.DISC_LR_FACTOR)]
+        if discriminator_parameters(self.model):
+            # Adam's steps do not depend on the size of the gradients, which is what the factor scales.
+            scales = self.cfg.SOLVER.OPTIMIZER == "sgd"
+            return [JointLRScheduler(self.cfg.MODEL.GAN.DISC_LR_FACTOR if scales else 1.0)]
         return [hooks.LRScheduler()]
 
     def _precise_bn(self) -> hooks.PreciseBN | None:
@@ -125,22 +136,39 @@ class AdversarialTrainer(DefaultTrainer):
             self._rng_state = None
 
     def after_train(self) -> None:
-        super().after_train()
-        if self._ema is not None and self.iter >= self.max_iter and comm.is_main_process():
-            self.checkpointer.save_weights("model_final_ema", self._ema.generator_state())
+        try:
+            if self._ema is not None and self.iter >= self.max_iter and comm.is_main_process():
+                self.checkpointer.save_weights("model_final_ema", self._ema.generator_state())
+            super().after_train()
+        finally:
+            self._stop.restore()
 
     def train(self) -> OrderedDict | None:
         """Train from `start_iter` to `SOLVER.MAX_ITER`; returns the last evaluation's results, if any."""
+        if self.start_iter >= self.max_iter:
+            _logger.info(f"The run in {self.cfg.OUTPUT_DIR} has its {self.max_iter} iterations: nothing left to train.")
+            return None
         with quiet_user_errors():
             super().train()
         return getattr(self, "_last_eval_results", None)
 
+    def run_step(self) -> None:
+        try:
+            super().run_step()
+        except NonFiniteLossError:
+            raise
+        except FloatingPointError as error:
+            # Detectron2's region proposals refuse values that are not finite before there is a loss to look at.
+            raise diverged(self.iter, str(error)) from error
+
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "rng": capture_rng_state(), "data": self.data_loader.state_dict()}
+        data = self.data_loader.state_dict() if self._resumes_exactly else None
+        return {**super().state_dict(), "rng": capture_rng_state(), "data": data}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.data_loader.load_state_dict(state_dict["data"], first_batch=self.iter + 1)
+        if self._resumes_exactly and state_dict["data"] is not None:
+            self.data_loader.load_state_dict(state_dict["data"], first_batch=self.iter + 1)
         self._rng_state = state_dict["rng"]
 
     @classmethod
@@ -160,9 +188,9 @@ class AdversarialTrainer(DefaultTrainer):
         return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, folder: str = "inference") -> DatasetEvaluator:
-        """The official evaluators of the data set, writing to OUTPUT_DIR/<folder>[/<data set>, if several]."""
-        output = os.path.join(cfg.OUTPUT_DIR, folder)
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """The official evaluators of the data set, writing to OUTPUT_DIR/inference[/<data set>, if several]."""
+        output = os.path.join(cfg.OUTPUT_DIR, "inference")
         if len(cfg.DATASETS.TEST) > 1:
             output = os.path.join(output, dataset_name)
         return build_evaluator(cfg, dataset_name, output)
@@ -170,9 +198,11 @@ class AdversarialTrainer(DefaultTrainer):
     def _evaluate(self) -> dict[str, float]:
         results = self.test(self.cfg, self.model)
         if self._ema is not None and self.cfg.MODEL.GAN.EMA.EVALUATE:
-            evaluators = [self.build_evaluator(self.cfg, name, "inference_ema") for name in self.cfg.DATASETS.TEST]
+            cfg = self.cfg.clone()
+            cfg.defrost()
+            cfg.OUTPUT_DIR = os.path.join(self.cfg.OUTPUT_DIR, "ema")
             with self._ema.in_place():
-                results["ema"] = self.test(self.cfg, self.model, evaluators)
+                results["ema"] = self.test(cfg, self.model)
         self._last_eval_results = results
         if comm.is_main_process():
             log_results(results)

@@ -87,7 +87,7 @@ class MaskAdversary(nn.Module):
         samples = samples.detach()
         real = self.discriminator(self.presenter.real(samples))
         fake = self.discriminator(self.presenter.predicted(samples))
-        self._record(real.detach(), fake.detach())
+        _record(self.objective.verdict(real.detach()), self.objective.verdict(fake.detach()))
         targets = self.labels.draw(real, is_real=True), self.labels.draw(fake, is_real=False)
         return {"loss_disc_mask": self.objective.discriminator_loss(real, fake, *targets)}
 
@@ -102,14 +102,9 @@ class MaskAdversary(nn.Module):
         state |= {name: buffer.clone() for name, buffer in self.discriminator.named_buffers()}
         return functional_call(self.discriminator, state, (masks,))
 
-    @staticmethod
-    def _record(real: torch.Tensor, fake: torch.Tensor) -> None:
-        storage = get_event_storage()
-        right = torch.cat([real > 0, fake <= 0]).float().mean()
-        storage.put_scalars(
-            **{
-                "gan/d_real": real.sigmoid().mean().item(),
-                "gan/d_fake": fake.sigmoid().mean().item(),
-                "gan/d_accuracy": right.item(),
-            }
-        )
+
+def _record(real: torch.Tensor, fake: torch.Tensor) -> None:
+    right = torch.cat([real > 0.5, fake <= 0.5]).float().mean()
+    get_event_storage().put_scalars(
+        **{"gan/d_real": real.mean().item(), "gan/d_fake": fake.mean().item(), "gan/d_accuracy": right.item()}
+    )

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from gan_plugin.errors import UserError
+
 
 @dataclass(frozen=True)
 class LabelNoise:
@@ -12,11 +14,21 @@ class LabelNoise:
     Attributes:
         real, fake: (low, high) of the uniform distribution of either label; equal ends are a hard label.
         flip_prob: probability in [0, 1] that a sample gets a label of the other side's range.
+
+    Raises:
+        UserError: a range is none, or the probability is outside [0, 1].
     """
 
     real: tuple[float, float] = (0.7, 1.2)
     fake: tuple[float, float] = (0.0, 0.3)
     flip_prob: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, ends in (("REAL", self.real), ("FAKE", self.fake)):
+            if len(ends) != 2 or ends[0] > ends[1]:
+                raise UserError(f"MODEL.GAN.LABELS.{name} is {ends}; give two numbers, the lower one first.")
+        if not 0 <= self.flip_prob <= 1:
+            raise UserError(f"MODEL.GAN.LABELS.FLIP_PROB is {self.flip_prob}; give a probability in [0, 1].")
 
     def draw(self, logits: torch.Tensor, is_real: bool) -> torch.Tensor:
         """Labels for `logits`, same shape, dtype and device, without gradient; from torch's global random state."""

@@ -37,6 +37,10 @@ class AdversarialObjective(ABC):
     def generator_loss(self, fake_logits: torch.Tensor) -> torch.Tensor:
         """The generator's loss, a scalar, from (F,) logits of its samples that still carry its gradient."""
 
+    def verdict(self, logits: torch.Tensor) -> torch.Tensor:
+        """What the discriminator takes for real, in [0, 1], for its statistics; same shape as `logits`."""
+        return logits.sigmoid()
+
 
 @OBJECTIVE_REGISTRY.register()
 class NonSaturatingBCE(AdversarialObjective):
@@ -103,6 +107,9 @@ class LSGAN(AdversarialObjective):
 
     def generator_loss(self, fake_logits: torch.Tensor) -> torch.Tensor:
         return 0.5 * (fake_logits - 1).square().mean()
+
+    def verdict(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.clamp(0, 1)
 
 
 def build_objective(name: str) -> AdversarialObjective:

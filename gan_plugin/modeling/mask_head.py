@@ -5,11 +5,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_MASK_HEAD_REGISTRY
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead, mask_rcnn_loss
 from detectron2.structures import Instances
 
 from gan_plugin.config import check_choice
+from gan_plugin.errors import UserError
 
 from .matching import greedy_match, mask_iou
 from .samples import SAMPLES_KEY, MaskSamples
@@ -55,6 +56,12 @@ class AdversarialMaskHead(MaskRCNNConvUpsampleHead):
     def from_config(cls, cfg: CfgNode, input_shape: Any) -> dict[str, Any]:
         arguments = super().from_config(cfg, input_shape)
         gan = cfg.MODEL.GAN
+        architecture = cfg.MODEL.META_ARCHITECTURE
+        if gan.ENABLED and not getattr(META_ARCH_REGISTRY.get(architecture), "takes_mask_samples", False):
+            raise UserError(
+                f"MODEL.GAN.ENABLED is True, but MODEL.META_ARCHITECTURE is {architecture}, which has no "
+                "discriminator; set it to AdversarialRCNN."
+            )
         arguments.update(
             emit_samples=gan.ENABLED and gan.MASK.ENABLED,
             real=check_choice("MODEL.GAN.MASK.REAL", gan.MASK.REAL),

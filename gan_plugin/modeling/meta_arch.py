@@ -32,11 +32,15 @@ class AdversarialRCNN(GeneralizedRCNN):
     generator's parameters have GeneralizedRCNN's names in either case.
     """
 
+    # what a mask head that emits samples looks for
+    takes_mask_samples = True
+
     @configurable
     def __init__(
         self,
         *,
         mask_adversary: MaskAdversary | None = None,
+        mode: str = "joint",
         start_iter: int = 0,
         warmup_iters: int = 0,
         disc_lr_factor: float = 1.0,
@@ -46,6 +50,7 @@ class AdversarialRCNN(GeneralizedRCNN):
         """
         Args:
             mask_adversary: the mask discriminator with its losses; None for the plain model.
+            mode: "joint" or "alternating".
             start_iter: the first iteration with adversarial losses.
             warmup_iters: iterations over which the generator's adversarial terms then rise to full weight.
             disc_lr_factor: joint mode's factor on the discriminator's gradients.
@@ -64,6 +69,7 @@ class AdversarialRCNN(GeneralizedRCNN):
                 "MODEL.ROI_MASK_HEAD.NAME to AdversarialMaskHead."
             )
         self.mask_adversary: Any = mask_adversary
+        self.mode = mode
         self.start_iter = start_iter
         self.warmup_iters = warmup_iters
         self.disc_lr_factor = disc_lr_factor
@@ -72,12 +78,12 @@ class AdversarialRCNN(GeneralizedRCNN):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         gan = cfg.MODEL.GAN
-        check_choice("MODEL.GAN.MODE", gan.MODE)
         arguments = super().from_config(cfg)
         if gan.ENABLED and gan.MASK.ENABLED:
             # Built last, so that the generator's initial weights are the plain model's for the same seed.
             arguments["mask_adversary"] = MaskAdversary(cfg)
         arguments.update(
+            mode=check_choice("MODEL.GAN.MODE", gan.MODE),
             start_iter=gan.START_ITER,
             warmup_iters=gan.WARMUP_ITERS,
             disc_lr_factor=gan.DISC_LR_FACTOR,
@@ -86,9 +92,18 @@ class AdversarialRCNN(GeneralizedRCNN):
         return arguments
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """As `GeneralizedRCNN.forward`; in training with the losses of both players."""
+        """As `GeneralizedRCNN.forward`; in training with the losses of both players.
+
+        Raises:
+            UserError: the model is trained in the alternating mode by a trainer that only knows `forward`.
+        """
         if not self.training or self.mask_adversary is None:
             return super().forward(batched_inputs)
+        if self.mode == "alternating":
+            raise UserError(
+                "MODEL.GAN.MODE alternating needs gan_plugin.AdversarialTrainer in place of DefaultTrainer; use it, "
+                "or set MODEL.GAN.MODE to joint."
+            )
         losses, samples = self.generator_forward(batched_inputs)
         losses.update(self.adversarial_losses(samples))
         verdict = self.discriminator_losses(samples)

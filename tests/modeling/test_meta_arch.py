@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage
 
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.meta_arch import discriminator_parameters
-from gan_plugin.modeling.samples import SAMPLES_KEY
+from gan_plugin.modeling.samples import SAMPLES_KEY, MaskSamples
 
 
 def build(cfg, seed=0):
@@ -195,3 +195,56 @@ def test_unknown_choices_list_the_known(tiny_cfg, key, value):
     tiny_cfg.merge_from_list([f"MODEL.GAN.{key}", value])
     with pytest.raises(UserError, match=f"MODEL.GAN.{key} is '{value}'.*one of '"):
         build(tiny_cfg)
+
+
+def test_a_trainer_that_only_knows_forward_cannot_alternate(tiny_cfg, inputs):
+    tiny_cfg.MODEL.GAN.MODE = "alternating"
+    with pytest.raises(UserError, match="AdversarialTrainer in place of DefaultTrainer"):
+        losses_of(build(tiny_cfg), inputs)
+
+
+def test_a_forgotten_meta_architecture_is_named(tiny_cfg):
+    tiny_cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
+    with pytest.raises(UserError, match="MODEL.META_ARCHITECTURE is GeneralizedRCNN.*set it to AdversarialRCNN"):
+        build(tiny_cfg)
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("matching", ["proposal", "greedy"])
+def test_the_heads_samples_are_its_logits_and_truth(tiny_cfg, agnostic, matching):
+    """Three proposals in one box: two of the same object, of which a one-to-one matching takes the better scored."""
+    tiny_cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = agnostic
+    tiny_cfg.MODEL.GAN.MASK.MATCHING = matching
+    head = build(tiny_cfg).roi_heads.mask_head
+    image = Instances((28, 28))
+    image.proposal_boxes = Boxes(torch.tensor([[0.0, 0, 28, 28]] * 3))
+    image.gt_boxes = Boxes(torch.tensor([[0.0, 0, 28, 28], [0.0, 0, 28, 28], [0.0, 0, 14, 28]]))
+    image.gt_classes = torch.tensor([1, 1, 0])
+    image.objectness_logits = torch.tensor([0.1, 0.2, 0.3])
+    image.gt_masks = PolygonMasks(
+        [[[0.0, 0.0, 28.0, 0.0, 28.0, 28.0, 0.0, 28.0]]] * 2 + [[[0.0, 0, 14, 0, 14, 28, 0, 28]]]
+    )
+    torch.nn.init.constant_(head.predictor.weight, 0)
+    with torch.no_grad():
+        head.predictor.bias.copy_(torch.tensor([3.0, 4.0])[: len(head.predictor.bias)])
+    with EventStorage(0):
+        samples = head(torch.zeros(3, 16, 14, 14), [image])[SAMPLES_KEY]
+    assert samples.logits[:, 0, 0].tolist() == ([3, 3, 3] if agnostic else [4, 4, 3])
+    assert samples.truth.mean(dim=(1, 2)).tolist() == [1, 1, 0.5]
+    # all three overlap their truth by half or more, and the whole box is predicted
+    assert samples.matched.tolist() == ([True] * 3 if matching == "proposal" else [False, True, True])
+
+
+@pytest.mark.parametrize(
+    "objective, real, fake", [("NonSaturatingBCE", [2.0, -1.0], [-3.0, -1.0]), ("LSGAN", [1.0, 0.2], [0.0, 0.4])]
+)
+def test_recorded_accuracy_is_the_share_of_right_verdicts(tiny_cfg, inputs, objective, real, fake):
+    """One real of two is taken for fake; both fakes are recognised: three of four."""
+    tiny_cfg.MODEL.GAN.MASK.OBJECTIVE = objective
+    adversary = build(tiny_cfg).mask_adversary
+    answers = [torch.tensor(real, requires_grad=True), torch.tensor(fake, requires_grad=True)]
+    adversary.discriminator.forward = lambda masks: answers.pop(0)
+    samples = MaskSamples(torch.zeros(2, 28, 28), torch.ones(2, 28, 28), torch.ones(2, dtype=torch.bool))
+    with EventStorage(0) as storage:
+        adversary.discriminator_losses(samples)
+    assert storage.latest()["gan/d_accuracy"][0] == 0.75

@@ -5,10 +5,13 @@ import logging
 import math
 import os
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import HookBase
 
-from ..checkpoint import BEST_PREFIX
+from ..checkpoint import BEST_PREFIX, SafeCheckpointer
+from ..files import write_whole
+from .ema import GeneratorEMA
+
+_logger = logging.getLogger(__name__)
 
 
 class BestCheckpoint(HookBase):
@@ -18,24 +21,29 @@ class BestCheckpoint(HookBase):
     the one that `--resume` continues from.
     """
 
-    def __init__(self, checkpointer: DetectionCheckpointer, metric: str) -> None:
+    def __init__(self, checkpointer: SafeCheckpointer, metric: str, ema: GeneratorEMA | None = None) -> None:
         """
         Args:
             checkpointer: writes the file.
             metric: name of a scalar that evaluation records, such as "segm/AP"; larger is better.
+            ema: whose weights are saved where `metric` is one of its own ("ema/...").
         """
         self._checkpointer = checkpointer
         self._metric = metric
+        self._ema = ema
         self._record = os.path.join(checkpointer.save_dir, f"{BEST_PREFIX}.json")
         self._best = -math.inf
         self._judged = -1
 
     def before_train(self) -> None:
         if self.trainer.start_iter > 0 and os.path.exists(self._record):
-            with open(self._record, encoding="utf-8") as file:
-                record = json.load(file)
-            if record["metric"] == self._metric:
-                self._best = record["value"]
+            try:
+                with open(self._record, encoding="utf-8") as file:
+                    record = json.load(file)
+                if record["metric"] == self._metric:
+                    self._best = float(record["value"])
+            except (OSError, ValueError, KeyError, TypeError):
+                _logger.warning(f"{self._record} cannot be read; the next evaluation counts as the best so far.")
 
     def after_step(self) -> None:
         value, iteration = self.trainer.storage.latest().get(self._metric, (math.nan, self._judged))
@@ -44,13 +52,16 @@ class BestCheckpoint(HookBase):
         self._judged = iteration
         if value > self._best:
             self._best = value
-            logging.getLogger(__name__).info(f"Best {self._metric} so far: {value:.3f} at iteration {iteration}.")
-            self._checkpointer.save(BEST_PREFIX, iteration=iteration)
-            with open(self._record, "w", encoding="utf-8") as file:
-                json.dump({"metric": self._metric, "value": value, "iteration": iteration}, file)
+            _logger.info(f"Best {self._metric} so far: {value:.3f} at iteration {iteration}.")
+            if self._ema is not None and self._metric.startswith("ema/"):
+                self._checkpointer.save_weights(BEST_PREFIX, self._ema.generator_state())
+            else:
+                self._checkpointer.save(BEST_PREFIX, iteration=iteration)
+            record = json.dumps({"metric": self._metric, "value": value, "iteration": iteration})
+            write_whole(self._record, lambda file: file.write(record.encode()), "Free some disk space and --resume.")
 
     def after_train(self) -> None:
         if self.trainer.iter >= self.trainer.max_iter:
             self.after_step()
             if self._judged < 0:
-                logging.getLogger(__name__).warning(f"No evaluation gave {self._metric}; check TEST.BEST_METRIC.")
+                _logger.warning(f"No evaluation gave {self._metric}; check TEST.BEST_METRIC.")

@@ -20,7 +20,7 @@ class JointLRScheduler(LRScheduler):
     def __init__(self, disc_lr_factor: float) -> None:
         """
         Args:
-            disc_lr_factor: `MODEL.GAN.DISC_LR_FACTOR`.
+            disc_lr_factor: what the discriminator's steps are multiplied by in comparison with the generator's.
         """
         super().__init__()
         self._factor = disc_lr_factor

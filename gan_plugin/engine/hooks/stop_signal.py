@@ -3,6 +3,8 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -22,10 +24,14 @@ class TrainingInterrupted(BaseException):
         self.exit_code = 128 + signum
 
 
+class _LeaveBlock(BaseException):
+    """Raised by the signal handler to leave a block that may be left anywhere."""
+
+
 class StopOnSignal(HookBase):
     """Saves a checkpoint and raises TrainingInterrupted at the end of the iteration in which a signal came.
 
-    A second signal acts at once, as if the hook were not there.
+    A second signal acts at once, as if the hook were not there. The trainer calls `restore` when all is over.
     """
 
     def __init__(self, checkpointer: DetectionCheckpointer) -> None:
@@ -36,6 +42,7 @@ class StopOnSignal(HookBase):
         self._checkpointer = checkpointer
         self._owner = os.getpid()
         self._received: int | None = None
+        self._may_leave = False
         self._before: dict[int, Any] = {}
 
     def before_train(self) -> None:
@@ -47,23 +54,43 @@ class StopOnSignal(HookBase):
         if self._received is None:
             return
         iteration = self.trainer.iter
-        name = f"model_{iteration:07d}"
-        self._checkpointer.save(name, iteration=iteration)
-        raise TrainingInterrupted(self._received, iteration, f"{self._checkpointer.save_dir}/{name}.pth")
+        if iteration < self.trainer.max_iter:
+            self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+        saved = self._checkpointer.get_checkpoint_file()
+        raise TrainingInterrupted(self._received, iteration, saved)
 
-    def after_train(self) -> None:
-        self._restore()
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within the block, which must leave the trainer's state alone, a signal does not wait for the iteration's end.
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        # A data loader's worker inherits this handler and may get the signal before it has one of its own.
-        if os.getpid() == self._owner:
-            self._received = signum
-            self._restore()
+        Whatever the block raises after a signal, such as the loss of its own workers, is part of being stopped.
+        """
+        self._may_leave = True
+        try:
+            yield
+        except _LeaveBlock:
+            pass
+        except Exception:
+            if self._received is None:
+                raise
+        finally:
+            self._may_leave = False
+        self.after_step()
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Put back the signal handlers that were there before training."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        # A data loader's worker inherits this handler and may get the signal before it has one of its own.
+        if os.getpid() != self._owner:
+            return
+        self._received = signum
+        self.restore()
+        if self._may_leave:
+            raise _LeaveBlock
 
 
 def outlive_one_signal() -> None:

@@ -13,6 +13,8 @@ from gan_plugin.errors import UserError
 
 from .build import DISCRIMINATOR_REGISTRY
 
+_GROUPS = 32  # of Detectron2's "GN"
+
 
 @DISCRIMINATOR_REGISTRY.register()
 class PixelMaskDiscriminator(nn.Module):
@@ -39,9 +41,14 @@ class PixelMaskDiscriminator(nn.Module):
             in_channels: channels of the input; a mask has one.
 
         Raises:
-            UserError: `input_size` does not fit the number of channels.
+            UserError: `channels` is empty or does not suit `norm`, or `input_size` does not fit their number.
         """
         super().__init__()
+        if not channels or (norm == "GN" and any(width % _GROUPS for width in channels[1:])):
+            raise UserError(
+                f"MODEL.GAN.MASK.CHANNELS is {tuple(channels)}; give at least one, and with NORM GN multiples of "
+                f"{_GROUPS} from the second on."
+            )
         fitting = 2 ** (len(channels) + 1)
         if input_size != fitting:
             raise UserError(
