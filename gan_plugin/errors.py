@@ -1,5 +1,6 @@
 """The one exception type that a command line shows as a sentence instead of a traceback."""
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -23,9 +24,14 @@ def sentence_of(error: UserError) -> str:
 
 
 def run_command_line(main: Callable[[], int | None]) -> int:
-    """Run a tool's `main` and return its exit code; a UserError becomes one sentence on stderr and exit code 2."""
+    """Run a tool's `main` and return its exit code; a UserError or a full disk becomes a sentence, exit code 2."""
     try:
         return main() or 0
     except UserError as error:
         print(f"error: {sentence_of(error)}", file=sys.stderr)
-        return USER_ERROR_EXIT_CODE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        print(f"error: The disk is full{where}; free some space and start again.", file=sys.stderr)
+    return USER_ERROR_EXIT_CODE

@@ -145,6 +145,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"--size is {args.size!r}; write it as WIDTHxHEIGHT, such as 512x256.") from error
     if min(width, height, args.batch, args.rounds) < 1:
         raise UserError("--size, --batch and --rounds must be positive.")
+    if args.json and not Path(args.json).absolute().parent.is_dir():
+        raise UserError(f"--json {args.json} lies in a folder that does not exist; name another file.")
     cfg = load_config(args)
     table = measure(cfg, make_batch(args.batch, width, height, cfg.MODEL.ROI_HEADS.NUM_CLASSES), args.rounds)
     rows = [[part, name, *row.values()] for part, variants in table.items() for name, row in variants.items()]

@@ -22,9 +22,9 @@ from gan_plugin.engine.export import (
     stock_config,
     write_weights,
 )
-from gan_plugin.engine.files import write_whole
 from gan_plugin.engine.torchscript import trace_model, write_torchscript
 from gan_plugin.errors import UserError, run_command_line
+from gan_plugin.files import write_whole
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

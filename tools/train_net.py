@@ -8,6 +8,7 @@ Data sets are looked for under $DETECTRON2_DATASETS (default: ./datasets).
 """
 
 import argparse
+import logging
 import sys
 
 from detectron2.config import CfgNode
@@ -22,11 +23,13 @@ from gan_plugin.engine.hooks import TrainingInterrupted
 from gan_plugin.engine.results import append_metrics, log_results
 from gan_plugin.engine.run_dir import claim_output_dir
 from gan_plugin.engine.setup import load_config
-from gan_plugin.errors import run_command_line
+from gan_plugin.errors import UserError, run_command_line, sentence_of
 
 
 def evaluate(cfg: CfgNode) -> None:
     """Evaluate MODEL.WEIGHTS on DATASETS.TEST; print the table and add a line to OUTPUT_DIR/metrics.json."""
+    if not cfg.MODEL.WEIGHTS:
+        raise UserError("--eval-only needs weights to evaluate; add MODEL.WEIGHTS path/to/model_final.pth.")
     model = AdversarialTrainer.build_model(cfg)
     extra = SafeCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=False)
     results = AdversarialTrainer.test(cfg, model)
@@ -35,24 +38,34 @@ def evaluate(cfg: CfgNode) -> None:
         append_metrics(cfg.OUTPUT_DIR, results, iteration=extra.get("iteration", 0))
 
 
+def train(cfg: CfgNode, *, resume: bool) -> None:
+    """Train from the last checkpoint in OUTPUT_DIR if `resume` is set, else from MODEL.WEIGHTS."""
+    trainer = AdversarialTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+
+
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says, in this process."""
     cfg = load_config(args)
     prepare_datasets(cfg, train=not args.eval_only)
     if comm.is_main_process():
-        claim_output_dir(cfg.OUTPUT_DIR, resume=args.resume, eval_only=args.eval_only)
+        claim_output_dir(cfg, resume=args.resume, eval_only=args.eval_only)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
-    if args.eval_only:
-        evaluate(cfg)
-        return
-    trainer = AdversarialTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    trainer.train()
+    try:
+        evaluate(cfg) if args.eval_only else train(cfg, resume=args.resume)
+    except UserError as error:
+        logging.getLogger("gan_plugin").error(sentence_of(error))
+        raise
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = default_argument_parser(epilog=__doc__).parse_args(arguments)
+    # Detectron2's parser takes all that follows the first KEY for config options; a flag is meant as a flag there too.
+    args.resume = args.resume or "--resume" in args.opts
+    args.eval_only = args.eval_only or "--eval-only" in args.opts
+    args.opts = [option for option in args.opts if option not in ("--resume", "--eval-only")]
     try:
         launch(
             run,

@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog
 from gan_plugin.data.checks import check_datasets
 from gan_plugin.data.penn_fudan import register_penn_fudan
 from gan_plugin.data.subsets import SUBSET_SUFFIXES, register_subsets, resolve_subset
+from gan_plugin.errors import UserError
 
 
 def datasets_root() -> str:
@@ -33,6 +34,8 @@ def prepare_datasets(cfg: CfgNode, *, train: bool) -> None:
     """
     register_penn_fudan(datasets_root(), cfg.DATASETS.PENN_FUDAN.SEED, cfg.DATASETS.PENN_FUDAN.SIZES)
     sizes = dict(zip(SUBSET_SUFFIXES, cfg.DATASETS.SUBSETS.SIZES, strict=True))
+    if train and not cfg.DATASETS.TRAIN:
+        raise UserError("DATASETS.TRAIN is empty: name a config with --config-file, or a data set to train on.")
     names = [*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST]
     for name in names:
         parent, _, suffix = name.rpartition("_")

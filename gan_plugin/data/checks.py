@@ -157,7 +157,9 @@ def _check_polygons(path: Path) -> None:
 
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        labels = {entry["label"] for entry in content["objects"] if entry["polygon"] and "deleted" not in entry}
+        used = [entry for entry in content["objects"] if entry["polygon"] and "deleted" not in entry]
+        labels = {entry["label"] for entry in used}
+        broken = [entry["label"] for entry in used if not _is_polygon(entry["polygon"])]
         int(content["imgHeight"]), int(content["imgWidth"])
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); unpack it from gtFine again.") from error
@@ -168,6 +170,12 @@ def _check_polygons(path: Path) -> None:
     unknown = sorted(label for label in labels if not {label, label.removesuffix("group")} & name2label.keys())
     if unknown:
         raise UserError(f"{path} has the label '{unknown[0]}', which Cityscapes does not define; rename or remove it.")
+    if broken:
+        raise UserError(f"{path} has a polygon of '{broken[0]}' that is not three or more points; unpack it again.")
+
+
+def _is_polygon(points: Any) -> bool:
+    return len(points) > 2 and all(len(point) == 2 and isinstance(sum(point), int | float) for point in points)
 
 
 def _environment() -> str:
@@ -179,5 +187,5 @@ def _ways_out() -> str:
     return (
         f"{_environment()}. Either download leftImg8bit and gtFine from cityscapes-dataset.com, prepare them with "
         "cityscapesScripts and set DETECTRON2_DATASETS to the folder that holds cityscapes/, or run "
-        "`python tools/make_toy_cityscapes.py OUT` and set DETECTRON2_DATASETS=OUT."
+        "`.venv/bin/python tools/make_toy_cityscapes.py OUT` and set DETECTRON2_DATASETS=OUT."
     )

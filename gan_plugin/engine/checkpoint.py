@@ -8,8 +8,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from gan_plugin.errors import UserError
-
-from .files import first_line, write_whole
+from gan_plugin.files import first_line, write_whole
 
 BEST_PREFIX = "model_best"
 _ADVICE = "The checkpoints before it are kept; free some disk space and continue with --resume."
@@ -72,7 +71,10 @@ class SafeCheckpointer(DetectionCheckpointer):
         try:
             return super().load(path, *args, **kwargs)
         except (OSError, AssertionError) as error:
-            raise UserError(f"The weights {path} cannot be read: {first_line(error)}. Check MODEL.WEIGHTS.") from error
+            raise UserError(
+                f"The weights {path} cannot be read: {first_line(error)}. Check MODEL.WEIGHTS; without a "
+                "network, download the file elsewhere and name its path."
+            ) from error
         except (pickle.UnpicklingError, EOFError, RuntimeError, UnicodeDecodeError) as error:
             raise UserError(
                 f"{path} is not a checkpoint, or was cut short while it was written ({first_line(error)}); name "
@@ -87,7 +89,17 @@ class SafeCheckpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        loaded = super()._load_file(filename)
+        try:
+            loaded = super()._load_file(filename)
+        except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+            raise pickle.UnpicklingError(first_line(error)) from error
         if not isinstance(loaded.get("model"), dict) or not loaded["model"]:
             raise ValueError("it holds no dictionary of weights")
         return loaded
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        incompatible = super()._load_model(checkpoint)
+        untouched = {*incompatible.missing_keys, *(shape[0] for shape in incompatible.incorrect_shapes)}
+        if untouched.issuperset(name for name, _ in self.model.named_parameters()):
+            raise ValueError("not one of its weights belongs to this model")
+        return incompatible

@@ -13,8 +13,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from gan_plugin.errors import UserError
-
-from .files import write_whole
+from gan_plugin.files import write_whole
 
 SUFFIXES = (".pth", ".safetensors")
 ADVICE = "Choose another place or free some disk space."

@@ -44,8 +44,6 @@ def refuse_unsupported(cfg: CfgNode, model: nn.Module) -> None:
         )
     if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
         raise UserError("SOLVER.AMP.ENABLED needs a GPU; set it to False, or MODEL.DEVICE to cuda.")
-    if not 0 <= gan.EMA.DECAY < 1:
-        raise UserError(f"MODEL.GAN.EMA.DECAY is {gan.EMA.DECAY}; set it to 0 for no average, or below 1.")
     if cfg.TEST.PRECISE_BN.ENABLED and (gan.ENABLED or gan.EMA.DECAY > 0):
         raise UserError("TEST.PRECISE_BN.ENABLED does not go together with MODEL.GAN; set it to False.")
     several = comm.get_world_size() > 1

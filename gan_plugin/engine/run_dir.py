@@ -4,27 +4,85 @@ import glob
 import os
 import tempfile
 
+import yaml
+from detectron2.config import CfgNode
+
 from gan_plugin.errors import UserError
 
+_PROBE_BYTES = 1 << 16
+# What a checkpoint's optimizers and weights depend on; a run cannot change it half way.
+_FIXED = (
+    "MODEL.GAN.ENABLED",
+    "MODEL.GAN.MODE",
+    "MODEL.GAN.MASK.ENABLED",
+    "MODEL.GAN.MASK.DISCRIMINATOR",
+    "MODEL.GAN.MASK.CHANNELS",
+    "MODEL.GAN.MASK.NORM",
+    "SOLVER.OPTIMIZER",
+    "SOLVER.DISC.OPTIMIZER",
+)
 
-def claim_output_dir(path: str, *, resume: bool, eval_only: bool) -> None:
-    """Make sure that a run may write to `path`, which is made if need be.
+
+def claim_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
+    """Make sure that a run may write to `cfg.OUTPUT_DIR`, which is made if need be.
 
     Raises:
-        UserError: it is no writable folder, or it holds the checkpoint of another run and neither `resume` nor
-            `eval_only` is set; nothing in it has been changed then.
+        UserError: it is no writable folder, or its disk is full; or it holds the checkpoint of another run and neither
+            `resume` nor `eval_only` is set; or what it holds cannot be resumed by this config. Nothing in it has been
+            changed then.
     """
+    path = cfg.OUTPUT_DIR
     try:
         os.makedirs(path, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise UserError(
             f"OUTPUT_DIR {path} is not writable ({error.strerror}); set OUTPUT_DIR to a folder you may write to."
         ) from error
     checkpoints = sorted(os.path.basename(file) for file in glob.glob(os.path.join(glob.escape(path), "*.pth")))
-    if checkpoints and not (resume or eval_only):
+    if not checkpoints or eval_only:
+        return
+    if not resume:
         raise UserError(
             f"OUTPUT_DIR {path} already holds a checkpoint of another run ({checkpoints[-1]}); add --resume to "
             "continue that run, or set OUTPUT_DIR to another folder."
         )
+    _check_resumable(cfg, checkpoints)
+
+
+def _check_resumable(cfg: CfgNode, checkpoints: list[str]) -> None:
+    try:
+        with open(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"), encoding="utf-8") as file:
+            last = file.read().strip()
+    except OSError:
+        last = ""
+    if last not in checkpoints:
+        raise UserError(
+            f"{cfg.OUTPUT_DIR}/last_checkpoint does not name one of the checkpoints there ({', '.join(checkpoints)}), "
+            "so there is nothing certain to resume from; write the name of one of them into it."
+        )
+    try:
+        with open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), encoding="utf-8") as file:
+            before = yaml.safe_load(file)
+    except (OSError, yaml.YAMLError):
+        return
+    for key in _FIXED:
+        was, now = _look_up(before, key), _look_up(cfg, key)
+        if was is not None and _plain(was) != _plain(now):
+            raise UserError(
+                f"The run in {cfg.OUTPUT_DIR} has {key} {was}, but this config says {now}; resume it with what it had, "
+                "or start another run with its weights as MODEL.WEIGHTS and another OUTPUT_DIR."
+            )
+
+
+def _look_up(node: object, key: str) -> object:
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

@@ -9,6 +9,8 @@ from detectron2.config import CfgNode, get_cfg
 from gan_plugin.config import add_gan_config
 from gan_plugin.errors import UserError
 
+from .check_config import check_values
+
 
 def load_config(args: argparse.Namespace) -> CfgNode:
     """The config that `--config-file` and the command line's KEY VALUE pairs describe, frozen.
@@ -17,7 +19,7 @@ def load_config(args: argparse.Namespace) -> CfgNode:
         args: with `config_file` and `opts`, as Detectron2's `default_argument_parser` makes them.
 
     Raises:
-        UserError: the file is missing or not YAML, or a key or a value does not exist.
+        UserError: the file is missing or not YAML, or a key or a value does not exist or is out of range.
     """
     cfg = get_cfg()
     add_gan_config(cfg)
@@ -29,6 +31,7 @@ def load_config(args: argparse.Namespace) -> CfgNode:
         raise UserError(f"The command line's config options are wrong: {_text(error)}.") from error
     if cfg.MODEL.DEVICE == "cuda" and not _cuda_is_available():
         cfg.MODEL.DEVICE = "cpu"
+    check_values(cfg)
     cfg.freeze()
     return cfg
 

@@ -10,9 +10,9 @@ from detectron2.export import TracingAdapter
 from torch import nn
 
 from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
 
 from .export import ADVICE
-from .files import write_whole
 
 
 def trace_model(model: nn.Module, height: int, width: int) -> torch.jit.ScriptModule:

@@ -1,7 +1,9 @@
 """Training batches that depend on the seed and the iteration alone, so that a resumed run sees what it would have."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import islice
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -74,7 +76,11 @@ class ResumableTrainLoader:
             num_workers=self._num_workers,
             generator=torch.Generator().manual_seed(self.seed % 2**63),
         )
-        return iter(loader)
+        batches = iter(loader)
+        if self._num_workers:
+            # Our workers outlive one signal, the one by which multiprocessing would end them when this process does.
+            Finalize(None, _end_workers, args=(weakref.ref(batches),), exitpriority=100)
+        return batches
 
     def state_dict(self) -> dict[str, int]:
         """The seed. The position is the trainer's iteration."""
@@ -84,6 +90,12 @@ class ResumableTrainLoader:
         """Continue the stream of `state` at batch number `first_batch`; iterators made before are not affected."""
         self.seed = state["seed"]
         self.first_batch = first_batch
+
+
+def _end_workers(batches: weakref.ref) -> None:
+    iterator = batches()
+    if iterator is not None:
+        iterator._shutdown_workers()
 
 
 class _PositionSampler(Sampler):

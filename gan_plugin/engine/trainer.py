@@ -20,6 +20,7 @@ from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.evaluation.build import build_evaluator
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
+from .check_config import check_values
 from .checkpoint import SafeCheckpointer
 from .guard import NonFiniteLossError, diverged, quiet_user_errors, refuse_unsupported
 from .hooks import (
@@ -58,6 +59,7 @@ class AdversarialTrainer(DefaultTrainer):
         """
         # DefaultTrainer's constructor builds one optimizer over everything; what it does else is done here.
         TrainerBase.__init__(self)
+        check_values(cfg)
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         self.cfg = cfg
         self.start_iter = 0
@@ -121,7 +123,10 @@ class AdversarialTrainer(DefaultTrainer):
     def _precise_bn(self) -> hooks.PreciseBN | None:
         if not (self.cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model)):
             return None
-        loader = self.build_train_loader(self.cfg)
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.DATALOADER.NUM_WORKERS = 0
+        loader = self.build_train_loader(cfg)
         return hooks.PreciseBN(self.cfg.TEST.EVAL_PERIOD, self.model, loader, self.cfg.TEST.PRECISE_BN.NUM_ITER)
 
     def build_writers(self) -> list[EventWriter]:

@@ -21,6 +21,7 @@ from gan_plugin.config import add_gan_config
 from gan_plugin.data.builtin import prepare_datasets
 from gan_plugin.data.checks import image_problem
 from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
 
 from . import panels
 from .curves import draw_curves, final_evaluation, read_metrics, scores_by_task
@@ -78,9 +79,9 @@ def write_report(output_dir: str | Path, path: str | Path, *, score_threshold: f
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page, encoding="utf-8")
     except OSError as error:
         raise UserError(f"The report {target} cannot be written ({error.strerror}); choose another path.") from error
+    write_whole(target, lambda file: file.write(page.encode()), "Choose another path, or free some disk space.")
     return target
 
 
@@ -235,7 +236,11 @@ def _pictures(record: dict[str, Any], found: list[panels.Instance], classes: Seq
     return {
         "panels": [
             _photo(picture, "The image as it is.", "Image"),
-            _photo(drawn_truth, f"The image with {len(truth)} annotated masks.", f"Truth: {len(truth)} objects"),
+            _photo(
+                drawn_truth,
+                f"The image with {len(truth)} annotated masks.",
+                f"Truth: {len(truth)} {'object' if len(truth) == 1 else 'objects'}",
+            ),
             _photo(drawn_found, f"The image with {len(found)} predicted masks.", f"Predicted: {len(found)} ({hint})"),
             _photo(panels.draw_difference(picture, differing), f"Difference: {counts}.", f"Difference: {counts}"),
         ],

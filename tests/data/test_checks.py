@@ -75,6 +75,11 @@ def test_missing_folders_tell_where_and_both_ways_out(cityscapes, monkeypatch):
         ('{"objects": [', "is not valid JSON"),
         ("[1, 2]", "is JSON but no Cityscapes annotation"),
         ('{"imgHeight": 1, "imgWidth": 1, "objects": [{"label": "unicorn", "polygon": [[0, 0]]}]}', "label 'unicorn'"),
+        (
+            '{"imgHeight": 1, "imgWidth": 1, "objects": [{"label": "car", "polygon": [[0, 0], [1, 1]]}]}',
+            "three or more",
+        ),
+        ('{"imgHeight": 1, "imgWidth": 1, "objects": [{"label": "car", "polygon": [["a", 0]]}]}', "three or more"),
     ],
 )
 def test_broken_polygon_files_are_named(cityscapes, content, complaint):

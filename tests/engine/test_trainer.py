@@ -244,7 +244,18 @@ def test_a_projects_own_loader_trains_and_is_told_about_resume(run_cfg, caplog):
         ("MODEL.GAN.LABELS.REAL", (1.2, 0.7), "the lower one first"),
         ("MODEL.GAN.LABELS.FLIP_PROB", 5.0, "probability"),
         ("MODEL.GAN.MASK.CHANNELS", (16, 24, 64, 64), "multiples of 32"),
-        ("MODEL.GAN.MASK.CHANNELS", (), "at least one"),
+        ("MODEL.GAN.MASK.CHANNELS", (), "one or more"),
+        ("MODEL.GAN.MASK.CHANNELS", (16, "a", 64, 64), "whole numbers"),
+        ("MODEL.GAN.MASK.INSTANCE_NOISE", -1.0, "0 or more"),
+        ("MODEL.GAN.START_ITER", -1, "0 or more"),
+        ("MODEL.DEVICE", "gpu", "cuda or cpu"),
+        ("MODEL.META_ARCHITECTURE", "Nope", "registered ones are AdversarialRCNN"),
+        ("MODEL.ROI_MASK_HEAD.NAME", "Nope", "registered ones are AdversarialMaskHead"),
+        ("SOLVER.MAX_ITER", 0, "1 or more"),
+        ("SOLVER.STEPS", (3,), "before the end"),
+        ("SOLVER.DISC.BASE_LR", -1.0, "0 or more"),
+        ("SOLVER.DISC.BETAS", (0.5,), "two numbers"),
+        ("DATASETS.SUBSETS.SIZES", (3, 3), "three numbers"),
         ("MODEL.GAN.EMA.DECAY", 1.5, "below 1"),
         ("TEST.PRECISE_BN.ENABLED", True, "does not go together"),
     ],
@@ -329,7 +340,10 @@ class TestSafeCheckpointer:
         checkpointer.save("model_best")
         assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
 
-    @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut short", "list", "other", "missing"])
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"no checkpoint", b"eh?\n" * 99, b"PK\x03\x04 cut short", "list", "other", "foreign", "missing"],
+    )
     def test_what_is_no_checkpoint_is_named(self, tiny_cfg, tmp_path, content):
         _, checkpointer = self.make(tiny_cfg, tmp_path)
         path = tmp_path / "weights.pth"
@@ -337,6 +351,8 @@ class TestSafeCheckpointer:
             torch.save([1, 2], path)
         elif content == "other":
             torch.save({"model": {}}, path)
+        elif content == "foreign":
+            torch.save({"model": {"foo": torch.zeros(1)}}, path)
         elif content != "missing":
             path.write_bytes(content)
         with pytest.raises(UserError, match=str(path)):

@@ -1,5 +1,6 @@
 """The command line: what a user types, and what bad input answers."""
 
+import errno
 import importlib.util
 import json
 import logging
@@ -112,6 +113,45 @@ def test_evaluation_only_writes_the_same_numbers_again(train_net, tmp_path):
     assert "| segm/AP " in (evaluated / "log.txt").read_text()
 
 
+def test_evaluation_needs_weights(train_net, tmp_path, capsys):
+    assert train_net(*arguments(tmp_path / "run", "--eval-only")) == 2
+    assert "add MODEL.WEIGHTS" in capsys.readouterr().err
+
+
+def test_resume_refuses_what_cannot_be_continued(train_net, tmp_path, capsys):
+    """Each refusal leaves every file as it was, the run's config.yaml included."""
+    options = ["DATASETS.TEST", "()"]
+    assert train_net(*arguments(tmp_path, *options)) == 0
+    log = tmp_path / "log.txt"
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path != log}
+    for change, sentence in (
+        (["MODEL.GAN.MODE", "joint"], "has MODEL.GAN.MODE alternating, but this config says joint"),
+        (["MODEL.GAN.ENABLED", False], "has MODEL.GAN.ENABLED True, but this config says False"),
+        (["SOLVER.DISC.OPTIMIZER", "sgd"], "has SOLVER.DISC.OPTIMIZER adam, but this config says sgd"),
+    ):
+        # the flag last, where a user adds it
+        assert train_net(*arguments(tmp_path, *options, *change), "--resume") == 2
+        assert sentence in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path != log} == before
+    (tmp_path / "last_checkpoint").unlink()
+    assert train_net(*arguments(tmp_path, *options), "--resume") == 2
+    assert "does not name one of the checkpoints there (model_final.pth)" in capsys.readouterr().err
+
+
+def test_a_full_disk_at_the_start_is_a_sentence(capsys):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "log.txt")
+
+    assert run_command_line(full) == 2
+    assert capsys.readouterr().err == "error: The disk is full for log.txt; free some space and start again.\n"
+
+
+def test_the_log_holds_the_reason_of_a_failure(train_net, own_pedestrians, tmp_path):
+    without_instances(own_pedestrians, every=1)
+    assert train_net(*arguments(tmp_path / "run")) == 2
+    assert "There is nothing to train on" in (tmp_path / "run/log.txt").read_text()
+
+
 def test_another_runs_checkpoint_is_not_overwritten(train_net, tmp_path, capsys):
     assert train_net(*arguments(tmp_path, "DATASETS.TEST", "()")) == 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -193,3 +233,12 @@ def test_an_image_that_does_not_decode_is_named(train_net, own_pedestrians, tmp_
     assert train_net(*arguments(tmp_path / "run", "DATALOADER.NUM_WORKERS", workers)) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: The image ") and "cannot be decoded" in error
+
+
+def test_a_failed_run_with_workers_ends(own_pedestrians, tmp_path):
+    """In a process of its own: its workers, which outlive one signal, must not keep it from ending."""
+    for image in (own_pedestrians / "PennFudanPed/PNGImages").iterdir():
+        image.write_bytes(image.read_bytes()[:900])
+    process = start(own_pedestrians, *arguments(tmp_path / "run", "DATALOADER.NUM_WORKERS", 2))
+    assert process.wait(timeout=60) == 2
+    assert b"cannot be decoded" in process.stderr.read()

@@ -7,8 +7,9 @@ import os
 
 from detectron2.engine import HookBase
 
+from gan_plugin.files import write_whole
+
 from ..checkpoint import BEST_PREFIX, SafeCheckpointer
-from ..files import write_whole
 from .ema import GeneratorEMA
 
 _logger = logging.getLogger(__name__)
