@@ -1,0 +1,96 @@
+"""How a run ends before its time: a signal, a loss that is not finite."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from support import assert_same, load, scripted, train
+
+from gan_plugin import AdversarialTrainer, UserError
+from gan_plugin.engine.hooks import TrainingInterrupted
+
+
+@pytest.mark.parametrize("when", ["middle", "end"])
+def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(run_cfg, monkeypatch, when):
+    run_cfg.DATASETS.TEST, run_cfg.SOLVER.MAX_ITER = ("penn_fudan_val",), 4
+    run_cfg.TEST.EVAL_PERIOD = 2 if when == "middle" else 0
+    run_cfg.MODEL.GAN.EMA.DECAY = 0.5
+
+    def test(cls, cfg, model, evaluators=None):
+        if cfg.OUTPUT_DIR.endswith("ema"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("DataLoader worker is killed by signal: Terminated")
+        return {"segm": {"AP": 1.0}}
+
+    monkeypatch.setattr(AdversarialTrainer, "test", classmethod(test))
+    before = signal.getsignal(signal.SIGTERM)
+    trainer = AdversarialTrainer(run_cfg)
+    weights = trainer.model.state_dict()
+    with pytest.raises(TrainingInterrupted) as stopped:
+        trainer.train()
+    name = "model_0000001.pth" if when == "middle" else "model_final.pth"
+    assert name in str(stopped.value) and signal.getsignal(signal.SIGTERM) is before
+    # the live weights, although the evaluation had put the average in their place
+    assert_same(dict(load(run_cfg, name)["model"]), dict(weights))
+    assert (Path(run_cfg.OUTPUT_DIR) / "model_final_ema.pth").exists() == (when == "end")
+
+
+def test_a_run_that_fails_in_its_last_iteration_is_not_evaluated(run_cfg, monkeypatch):
+    run_cfg.DATASETS.TEST = ("penn_fudan_val",)
+    scripted(monkeypatch, [])
+    trainer = AdversarialTrainer(run_cfg)
+    original = trainer._trainer.run_step
+
+    def step():
+        if trainer.iter == run_cfg.SOLVER.MAX_ITER - 1:
+            raise FloatingPointError("Predicted boxes or scores contain Inf/NaN. Training has diverged.")
+        original()
+
+    trainer._trainer.run_step = step
+    # Detectron2's proposals raise this before there is a loss; scripted() would fail if anything were evaluated
+    with pytest.raises(
+        UserError, match="iteration 2: Predicted boxes or scores contain Inf/NaN. Training has diverged"
+    ):
+        trainer.train()
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_checkpoint_to_resume_from(run_cfg, number, code):
+    run_cfg.SOLVER.MAX_ITER = 50
+    before = signal.getsignal(number)
+    trainer = AdversarialTrainer(run_cfg)
+    original = trainer._trainer.run_step
+
+    def step():
+        original()
+        if trainer.iter == 1:
+            os.kill(os.getpid(), number)
+
+    trainer._trainer.run_step = step
+    with pytest.raises(TrainingInterrupted, match="after iteration 1; saved .*model_0000001.pth") as stopped:
+        trainer.train()
+    assert stopped.value.exit_code == code
+    assert signal.getsignal(number) is before
+    assert load(run_cfg, "model_0000001.pth")["iteration"] == 1
+    run_cfg.SOLVER.MAX_ITER = 3
+    assert train(run_cfg, resume=True).start_iter == 2
+
+
+def test_nan_stops_with_the_last_good_checkpoint(run_cfg):
+    run_cfg.SOLVER.MAX_ITER, run_cfg.SOLVER.CHECKPOINT_PERIOD = 50, 2
+    trainer = AdversarialTrainer(run_cfg)
+    original = trainer._trainer.run_step
+
+    def step():
+        if trainer.iter == 3:
+            trainer.model.mask_adversary.weight = float("inf")
+        original()
+
+    trainer._trainer.run_step = step
+    with pytest.raises(UserError, match="iteration 3: loss_adv_mask is inf"):
+        trainer.train()
+    out = Path(run_cfg.OUTPUT_DIR)
+    assert (out / "last_checkpoint").read_text() == "model_0000001.pth"
+    assert all(torch.isfinite(v).all() for v in load(run_cfg, "model_0000001.pth")["model"].values())

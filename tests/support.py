@@ -1,0 +1,51 @@
+"""What several tests of the trainer do: run it, read its files, compare, and script its evaluation."""
+
+from pathlib import Path
+
+import torch
+
+from gan_plugin import AdversarialTrainer
+
+
+def train(cfg, resume=False):
+    """Build a trainer from a fixed random state and run it to its end."""
+    torch.manual_seed(0)
+    trainer = AdversarialTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+    return trainer
+
+
+def load(cfg, name="model_final.pth"):
+    """A checkpoint of the run."""
+    return torch.load(Path(cfg.OUTPUT_DIR) / name, weights_only=True)
+
+
+def assert_same(a, b, path=""):
+    """Equal in every nested value, tensors bit for bit."""
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        for index, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f"{path}/{index}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def scripted(monkeypatch, scores):
+    """Make evaluation return the given segm/AP one after another; for the average, 10 more."""
+    scores, last = list(scores), []
+
+    def test(cls, cfg, model, evaluators=None):
+        if cfg.OUTPUT_DIR.endswith("ema"):
+            return {"segm": {"AP": last[0] + 10}}
+        last[:] = [scores.pop(0)]
+        return {"segm": {"AP": last[0]}}
+
+    monkeypatch.setattr(AdversarialTrainer, "test", classmethod(test))
