@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.errors import UserError
 
-from .hooks.stop_signal import outlive_one_signal
+from .hooks.stop_signal import forking_workers, outlive_one_signal
 from .rng import preserved_rng
 
 
@@ -76,7 +76,8 @@ class ResumableTrainLoader:
             num_workers=self._num_workers,
             generator=torch.Generator().manual_seed(self.seed % 2**63),
         )
-        batches = iter(loader)
+        with forking_workers():
+            batches = iter(loader)
         if self._num_workers:
             # Our workers outlive one signal, the one by which multiprocessing would end them when this process does.
             Finalize(None, _end_workers, args=(weakref.ref(batches),), exitpriority=100)

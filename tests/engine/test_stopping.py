@@ -1,7 +1,9 @@
 """How a run ends before its time: a signal, a loss that is not finite."""
 
+import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from support import assert_same, load, scripted, train
 
 from gan_plugin import AdversarialTrainer, UserError
 from gan_plugin.engine.hooks import TrainingInterrupted
+from gan_plugin.engine.hooks.stop_signal import forking_workers
 
 
 @pytest.mark.parametrize("when", ["middle", "end"])
@@ -76,6 +79,28 @@ def test_a_signal_leaves_a_checkpoint_to_resume_from(run_cfg, number, code):
     assert load(run_cfg, "model_0000001.pth")["iteration"] == 1
     run_cfg.SOLVER.MAX_ITER = 3
     assert train(run_cfg, resume=True).start_iter == 2
+
+
+def test_the_handler_of_signals_does_not_keep_a_pools_worker_alive(run_cfg):
+    """multiprocessing.Pool ends its workers by SIGTERM and waits for them for ever."""
+    stop = AdversarialTrainer(run_cfg)._stop
+    stop.before_train()
+    try:
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+        worker.terminate()
+        worker.join(20)
+        assert worker.exitcode == -signal.SIGTERM
+        with forking_workers():
+            loader = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0.5,))
+            loader.start()
+        time.sleep(0.1)
+        loader.terminate()
+        loader.join(20)
+        assert loader.exitcode == 0
+    finally:
+        stop.restore()
+        worker.kill()
 
 
 def test_nan_stops_with_the_last_good_checkpoint(run_cfg):

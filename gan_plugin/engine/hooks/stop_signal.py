@@ -15,6 +15,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _WORKER_SECONDS = 600
 
 
+# inherited by the processes that are forked while it is set
+_forking_workers = False
+
+
 class TrainingInterrupted(BaseException):
     """A signal ended the run; the checkpoint is on disk. Not an error, so TrainerBase logs no traceback."""
 
@@ -84,13 +88,33 @@ class StopOnSignal(HookBase):
         self._before = {}
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        # A data loader's worker inherits this handler and may get the signal before it has one of its own.
         if os.getpid() != self._owner:
+            _act_in_child(signum)
             return
         self._received = signum
         self.restore()
         if self._may_leave:
             raise _LeaveBlock
+
+
+@contextmanager
+def forking_workers() -> Iterator[None]:
+    """The children forked within the block ignore a signal until they call `outlive_one_signal`."""
+    global _forking_workers
+    _forking_workers = True
+    try:
+        yield
+    finally:
+        _forking_workers = False
+
+
+def _act_in_child(signum: int) -> None:
+    """What the handler does in a child that has inherited it and has none of its own."""
+    if _forking_workers:
+        return
+    # A pool, such as the one that reads Cityscapes' annotations, ends its workers by SIGTERM and waits for them.
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
 
 
 def outlive_one_signal() -> None:
