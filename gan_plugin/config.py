@@ -16,6 +16,8 @@ def add_gan_config(cfg: CN) -> None:
     cfg.SOLVER.DISC = _discriminator_solver_node()
     # the generator's optimizer: "sgd" is Detectron2's own; "adamw" uses BASE_LR and WEIGHT_DECAY (AdversarialTrainer)
     cfg.SOLVER.OPTIMIZER = "sgd"
+    # batches whose gradients are added up for one step; IMS_PER_BATCH is the size of each of them (AdversarialTrainer)
+    cfg.SOLVER.ACCUMULATE = 1
     # a scalar such as "segm/AP": its best evaluation is kept as model_best.pth; "" keeps none (AdversarialTrainer)
     cfg.TEST.BEST_METRIC = ""
     _add_data_keys(cfg)
@@ -34,31 +36,74 @@ def _gan_node() -> CN:
     gan.WARMUP_ITERS = 0
     # joint mode: the discriminator's gradients are multiplied by this (a learning-rate factor under SGD)
     gan.DISC_LR_FACTOR = 1.0
+    # alternating mode: the discriminator's steps per step of the generator
+    gan.DISC_STEPS = 1
+    # a discriminator rests while its running accuracy is above this, such as 0.9; 0 never
+    gan.GATE_ACCURACY = 0.0
+    # augmentation of all that a discriminator sees: some of "translation,cutout,flip"; "" for none
+    gan.DIFFAUG = ""
+    # where RoI features come from: "level" (the one that suits the box's size) or "max" (over all levels)
+    gan.ROI_POOLING = "level"
+    # torch.compile the discriminators
+    gan.COMPILE = False
     # every so many iterations a picture of real and fake masks; 0 for none
     gan.VIS_PERIOD = 0
 
     gan.MASK = CN()
     gan.MASK.ENABLED = True
+    # PixelMaskDiscriminator, PatchMaskDiscriminator, ProjectionMaskDiscriminator (knows the class), or
+    # MaskedFeatureDiscriminator (sees mask x RoI features; needs MODEL.ROI_HEADS.NAME AdversarialROIHeads)
     gan.MASK.DISCRIMINATOR = "PixelMaskDiscriminator"
+    # NonSaturatingBCE, Minimax, LeastSquares, LSGAN, Hinge, Wasserstein, RelativisticAverage or MultiLayerL1
     gan.MASK.OBJECTIVE = "NonSaturatingBCE"
     gan.MASK.WEIGHT = 1.0
     # the thesis' lambda: weight of the mean absolute error between matched masks
     gan.MASK.REC_WEIGHT = 100.0
-    # side of the square mask that the discriminator sees; 2 ** (number of CHANNELS + 1)
+    # side of the square that the discriminator sees; for PixelMaskDiscriminator 2 ** (number of CHANNELS + 1)
     gan.MASK.INPUT_SIZE = 128
     gan.MASK.CHANNELS = (64, 128, 128, 256, 512, 1024)
-    # "BN" as in the thesis, "GN" where masks are few, "" for none
+    # "BN" as in the thesis, "GN" where masks are few, "SyncBN" over all processes, "" for none
     gan.MASK.NORM = "BN"
     # "soft": probabilities; "straight_through": binarised, with the gradient of the probabilities
     gan.MASK.FAKE = "soft"
     # "binary": truth rasterised on the head's grid; "antialiased": the mean of a 4x finer raster
     gan.MASK.REAL = "binary"
-    # standard deviation of Gaussian noise on both inputs of the discriminator, in its [-1, 1] units
+    # standard deviation of Gaussian noise on both inputs of the discriminator, in the units of its input
     gan.MASK.INSTANCE_NOISE = 0.0
     # which predictions have a matched truth: "proposal" (all) or "greedy" (one to one, by score and mask IoU)
     gan.MASK.MATCHING = "proposal"
     # the least mask IoU of a greedy match
     gan.MASK.MATCH_IOU = 0.5
+
+    gan.BOX = CN()
+    # needs MODEL.ROI_HEADS.NAME AdversarialROIHeads or AdversarialCascadeROIHeads
+    gan.BOX.ENABLED = False
+    gan.BOX.DISCRIMINATOR = "BoxFeatureDiscriminator"
+    gan.BOX.OBJECTIVE = "NonSaturatingBCE"
+    gan.BOX.WEIGHT = 0.025
+    # side of the pooled features that the discriminator sees
+    gan.BOX.INPUT_SIZE = 7
+    # its convolutions but the last
+    gan.BOX.CHANNELS = (64, 128, 256, 512)
+    gan.BOX.NORM = "BN"
+    gan.BOX.INSTANCE_NOISE = 0.0
+
+    gan.BALANCE = CN()
+    # multiply both WEIGHTs by |gradient of the head's own loss| / |gradient of its adversarial loss|, both at the
+    # head's last layer (VQGAN)
+    gan.BALANCE.ENABLED = False
+    # the greatest such ratio
+    gan.BALANCE.MAX_WEIGHT = 10000.0
+
+    gan.REG = CN()
+    # gamma of R1, such as 10.0; 0 for none
+    gan.REG.R1_GAMMA = 0.0
+    # weight of WGAN-GP's gradient penalty, 10.0 in its paper; 0 for none
+    gan.REG.GP_WEIGHT = 0.0
+    # both act every so many iterations, with so many times their weight
+    gan.REG.EVERY = 16
+    # spectral normalisation of every weight of the discriminators
+    gan.REG.SPECTRAL_NORM = False
 
     gan.LABELS = CN()
     # the discriminator's targets are drawn uniformly from these ranges; (1.0, 1.0) and (0.0, 0.0) are hard labels
@@ -107,7 +152,9 @@ CHOICES = {
     "MODEL.GAN.MASK.FAKE": ("soft", "straight_through"),
     "MODEL.GAN.MASK.REAL": ("binary", "antialiased"),
     "MODEL.GAN.MASK.MATCHING": ("proposal", "greedy"),
-    "MODEL.GAN.MASK.NORM": ("BN", "GN", "SyncBN", "naiveSyncBN", ""),
+    "MODEL.GAN.MASK.NORM": ("BN", "GN", "SyncBN", ""),
+    "MODEL.GAN.BOX.NORM": ("BN", "GN", "SyncBN", ""),
+    "MODEL.GAN.ROI_POOLING": ("level", "max"),
     "SOLVER.OPTIMIZER": ("sgd", "adamw"),
     "SOLVER.DISC.OPTIMIZER": ("adam", "adamw", "sgd"),
     "SOLVER.DISC.SCHEDULE": ("constant", "follow"),

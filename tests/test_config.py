@@ -52,6 +52,8 @@ def test_every_key_is_read(run_cfg, pedestrians, monkeypatch):
     READ.clear()
     run_cfg.MODEL.GAN.EMA.DECAY = 0.9
     run_cfg.DATASETS.TEST = ("penn_fudan_val",)
+    run_cfg.MODEL.ROI_HEADS.NAME = "AdversarialROIHeads"
+    run_cfg.MODEL.GAN.BOX.ENABLED = run_cfg.MODEL.GAN.BALANCE.ENABLED = True
     for mode, optimizer in (("joint", "adam"), ("alternating", "adam"), ("alternating", "sgd")):
         run_cfg.MODEL.GAN.MODE, run_cfg.SOLVER.DISC.OPTIMIZER = mode, optimizer
         cfg = recording(run_cfg, "")

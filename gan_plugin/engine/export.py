@@ -10,6 +10,7 @@ import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
+from detectron2.projects.point_rend import add_pointrend_config
 from torch import nn
 
 from gan_plugin.errors import UserError
@@ -18,10 +19,14 @@ from gan_plugin.files import write_whole
 SUFFIXES = (".pth", ".safetensors")
 ADVICE = "Choose another place or free some disk space."
 # what inference does not need: every other weight has GeneralizedRCNN's name
-ADVERSARY_PREFIX = "mask_adversary."
+ADVERSARY_PREFIX = "adversaries."
 # the plugin's components and the ones of Detectron2 whose inference and parameters they share
 STOCK_META_ARCHITECTURES = {"AdversarialRCNN": "GeneralizedRCNN"}
-STOCK_MASK_HEADS = {"AdversarialMaskHead": "MaskRCNNConvUpsampleHead"}
+STOCK_MASK_HEADS = {
+    "AdversarialMaskHead": "MaskRCNNConvUpsampleHead",
+    "AdversarialPointRendMaskHead": "PointRendMaskHead",
+}
+STOCK_ROI_HEADS = {"AdversarialROIHeads": "StandardROIHeads", "AdversarialCascadeROIHeads": "CascadeROIHeads"}
 
 _UNREADABLE = (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
 
@@ -141,9 +146,12 @@ def stock_config(path: Path) -> CfgNode:
         reason = " ".join(str(error).split())
         raise UserError(f"The config file {path} is wrong: {reason}.") from error
     stock = get_cfg()
+    if "PointRend" in cfg.MODEL.ROI_MASK_HEAD.NAME:
+        add_pointrend_config(stock)
     stock.merge_from_other_cfg(_common(cfg, stock))
     model = stock.MODEL
     model.META_ARCHITECTURE = STOCK_META_ARCHITECTURES.get(model.META_ARCHITECTURE, model.META_ARCHITECTURE)
+    model.ROI_HEADS.NAME = STOCK_ROI_HEADS.get(model.ROI_HEADS.NAME, model.ROI_HEADS.NAME)
     model.ROI_MASK_HEAD.NAME = STOCK_MASK_HEADS.get(model.ROI_MASK_HEAD.NAME, model.ROI_MASK_HEAD.NAME)
     return stock
 

@@ -5,6 +5,7 @@ import os
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
+from detectron2.projects.point_rend import add_pointrend_config
 
 from gan_plugin.config import add_gan_config
 from gan_plugin.errors import UserError
@@ -22,6 +23,7 @@ def load_config(args: argparse.Namespace) -> CfgNode:
         UserError: the file is missing or not YAML, or a key or a value does not exist or is out of range.
     """
     cfg = get_cfg()
+    add_pointrend_config(cfg)
     add_gan_config(cfg)
     if args.config_file:
         _merge_file(cfg, args.config_file)

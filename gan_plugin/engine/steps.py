@@ -2,55 +2,104 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from detectron2.engine import AMPTrainer, SimpleTrainer
+from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import get_event_storage
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from gan_plugin.modeling.meta_arch import discriminator_parameters, record_totals
 
+from .distributed import average_gradients
 from .guard import check_finite
 
 # Norms are for the eye: computed as often as Detectron2's writers write.
 GRADIENT_NORM_PERIOD = 20
 
+Losses = dict[str, torch.Tensor]
+
 
 class _Observed(SimpleTrainer):
     """A Detectron2 step that checks every loss before the weights see it, and records gradient norms."""
 
-    def _write_metrics(self, loss_dict: Any, data_time: float, prefix: str = "", iter: int | None = None) -> None:
-        check_finite(loss_dict, self.iter)
-        super()._write_metrics(loss_dict, data_time, prefix, iter)
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        *,
+        accumulate: int = 1,
+        amp: bool = False,
+    ) -> None:
+        super().__init__(model, data_loader, optimizer)
+        self.accumulate = accumulate
+        device = next(model.parameters()).device.type
+        self._autocast = _autocast(device) if amp else nullcontext
+        # Without mixed precision, or in bfloat16, which has the range of float32, it hands everything through.
+        self.grad_scaler = torch.amp.GradScaler(device, enabled=amp and device == "cuda")
+
+    def _next_batch(self) -> tuple[Any, float]:
+        """A batch, and the seconds that it took."""
+        start = time.perf_counter()
+        return next(self._data_loader_iter), time.perf_counter() - start
+
+    def _backward(self, losses: Losses) -> None:
+        total = torch.stack([loss.float() for loss in losses.values()]).sum() / self.accumulate
+        self.grad_scaler.scale(total).backward()
 
     def after_backward(self) -> None:
         super().after_backward()
-        rest_idle_discriminator(self.model)
         if (self.iter + 1) % GRADIENT_NORM_PERIOD == 0:
-            record_gradient_norms(self.model, self._gradient_scale())
+            record_gradient_norms(self.model, self.grad_scaler.get_scale())
 
-    def _gradient_scale(self) -> float:
-        return 1.0
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        # An empty state is that of a run without mixed precision.
+        if state_dict.get("grad_scaler"):
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
 class JointStep(_Observed):
-    """Detectron2's own step on the sum of both players' losses, whose gradients the model has routed."""
+    """One optimizer's step on the sum of both players' losses, whose gradients the model has routed."""
 
+    def run_step(self) -> None:
+        self.optimizer.zero_grad()
+        records, seconds = [], 0.0
+        for number in range(self.accumulate):
+            data, waited = self._next_batch()
+            seconds += waited
+            is_last = number == self.accumulate - 1
+            with self._apart(is_last):
+                with self._autocast():
+                    losses = self.model(data)
+                check_finite(losses, self.iter)
+                self._backward(losses)
+            records.append(losses)
+        rest_idle_discriminator(self.model)
+        self.after_backward()
+        self._write_metrics(mean_losses(records), seconds)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
 
-class JointAMPStep(_Observed, AMPTrainer):
-    """The same in mixed precision."""
-
-    def _gradient_scale(self) -> float:
-        return self.grad_scaler.get_scale()
+    def _apart(self, is_last: bool) -> AbstractContextManager:
+        # Gradients travel between processes once, with the last batch.
+        several = isinstance(self.model, DistributedDataParallel) and not is_last
+        return self.model.no_sync() if several else nullcontext()
 
 
 class AlternatingStep(_Observed):
-    """Both players in turn, from one forward pass (thesis 5.6.2, algorithm 1).
+    """Both players in turn, from one forward pass of the generator (thesis 5.6.2, algorithm 1).
 
-    Order "thesis": the discriminator's loss on real and on detached fake masks, its step; then the generator's losses,
-    the adversarial one against the updated discriminator, and its step. Order "paper": the losses of both against the
-    same discriminator, then both steps.
+    Order "thesis": the discriminator's loss on real and on detached fake samples, its step; then the generator's
+    losses, the adversarial one against the updated discriminator, and its step. Order "paper": the losses of both
+    against the same discriminator, then both steps. With several discriminator steps all of them see the same samples,
+    with labels, noise and augmentation drawn anew.
     """
 
     def __init__(
@@ -60,50 +109,85 @@ class AlternatingStep(_Observed):
         optimizer: torch.optim.Optimizer,
         disc_optimizer: torch.optim.Optimizer,
         order: str = "thesis",
+        disc_steps: int = 1,
+        **options: Any,
     ) -> None:
         """
         Args:
-            model: an AdversarialRCNN with an adversary.
+            model: an AdversarialRCNN with an adversary, not wrapped for distributed training.
             data_loader: batches of model inputs.
             optimizer: holds the generator's parameters only.
             disc_optimizer: holds the discriminator's parameters only.
             order: "thesis" or "paper".
+            disc_steps: the discriminator's steps per step of the generator.
+            options: `accumulate`, batches per step, above 1 in the order "paper" with one discriminator step only,
+                since the other order would have to keep all batches' graphs; `amp`, for mixed precision.
         """
-        super().__init__(model, data_loader, optimizer)
+        super().__init__(model, data_loader, optimizer, **options)
         self.disc_optimizer = disc_optimizer
         self.order = order
+        self.disc_steps = disc_steps
 
     def run_step(self) -> None:
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-
-        generator, samples = self.model.generator_forward(data)
-        discriminator = self.model.discriminator_losses(samples)
-        check_finite({**generator, **discriminator}, self.iter)
-        if self.order == "paper":
-            generator.update(self.model.adversarial_losses(samples))
-        self._backward(discriminator, self.disc_optimizer)
-        if self.order == "thesis":
-            self._step_discriminator()
-            generator.update(self.model.adversarial_losses(samples))
-        check_finite(generator, self.iter)
-        self._backward(generator, self.optimizer)
+        self.optimizer.zero_grad()
+        self.disc_optimizer.zero_grad()
+        generators, discriminators, seconds = [], [], 0.0
+        for _ in range(self.accumulate):
+            data, waited = self._next_batch()
+            seconds += waited
+            generator, discriminator = self._thesis(data) if self.order == "thesis" else self._paper(data)
+            generators.append(generator)
+            discriminators.append(discriminator)
+        average_gradients(self._generator_parameters())
         if self.order == "paper":
             self._step_discriminator()
-
         self.after_backward()
+        generator, discriminator = mean_losses(generators), mean_losses(discriminators)
         record_totals(generator, discriminator)
-        self._write_metrics({**generator, **discriminator}, data_time)
-        self.optimizer.step()
+        self._write_metrics({**generator, **discriminator}, seconds)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
 
-    def _backward(self, losses: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
+    def _thesis(self, data: Any) -> tuple[Losses, Losses]:
+        with self._autocast():
+            generator, pairs = self.model.generator_forward(data)
+        check_finite(generator, self.iter)
+        discriminator = self._train_discriminator(pairs)
+        self._step_discriminator()
+        with self._autocast():
+            generator.update(self.model.adversarial_losses(pairs))
+        check_finite(generator, self.iter)
+        self._backward(generator)
+        return generator, discriminator
+
+    def _paper(self, data: Any) -> tuple[Losses, Losses]:
+        with self._autocast():
+            generator, pairs = self.model.generator_forward(data)
+            generator.update(self.model.adversarial_losses(pairs))
+        check_finite(generator, self.iter)
+        self._backward(generator)
+        return generator, self._train_discriminator(pairs)
+
+    def _train_discriminator(self, pairs: Any) -> Losses:
+        """All of the discriminator's backward passes, and all its steps but the last."""
+        for number in range(self.disc_steps):
+            if number:
+                self._step_discriminator()
+                self.grad_scaler.update()
+                self.disc_optimizer.zero_grad()
+            with self._autocast():
+                losses = self.model.discriminator_losses(pairs)
+            check_finite(losses, self.iter)
+            self._backward(losses)
+        return losses
 
     def _step_discriminator(self) -> None:
+        average_gradients(discriminator_parameters(self.model))
         rest_idle_discriminator(self.model)
-        self.disc_optimizer.step()
+        self.grad_scaler.step(self.disc_optimizer)
+
+    def _generator_parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "disc_optimizer": self.disc_optimizer.state_dict()}
@@ -111,6 +195,11 @@ class AlternatingStep(_Observed):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.disc_optimizer.load_state_dict(state_dict["disc_optimizer"])
+
+
+def mean_losses(records: list[Losses]) -> Losses:
+    """The mean of every loss over the batches of one step, without gradient."""
+    return {name: torch.stack([record[name].detach().float() for record in records]).mean() for name in records[0]}
 
 
 def rest_idle_discriminator(model: nn.Module) -> None:
@@ -140,3 +229,9 @@ def record_gradient_norms(model: nn.Module, scale: float = 1.0) -> None:
         if gradients:
             norm = torch.nn.utils.get_total_norm(gradients)
             get_event_storage().put_scalar(f"grad_norm/{player}", norm.item() / scale, smoothing_hint=False)
+
+
+def _autocast(device: str) -> Any:
+    """float16 on a GPU, as Detectron2's AMPTrainer; bfloat16 on a CPU, which has no use for float16."""
+    dtype = torch.float16 if device == "cuda" else torch.bfloat16
+    return lambda: torch.autocast(device, dtype=dtype)

@@ -11,6 +11,7 @@ from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
@@ -22,6 +23,7 @@ from gan_plugin.modeling.meta_arch import discriminator_parameters
 
 from .check_config import check_values
 from .checkpoint import SafeCheckpointer
+from .distributed import share_weights
 from .guard import NonFiniteLossError, diverged, quiet_user_errors, refuse_unsupported
 from .hooks import (
     BestCheckpoint,
@@ -34,7 +36,7 @@ from .hooks import (
 from .optimizers import build_discriminator_optimizer, build_discriminator_scheduler, build_generator_optimizer
 from .results import finite_metrics, log_results
 from .rng import capture_rng_state, restore_rng_state
-from .steps import AlternatingStep, JointAMPStep, JointStep
+from .steps import AlternatingStep, JointStep
 from .train_loader import ResumableTrainLoader, build_resumable_train_loader
 from .writers import GamePrinter, SamplePictureWriter
 
@@ -77,19 +79,20 @@ class AdversarialTrainer(DefaultTrainer):
             _logger.warning("The training loader is not a ResumableTrainLoader: --resume will start its data anew.")
         self.register_hooks(self.build_hooks())
 
-    def _build_step(self, cfg: CfgNode, model: nn.Module) -> JointStep | JointAMPStep | AlternatingStep:
+    def _build_step(self, cfg: CfgNode, model: nn.Module) -> JointStep | AlternatingStep:
         loader = self.build_train_loader(cfg)
+        options = {"accumulate": cfg.SOLVER.ACCUMULATE, "amp": cfg.SOLVER.AMP.ENABLED}
         if cfg.MODEL.GAN.ENABLED and cfg.MODEL.GAN.MODE == "alternating":
             players = discriminator_parameters(model)
             optimizer = build_generator_optimizer(cfg, model, exclude=players)
             disc_optimizer = build_discriminator_optimizer(cfg, players)
             order = check_choice("MODEL.GAN.ORDER", cfg.MODEL.GAN.ORDER)
-            return AlternatingStep(model, loader, optimizer, disc_optimizer, order)
+            share_weights(model)
+            return AlternatingStep(model, loader, optimizer, disc_optimizer, order, cfg.MODEL.GAN.DISC_STEPS, **options)
         optimizer = self.build_optimizer(cfg, model)
-        step = JointAMPStep if cfg.SOLVER.AMP.ENABLED else JointStep
         # On a CPU there is no device to name, and Detectron2 would name one.
         devices = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
-        return step(create_ddp_model(model, broadcast_buffers=False, **devices), loader, optimizer)
+        return JointStep(create_ddp_model(model, broadcast_buffers=False, **devices), loader, optimizer, **options)
 
     def build_hooks(self) -> list[Any]:
         """The hooks, in this order for these reasons.
@@ -102,7 +105,7 @@ class AdversarialTrainer(DefaultTrainer):
         ret = [hooks.IterationTimer(), *self._schedule_hooks(), self._ema, self._precise_bn()]
         if comm.is_main_process():
             ret.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
-            ret.append(self._stop)
+        ret.append(self._stop)
         ret.append(Evaluation(cfg.TEST.EVAL_PERIOD, self._evaluate, self._stop, bool(cfg.DATASETS.TEST)))
         if comm.is_main_process():
             if cfg.TEST.BEST_METRIC:
@@ -137,7 +140,11 @@ class AdversarialTrainer(DefaultTrainer):
     def before_train(self) -> None:
         super().before_train()
         if self._rng_state is not None:
-            restore_rng_state(self._rng_state)
+            # The checkpoint has the first process' state only; the others must not draw the same numbers.
+            if comm.is_main_process():
+                restore_rng_state(self._rng_state)
+            else:
+                seed_all_rng((self.start_iter + 1) * comm.get_world_size() + comm.get_rank())
             self._rng_state = None
 
     def after_train(self) -> None:
@@ -173,7 +180,8 @@ class AdversarialTrainer(DefaultTrainer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         if self._resumes_exactly and state_dict["data"] is not None:
-            self.data_loader.load_state_dict(state_dict["data"], first_batch=self.iter + 1)
+            first = (self.iter + 1) * self.cfg.SOLVER.ACCUMULATE
+            self.data_loader.load_state_dict(state_dict["data"], first_batch=first)
         self._rng_state = state_dict["rng"]
 
     @classmethod

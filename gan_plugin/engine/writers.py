@@ -41,17 +41,18 @@ class SamplePictureWriter(EventWriter):
 class GamePrinter(EventWriter):
     """Logs verdicts, the discriminator's learning rate and both gradient norms below Detectron2's losses."""
 
-    _SHOWN = {
-        "gan/d_real": "D(real)",
-        "gan/d_fake": "D(fake)",
-        "gan/d_accuracy": "D accuracy",
-        "lr_disc": "lr_disc",
-        "grad_norm/generator": "|grad G|",
-        "grad_norm/discriminator": "|grad D|",
-    }
+    _OF_PLAYER = {"d_real": "D(real)", "d_fake": "D(fake)", "d_accuracy": "D accuracy", "balance": "balance"}
+    _OF_BOTH = {"lr_disc": "lr_disc", "grad_norm/generator": "|grad G|", "grad_norm/discriminator": "|grad D|"}
 
     def write(self) -> None:
         latest = get_event_storage().latest()
-        parts = [f"{label}: {latest[key][0]:.4g}" for key, label in self._SHOWN.items() if key in latest]
-        if "gan/d_real" in latest:
-            logging.getLogger(__name__).info(" iter: %d  %s", get_event_storage().iter, "  ".join(parts))
+        shown = {f"gan/{player}/{key}": label for player in ("mask", "box") for key, label in self._OF_PLAYER.items()}
+        found = [key for key in shown if key in latest]
+        if not found:
+            return
+        parts = []
+        for player in ("mask", "box"):
+            own = [f"{shown[key]} {latest[key][0]:.4g}" for key in found if key.startswith(f"gan/{player}/")]
+            parts += [f"{player}: {', '.join(own)}"] if own else []
+        parts += [f"{label}: {latest[key][0]:.4g}" for key, label in self._OF_BOTH.items() if key in latest]
+        logging.getLogger(__name__).info(" iter: %d  %s", get_event_storage().iter, "  ".join(parts))

@@ -3,108 +3,189 @@
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, configurable
 from detectron2.utils.events import get_event_storage
 from torch import nn
 from torch.func import functional_call
 
-from .discriminators import build_discriminator
+from .augment import DiscriminatorAugment
+from .balance import GradientNormBalance
+from .gate import AccuracyGate
 from .labels import LabelNoise
-from .losses import AdversarialObjective, build_objective
-from .samples import MaskPresenter, MaskSamples, reconstruction_loss
+from .losses import AdversarialObjective, Verdicts
+from .presenters import Presenter
+from .regularizers import Regularizer
+from .samples import RealFakePair, Samples, reconstruction_loss
 
 
-class MaskAdversary(nn.Module):
-    """The mask discriminator of the thesis and what both players minimise because of it.
+class Adversary(nn.Module):
+    """A discriminator and what both players minimise because of it.
 
     `generator_losses` gives no gradient to the discriminator and `discriminator_losses` none to the generator, whoever
-    calls backward on them; so a stock trainer may sum everything.
+    calls backward on them; so a stock trainer may sum everything. Losses and statistics carry the adversary's name.
     """
 
-    @configurable
     def __init__(
         self,
         *,
+        name: str,
         discriminator: nn.Module,
         objective: AdversarialObjective,
-        presenter: MaskPresenter,
-        labels: LabelNoise,
+        presenter: Presenter,
+        labels: LabelNoise | None = None,
         weight: float = 1.0,
-        rec_weight: float = 100.0,
+        augment: DiscriminatorAugment | None = None,
+        regularizer: Regularizer | None = None,
+        balance: GradientNormBalance | None = None,
+        gate: AccuracyGate | None = None,
+        lockstep: bool = False,
     ) -> None:
         """
         Args:
-            discriminator: (R, 1, S, S) in [-1, 1] -> (R,) logits.
+            name: "mask" or "box".
+            discriminator: (R, C, S, S), and (R,) classes if its `conditional` is set -> verdicts.
             objective: the adversarial losses.
             presenter: makes the discriminator's input from samples.
             labels: draws the discriminator's targets.
             weight: factor of the generator's adversarial loss.
-            rec_weight: factor of the mean absolute error between matched masks (lambda in the thesis).
+            augment: acts on every input of the discriminator.
+            regularizer: penalties on the discriminator.
+            balance: multiplies `weight` by a ratio of gradients; None for a plain weight.
+            gate: lets the discriminator rest while it is far ahead.
+            lockstep: whether the discriminator is run without samples too, because its layers wait for other processes.
         """
         super().__init__()
+        self.name = name
         self.discriminator = discriminator
         self.objective = objective
         self.presenter = presenter
-        self.labels = labels
+        self.labels = labels or LabelNoise((1.0, 1.0), (0.0, 0.0), 0.0)
         self.weight = weight
-        self.rec_weight = rec_weight
+        self.augment = augment or DiscriminatorAugment()
+        self.regularizer = regularizer or Regularizer()
+        self.balance = balance
+        self.gate = gate
+        self.lockstep = lockstep
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        gan = cfg.MODEL.GAN
-        labels = LabelNoise(tuple(gan.LABELS.REAL), tuple(gan.LABELS.FAKE), gan.LABELS.FLIP_PROB)
-        return {
-            "objective": build_objective(gan.MASK.OBJECTIVE),
-            "discriminator": build_discriminator(cfg),
-            "presenter": MaskPresenter.from_config(cfg),
-            "labels": labels,
-            "weight": gan.MASK.WEIGHT,
-            "rec_weight": gan.MASK.REC_WEIGHT,
-        }
+    def present(self, samples: Samples) -> RealFakePair:
+        """What the discriminator will see, computed once for both players."""
+        return self.presenter(samples)
 
-    def generator_losses(self, samples: MaskSamples, ramp: float = 1.0) -> dict[str, torch.Tensor]:
-        """`loss_adv_mask` and `loss_rec_mask`, scalars; `ramp` in [0, 1] multiplies both.
+    def idle_generator_losses(self, samples: Samples) -> dict[str, torch.Tensor]:
+        """The generator's losses while the game has not begun: zeros that still reach every sample."""
+        return {f"loss_adv_{self.name}": samples.zero()}
 
-        Without samples, or at ramp 0, both are zeros that still reach every logit.
+    def generator_losses(self, pair: RealFakePair, ramp: float = 1.0) -> dict[str, torch.Tensor]:
+        """`loss_adv_<name>`, a scalar times `ramp` in [0, 1]; without samples a zero that still reaches every one."""
+        real, fake = self._augmented(pair.real, pair.fake)
+        loss = pair.samples.zero()
+        if len(pair) or self.lockstep:
+            verdicts = self._judge_as_constant(fake, pair)
+            with torch.no_grad():
+                on_real = self._judge_as_constant(real, pair) if self.objective.pairs else None
+            loss = loss + (self.objective.generator_loss(verdicts, on_real) if len(pair) else _nothing(verdicts))
+        factor: float | torch.Tensor = self.weight * ramp
+        if self.balance is not None:
+            ratio = self.balance(pair.samples.loss, loss, pair.samples.last_layer)
+            get_event_storage().put_scalar(f"gan/{self.name}/balance", ratio.item())
+            factor = factor * ratio
+        return {f"loss_adv_{self.name}": loss * factor}
+
+    def discriminator_losses(self, pair: RealFakePair) -> dict[str, torch.Tensor]:
+        """`loss_disc_<name>`, and `loss_disc_<name>_reg` in the iterations of a penalty; scalars.
+
+        Real and fake pass one after the other, so BatchNorm sees them separately. Records the probabilities D(real),
+        D(fake) and the share of right verdicts. Without samples the losses are zeros that still reach every parameter,
+        so that no process of a distributed run waits for a gradient.
         """
-        if len(samples) == 0 or ramp == 0:
-            zero = samples.logits.sum() * 0
-            return {"loss_adv_mask": zero, "loss_rec_mask": zero.clone()}
-        verdicts = self._judge_as_constant(self.presenter.predicted(samples))
-        return {
-            "loss_adv_mask": self.objective.generator_loss(verdicts) * (self.weight * ramp),
-            "loss_rec_mask": reconstruction_loss(samples) * (self.rec_weight * ramp),
-        }
-
-    def discriminator_losses(self, samples: MaskSamples) -> dict[str, torch.Tensor]:
-        """`loss_disc_mask`, a scalar; real and fake pass one after the other, so BatchNorm sees them separately.
-
-        Records the probabilities D(real), D(fake) and the share of right verdicts. Without samples it is a zero that
-        still reaches every parameter, so that no process of a distributed run waits for a gradient.
-        """
-        if len(samples) == 0:
-            return {"loss_disc_mask": self.idle_loss()}
-        samples = samples.detach()
-        real = self.discriminator(self.presenter.real(samples))
-        fake = self.discriminator(self.presenter.predicted(samples))
-        _record(self.objective.verdict(real.detach()), self.objective.verdict(fake.detach()))
-        targets = self.labels.draw(real, is_real=True), self.labels.draw(fake, is_real=False)
-        return {"loss_disc_mask": self.objective.discriminator_loss(real, fake, *targets)}
+        real, fake = self._augmented(pair.real, pair.fake.detach())
+        loss = self.idle_loss()
+        accuracy = 0.0
+        if len(pair) or self.lockstep:
+            on_real, on_fake = self._judge(real, pair), self._judge(fake, pair)
+            if len(pair):
+                accuracy = self._record(on_real, on_fake)
+                loss = loss + self._loss(on_real, on_fake)
+            else:
+                loss = loss + _nothing(on_real) + _nothing(on_fake)
+        is_open = self.gate is None or self.gate.update(accuracy, len(pair))
+        losses = {f"loss_disc_{self.name}": loss if is_open else loss * 0}
+        if self.regularizer.is_due(get_event_storage().iter):
+            penalty = self.idle_loss()
+            if len(pair) and is_open:
+                penalty = penalty + self.regularizer(lambda inputs: self._judge(inputs, pair), real, fake)
+            losses[f"loss_disc_{self.name}_reg"] = penalty
+        return losses
 
     def idle_loss(self) -> torch.Tensor:
         """A zero that depends on every parameter of the discriminator."""
         return torch.stack([parameter.sum() * 0 for parameter in self.parameters()]).sum()
 
-    def _judge_as_constant(self, masks: torch.Tensor) -> torch.Tensor:
-        # Detached weights and copied buffers: the verdict's gradient reaches the masks alone, and BatchNorm's running
-        # statistics see each fake once, in the discriminator's own pass.
+    def _loss(self, on_real: Verdicts, on_fake: Verdicts) -> torch.Tensor:
+        targets: tuple[Any, Any] = (None, None)
+        if self.objective.uses_labels:
+            targets = self.labels.draw(on_real, is_real=True), self.labels.draw(on_fake, is_real=False)
+        return self.objective.discriminator_loss(on_real, on_fake, *targets)
+
+    def _augmented(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        # A distance between the features of a pair means something only if both were shifted alike.
+        if self.objective.judges == "features":
+            return self.augment.alike(real, fake)
+        return self.augment(real), self.augment(fake)
+
+    def _judge(self, inputs: torch.Tensor, pair: RealFakePair) -> Verdicts:
+        return self.discriminator(*self._arguments(inputs, pair))
+
+    def _judge_as_constant(self, inputs: torch.Tensor, pair: RealFakePair) -> Verdicts:
+        # Detached weights and copied buffers: the verdict's gradient reaches the inputs alone, and running statistics
+        # see each fake once, in the discriminator's own pass.
         state = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
         state |= {name: buffer.clone() for name, buffer in self.discriminator.named_buffers()}
-        return functional_call(self.discriminator, state, (masks,))
+        return functional_call(self.discriminator, state, self._arguments(inputs, pair))
+
+    def _arguments(self, inputs: torch.Tensor, pair: RealFakePair) -> tuple[torch.Tensor, ...]:
+        return (inputs, pair.samples.classes) if getattr(self.discriminator, "conditional", False) else (inputs,)
+
+    def _record(self, on_real: Verdicts, on_fake: Verdicts) -> float:
+        with torch.no_grad():
+            probabilities = self.objective.probabilities(on_real, on_fake)
+            if probabilities is None:
+                return 0.0
+            real, fake = (values.flatten().float() for values in probabilities)
+            right = torch.cat([real > 0.5, fake <= 0.5]).float()
+            # One transfer for all of them: each makes a GPU wait.
+            means = torch.stack([real.mean(), fake.mean(), right.mean()]).tolist()
+        names = ("d_real", "d_fake", "d_accuracy")
+        storage = get_event_storage()
+        for name, value in zip(names, means, strict=True):
+            storage.put_scalar(f"gan/{self.name}/{name}", value)
+        return means[2]
 
 
-def _record(real: torch.Tensor, fake: torch.Tensor) -> None:
-    right = torch.cat([real > 0.5, fake <= 0.5]).float().mean()
-    get_event_storage().put_scalars(
-        **{"gan/d_real": real.mean().item(), "gan/d_fake": fake.mean().item(), "gan/d_accuracy": right.item()}
-    )
+class MaskAdversary(Adversary):
+    """A discriminator of masks; the generator's matched masks also pay for their distance to the truth."""
+
+    def __init__(self, *, rec_weight: float = 100.0, name: str = "mask", **kwargs: Any) -> None:
+        """
+        Args:
+            rec_weight: factor of the mean absolute error between matched masks (lambda in the thesis).
+            name, kwargs: as for Adversary.
+        """
+        super().__init__(name=name, **kwargs)
+        self.rec_weight = rec_weight
+
+    def idle_generator_losses(self, samples: Any) -> dict[str, torch.Tensor]:
+        losses = super().idle_generator_losses(samples)
+        return losses | ({"loss_rec_mask": samples.zero()} if self.rec_weight else {})
+
+    def generator_losses(self, pair: RealFakePair, ramp: float = 1.0) -> dict[str, torch.Tensor]:
+        """As Adversary, and `loss_rec_mask` unless its weight is 0."""
+        losses = super().generator_losses(pair, ramp)
+        if self.rec_weight:
+            losses["loss_rec_mask"] = reconstruction_loss(pair.samples) * (self.rec_weight * ramp)
+        return losses
+
+
+def _nothing(verdicts: Verdicts) -> torch.Tensor:
+    """A zero that depends on the verdicts on no samples."""
+    parts = verdicts if isinstance(verdicts, tuple) else (verdicts,)
+    return torch.stack([part.sum() for part in parts]).sum() * 0

@@ -11,17 +11,19 @@ from torch import nn
 from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
 
-from .adversary import MaskAdversary
+from .build_adversary import build_adversaries
 from .sample_grid import sample_grid
-from .samples import SAMPLES_KEY, MaskSamples
+from .samples import RealFakePair, take_samples
 
 DISC_LOSS_PREFIX = "loss_disc_"
 SAMPLE_PICTURE = "gan/masks: real above fake"
 
+Pairs = dict[str, RealFakePair]
+
 
 @META_ARCH_REGISTRY.register()
 class AdversarialRCNN(GeneralizedRCNN):
-    """Detectron2's GeneralizedRCNN with a discriminator of masks beside it.
+    """Detectron2's GeneralizedRCNN with discriminators of its masks and boxes beside it.
 
     In training `forward` returns one flat dictionary of scalar losses. Names that begin with `loss_disc_` are the
     discriminator's, all others the generator's, and gradients are routed: calling backward on their sum gives each
@@ -33,13 +35,13 @@ class AdversarialRCNN(GeneralizedRCNN):
     """
 
     # what a mask head that emits samples looks for
-    takes_mask_samples = True
+    takes_samples = True
 
     @configurable
     def __init__(
         self,
         *,
-        mask_adversary: MaskAdversary | None = None,
+        adversaries: nn.ModuleDict | None = None,
         mode: str = "joint",
         start_iter: int = 0,
         warmup_iters: int = 0,
@@ -49,7 +51,7 @@ class AdversarialRCNN(GeneralizedRCNN):
     ) -> None:
         """
         Args:
-            mask_adversary: the mask discriminator with its losses; None for the plain model.
+            adversaries: `Adversary` by name, "mask" and "box"; none for the plain model.
             mode: "joint" or "alternating".
             start_iter: the first iteration with adversarial losses.
             warmup_iters: iterations over which the generator's adversarial terms then rise to full weight.
@@ -58,17 +60,11 @@ class AdversarialRCNN(GeneralizedRCNN):
             kwargs: those of GeneralizedRCNN.
 
         Raises:
-            UserError: there is an adversary but the mask head gives no samples.
+            UserError: the heads do not give what an adversary wants to see.
         """
         super().__init__(**kwargs)
-        if mask_adversary is not None and not getattr(
-            getattr(self.roi_heads, "mask_head", None), "emit_samples", False
-        ):
-            raise UserError(
-                "MODEL.GAN.ENABLED needs a mask head that hands out its masks: set MODEL.MASK_ON to True and "
-                "MODEL.ROI_MASK_HEAD.NAME to AdversarialMaskHead."
-            )
-        self.mask_adversary: Any = mask_adversary
+        self.adversaries: Any = adversaries if adversaries is not None else nn.ModuleDict()
+        self._check_heads()
         self.mode = mode
         self.start_iter = start_iter
         self.warmup_iters = warmup_iters
@@ -79,9 +75,8 @@ class AdversarialRCNN(GeneralizedRCNN):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         gan = cfg.MODEL.GAN
         arguments = super().from_config(cfg)
-        if gan.ENABLED and gan.MASK.ENABLED:
-            # Built last, so that the generator's initial weights are the plain model's for the same seed.
-            arguments["mask_adversary"] = MaskAdversary(cfg)
+        # Built last, so that the generator's initial weights are the plain model's for the same seed.
+        arguments["adversaries"] = build_adversaries(cfg, arguments["backbone"].output_shape())
         arguments.update(
             mode=check_choice("MODEL.GAN.MODE", gan.MODE),
             start_iter=gan.START_ITER,
@@ -97,36 +92,52 @@ class AdversarialRCNN(GeneralizedRCNN):
         Raises:
             UserError: the model is trained in the alternating mode by a trainer that only knows `forward`.
         """
-        if not self.training or self.mask_adversary is None:
+        if not self.training or not len(self.adversaries):
             return super().forward(batched_inputs)
         if self.mode == "alternating":
             raise UserError(
                 "MODEL.GAN.MODE alternating needs gan_plugin.AdversarialTrainer in place of DefaultTrainer; use it, "
                 "or set MODEL.GAN.MODE to joint."
             )
-        losses, samples = self.generator_forward(batched_inputs)
-        losses.update(self.adversarial_losses(samples))
-        verdict = self.discriminator_losses(samples)
+        losses, pairs = self.generator_forward(batched_inputs)
+        losses.update(self.adversarial_losses(pairs))
+        verdict = self.discriminator_losses(pairs)
         record_totals(losses, verdict)
         losses.update({name: scale_gradient(loss, self.disc_lr_factor) for name, loss in verdict.items()})
         return losses
 
-    def generator_forward(self, batched_inputs: list[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], MaskSamples]:
-        """The plain model's training losses, and the masks for the discriminator, from one forward pass."""
+    def generator_forward(self, batched_inputs: list[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], Pairs]:
+        """The plain model's training losses, and what the discriminators will see, from one forward pass."""
         losses = super().forward(batched_inputs)
-        samples = losses.pop(SAMPLES_KEY)
+        samples = take_samples(losses)
         self._show(samples)
-        return losses, samples
+        has_begun = self.ramp() > 0
+        pairs = {
+            name: adversary.present(samples[name]) if has_begun else RealFakePair.unseen(samples[name])
+            for name, adversary in self.adversaries.items()
+        }
+        return losses, pairs
 
-    def adversarial_losses(self, samples: MaskSamples) -> dict[str, torch.Tensor]:
-        """What the generator pays for being found out, at this iteration's weight; the discriminator held constant."""
-        return self.mask_adversary.generator_losses(samples, self.ramp())
+    def adversarial_losses(self, pairs: Pairs) -> dict[str, torch.Tensor]:
+        """What the generator pays for being found out, at this iteration's weight; the discriminators held constant."""
+        ramp = self.ramp()
+        losses: dict[str, torch.Tensor] = {}
+        for name, adversary in self.adversaries.items():
+            pair = pairs[name]
+            losses |= adversary.generator_losses(pair, ramp) if ramp else adversary.idle_generator_losses(pair.samples)
+        return losses
 
-    def discriminator_losses(self, samples: MaskSamples) -> dict[str, torch.Tensor]:
-        """The discriminator's losses on detached samples; zero before the first adversarial iteration."""
-        if self.ramp() == 0:
-            return {"loss_disc_mask": self.mask_adversary.idle_loss()}
-        return self.mask_adversary.discriminator_losses(samples)
+    def discriminator_losses(self, pairs: Pairs) -> dict[str, torch.Tensor]:
+        """The discriminators' losses on detached samples; zeros before the first adversarial iteration."""
+        losses: dict[str, torch.Tensor] = {}
+        for name, adversary in self.adversaries.items():
+            begun = self.ramp() > 0
+            losses |= (
+                adversary.discriminator_losses(pairs[name])
+                if begun
+                else {f"{DISC_LOSS_PREFIX}{name}": adversary.idle_loss()}
+            )
+        return losses
 
     def ramp(self) -> float:
         """The factor in [0, 1] of the generator's adversarial terms at the current iteration of the event storage."""
@@ -135,17 +146,38 @@ class AdversarialRCNN(GeneralizedRCNN):
             return 0.0
         return min(1.0, done / self.warmup_iters) if self.warmup_iters > 0 else 1.0
 
-    def _show(self, samples: MaskSamples) -> None:
+    def _show(self, samples: dict[str, Any]) -> None:
         storage = get_event_storage()
-        if self.sample_period > 0 and (storage.iter + 1) % self.sample_period == 0 and len(samples):
-            storage.put_image(SAMPLE_PICTURE, sample_grid(samples))
+        due = self.sample_period > 0 and (storage.iter + 1) % self.sample_period == 0
+        if due and len(samples.get("mask", ())):
+            storage.put_image(SAMPLE_PICTURE, sample_grid(samples["mask"]))
+
+    def _check_heads(self) -> None:
+        heads = self.roi_heads
+        if "mask" in self.adversaries and not getattr(getattr(heads, "mask_head", None), "emits_samples", False):
+            raise UserError(
+                "MODEL.GAN.ENABLED needs a mask head that hands out its masks: set MODEL.MASK_ON to True and "
+                "MODEL.ROI_MASK_HEAD.NAME to AdversarialMaskHead or AdversarialPointRendMaskHead."
+            )
+        if "box" in self.adversaries and not getattr(heads, "emits_box_samples", False):
+            raise UserError(
+                f"MODEL.GAN.BOX.ENABLED needs RoI heads that hand out their boxes, which {type(heads).__name__} does "
+                "not: set MODEL.ROI_HEADS.NAME to AdversarialROIHeads or AdversarialCascadeROIHeads."
+            )
+        wanted = any(adversary.presenter.wants_features for adversary in self.adversaries.values())
+        if wanted and not getattr(heads, "hands_out_features", False):
+            raise UserError(
+                f"MODEL.GAN.MASK.DISCRIMINATOR looks at RoI features, which {type(heads).__name__} does not hand out: "
+                "set MODEL.ROI_HEADS.NAME to AdversarialROIHeads or AdversarialCascadeROIHeads."
+            )
 
 
 def record_totals(generator: dict[str, torch.Tensor], discriminator: dict[str, torch.Tensor]) -> None:
     """Put the sum of either player's losses into the event storage; the sum of both would mean nothing."""
     storage = get_event_storage()
-    storage.put_scalar("loss_gen_total", sum(loss.item() for loss in generator.values()))
-    storage.put_scalar("loss_disc_total", sum(loss.item() for loss in discriminator.values()))
+    totals = [torch.stack([loss.detach() for loss in losses.values()]).sum() for losses in (generator, discriminator)]
+    of_generator, of_discriminator = torch.stack(totals).tolist()
+    storage.put_scalars(loss_gen_total=of_generator, loss_disc_total=of_discriminator)
 
 
 def scale_gradient(loss: torch.Tensor, factor: float) -> torch.Tensor:
@@ -154,6 +186,6 @@ def scale_gradient(loss: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def discriminator_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The discriminator's parameters, none for a plain model; all others are the generator's. DDP is looked through."""
-    adversary = getattr(getattr(model, "module", model), "mask_adversary", None)
-    return [] if adversary is None else list(adversary.parameters())
+    """The discriminators' parameters, none for a plain model; all others are the generator's. DDP is looked through."""
+    adversaries = getattr(getattr(model, "module", model), "adversaries", None)
+    return [] if adversaries is None else list(adversaries.parameters())

@@ -1,76 +1,119 @@
-"""What a discriminator of masks sees: predicted masks and their truth, from tensors the mask head computes anyway."""
+"""What the generator drew and what it should have drawn, from tensors that the heads compute anyway."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from detectron2.config import CfgNode
+from torch import nn
 
-from gan_plugin.config import check_choice
-from gan_plugin.layers.straight_through import straight_through_binarize
-
-# The mask head hands its samples to the model under this key of its loss dictionary; the model takes them out.
-SAMPLES_KEY = "gan/mask_samples"
+# The heads hand their samples to the model under these keys of the loss dictionary; the model takes them out.
+SAMPLES_PREFIX = "gan/"
+MASK_SAMPLES_KEY = SAMPLES_PREFIX + "mask_samples"
+BOX_SAMPLES_KEY = SAMPLES_PREFIX + "box_samples"
 
 
 @dataclass(frozen=True)
 class MaskSamples:
-    """The foreground RoIs of one forward pass, R of them over all images.
+    """The masks of the foreground RoIs of one forward pass, R of them over all images.
 
     Attributes:
         logits: (R, M, M), the predicted mask of the ground-truth class; carries the generator's gradient.
         truth: (R, M, M), the annotated mask in the same box on the same grid, values in [0, 1].
         matched: (R,) bool, the predictions that count as matched with their truth.
+        classes: (R,) the ground-truth classes.
+        rois: (R, 5) rows [image index, x0, y0, x1, y1] in pixels.
+        features: the detached levels (N, C, H_i, W_i) that the RoIs lie on; only AdversarialROIHeads adds them.
+        loss, last_layer: the mask loss, and the weight of the layer that drew the masks.
     """
 
     logits: torch.Tensor
     truth: torch.Tensor
     matched: torch.Tensor
+    classes: torch.Tensor
+    rois: torch.Tensor
+    features: tuple[torch.Tensor, ...] = ()
+    loss: torch.Tensor | None = None
+    last_layer: nn.Parameter | None = None
 
     def __len__(self) -> int:
         return len(self.logits)
 
-    def detach(self) -> "MaskSamples":
-        """The same samples without gradient, as the discriminator's own loss wants them."""
-        return MaskSamples(self.logits.detach(), self.truth, self.matched)
+    def zero(self) -> torch.Tensor:
+        """A zero that depends on every logit."""
+        return self.logits.sum() * 0
 
 
 @dataclass(frozen=True)
-class MaskPresenter:
-    """Turns masks on the head's grid into a discriminator's input (thesis 5.4.1, 5.6.1, 5.7).
+class BoxSamples:
+    """The boxes of the foreground proposals of one forward pass, R of them over all images.
 
     Attributes:
-        size: side S of the input in pixels.
-        fake: "soft" or "straight_through" (binarised forward, the probabilities' gradient backward).
-        noise: standard deviation of Gaussian noise on real and fake alike, in units of the input's [-1, 1].
+        predicted: (R, 4) [x0, y0, x1, y1] in pixels, decoded and clipped; carries the generator's gradient.
+        truth: (R, 4), the annotated boxes.
+        images: (R,) index of each box's image in the batch.
+        classes, features, loss, last_layer: as for `MaskSamples`, with the box regression's loss and layer.
     """
 
-    size: int
-    fake: str = "soft"
-    noise: float = 0.0
+    predicted: torch.Tensor
+    truth: torch.Tensor
+    images: torch.Tensor
+    classes: torch.Tensor
+    features: tuple[torch.Tensor, ...] = ()
+    loss: torch.Tensor | None = None
+    last_layer: nn.Parameter | None = None
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    def zero(self) -> torch.Tensor:
+        """A zero that depends on every coordinate."""
+        return self.predicted.sum() * 0
+
+
+Samples = MaskSamples | BoxSamples
+
+
+@dataclass(frozen=True)
+class RealFakePair:
+    """What a discriminator is asked to tell apart, R of either.
+
+    Attributes:
+        real: (R, C, S, S) without gradient.
+        fake: (R, C, S, S) with the generator's gradient.
+        samples: where they come from, MaskSamples or BoxSamples.
+    """
+
+    real: torch.Tensor
+    fake: torch.Tensor
+    samples: Any
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> "MaskPresenter":
-        mask = cfg.MODEL.GAN.MASK
-        fake = check_choice("MODEL.GAN.MASK.FAKE", mask.FAKE)
-        return cls(size=mask.INPUT_SIZE, fake=fake, noise=mask.INSTANCE_NOISE)
+    def unseen(cls, samples: Samples) -> "RealFakePair":
+        """Samples that no discriminator will look at."""
+        nothing = torch.zeros(0)
+        return cls(nothing, nothing, samples)
 
-    def real(self, samples: MaskSamples) -> torch.Tensor:
-        """(R, 1, S, S) annotated masks in [-1, 1]."""
-        return self._present(samples.truth)
+    def __len__(self) -> int:
+        return len(self.samples)
 
-    def predicted(self, samples: MaskSamples) -> torch.Tensor:
-        """(R, 1, S, S) predicted masks in [-1, 1], with the gradient of `samples.logits`."""
-        probabilities = samples.logits.sigmoid()
-        if self.fake == "straight_through":
-            probabilities = straight_through_binarize(probabilities)
-        return self._present(probabilities)
 
-    def _present(self, masks: torch.Tensor) -> torch.Tensor:
-        # Real and fake take the same path, or the discriminator would learn to see the resampling.
-        resized = F.interpolate(masks[:, None], size=(self.size, self.size), mode="bilinear", align_corners=False)
-        scaled = resized * 2 - 1
-        return scaled + self.noise * torch.randn_like(scaled) if self.noise > 0 else scaled
+def take_samples(losses: dict[str, Any]) -> dict[str, Any]:
+    """Remove the samples from a loss dictionary; returns them by player, "mask" and "box".
+
+    Cascade heads append the stage to the key; where several stages have samples the last one's are taken.
+    """
+    keys = [key for key in losses if key.startswith(SAMPLES_PREFIX)]
+    return {key.removeprefix(SAMPLES_PREFIX).split("_")[0]: losses.pop(key) for key in keys}
+
+
+def with_features(losses: dict[str, Any], features: Mapping[str, torch.Tensor], levels: list[str]) -> dict[str, Any]:
+    """The same losses, whose samples know the detached `levels` of `features`."""
+    detached = tuple(features[level].detach() for level in levels)
+    return {
+        key: replace(value, features=detached) if key.startswith(SAMPLES_PREFIX) else value
+        for key, value in losses.items()
+    }
 
 
 def reconstruction_loss(samples: MaskSamples) -> torch.Tensor:
@@ -80,5 +123,5 @@ def reconstruction_loss(samples: MaskSamples) -> torch.Tensor:
     """
     matched = samples.matched
     if not bool(matched.any()):
-        return samples.logits.sum() * 0
+        return samples.zero()
     return (samples.logits[matched].sigmoid() - samples.truth[matched]).abs().mean()

@@ -52,7 +52,14 @@ _GROUPS = (
     _Group("Generator: adversarial losses", {"loss_adv_*": "", "loss_rec_*": ""}),
     _Group(
         "Discriminator: its verdicts",
-        {"gan/d_real": "D(real)", "gan/d_fake": "D(fake)", "gan/d_accuracy": "accuracy"},
+        {
+            "gan/mask/d_real": "D(real mask)",
+            "gan/mask/d_fake": "D(fake mask)",
+            "gan/mask/d_accuracy": "accuracy on masks",
+            "gan/box/d_real": "D(real box)",
+            "gan/box/d_fake": "D(fake box)",
+            "gan/box/d_accuracy": "accuracy on boxes",
+        },
         bounds=(-0.03, 1.03),
     ),
     _Group("Learning rates", {"lr": "generator", "lr_disc": "discriminator"}, log=True),

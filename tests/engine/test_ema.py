@@ -25,7 +25,7 @@ def test_average_follows_the_recurrence_and_swaps_in_and_out(tiny_cfg):
     with ema.in_place():
         assert weight.tolist() == pytest.approx([expected] * len(weight))
     assert weight.tolist() == [5.0] * len(weight)
-    assert set(ema.generator_state()) == {k for k in model.state_dict() if not k.startswith("mask_adversary")}
+    assert set(ema.generator_state()) == {k for k in model.state_dict() if not k.startswith("adversaries.")}
 
     other = GeneratorEMA(build_model(tiny_cfg), decay=0.2)
     other.load_state_dict(ema.state_dict())

@@ -52,10 +52,11 @@ def test_alternating_step_is_the_algorithm(tiny_cfg, inputs, order):
         step.run_step()
 
     generator, discriminator = players(tiny_cfg, theirs)
-    adversary = theirs.mask_adversary
+    adversary = theirs.adversaries["mask"]
     torch.manual_seed(1)
     with EventStorage(0):
-        losses, samples = theirs.generator_forward(inputs)
+        losses, pairs = theirs.generator_forward(inputs)
+    samples = pairs["mask"].samples
     show = lambda masks: torch.nn.functional.interpolate(masks[:, None], size=32, mode="bilinear") * 2 - 1  # noqa: E731
     judge = lambda masks: adversary.discriminator(show(masks)).sigmoid()  # noqa: E731
 
@@ -131,7 +132,7 @@ def test_a_loss_that_is_not_finite_never_reaches_the_generator(tiny_cfg, inputs,
     with EventStorage(41), pytest.raises(NonFiniteLossError, match=f"iteration 41: {loss} is nan"):
         step.run_step()
     after = model.state_dict()
-    generators = [name for name, _ in model.named_parameters() if not name.startswith("mask_adversary")]
+    generators = [name for name, _ in model.named_parameters() if not name.startswith("adversaries.")]
     assert all(torch.equal(after[name], before[name]) for name in generators)
 
 

@@ -110,7 +110,7 @@ def test_nan_stops_with_the_last_good_checkpoint(run_cfg):
 
     def step():
         if trainer.iter == 3:
-            trainer.model.mask_adversary.weight = float("inf")
+            trainer.model.adversaries["mask"].weight = float("inf")
         original()
 
     trainer._trainer.run_step = step

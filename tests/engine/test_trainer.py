@@ -57,7 +57,7 @@ def test_writes_what_a_user_of_detectron2_expects(run_cfg, caplog):
     for line in (out / "metrics.json").read_text().splitlines():
         metrics.update(json.loads(line))
     losses = ["loss_cls", "loss_mask", "loss_rpn_loc", "loss_adv_mask", "loss_rec_mask", "loss_disc_mask"]
-    totals = ["loss_gen_total", "loss_disc_total", "gan/d_real", "gan/d_fake", "gan/d_accuracy"]
+    totals = ["loss_gen_total", "loss_disc_total", "gan/mask/d_real", "gan/mask/d_fake", "gan/mask/d_accuracy"]
     rates = ["lr", "lr_disc", "grad_norm/generator", "grad_norm/discriminator"]
     for name in losses + totals + rates:
         assert isinstance(metrics[name], float), name

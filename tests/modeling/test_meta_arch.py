@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage
 
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.meta_arch import discriminator_parameters
-from gan_plugin.modeling.samples import SAMPLES_KEY, MaskSamples
+from gan_plugin.modeling.samples import MASK_SAMPLES_KEY, MaskSamples
 
 
 def build(cfg, seed=0):
@@ -70,14 +70,14 @@ def test_the_generators_adversarial_gradient_reaches_it_all_and_spares_the_discr
         "backbone.bottom_up.res2",
     ):
         assert sum(value for name, value in norms.items() if name.startswith(part)) > 0, part
-    assert sum(value for name, value in norms.items() if name.startswith("mask_adversary")) == 0
+    assert sum(value for name, value in norms.items() if name.startswith("adversaries.")) == 0
 
 
 def test_the_discriminators_gradient_is_its_own(tiny_cfg, inputs):
     model = build(tiny_cfg)
     losses_of(model, inputs)[0]["loss_disc_mask"].backward()
     norms = gradient_norms(model)
-    of_disc = [value for name, value in norms.items() if name.startswith("mask_adversary")]
+    of_disc = [value for name, value in norms.items() if name.startswith("adversaries.")]
     assert min(of_disc) > 0
     assert sum(norms.values()) == pytest.approx(sum(of_disc))
 
@@ -95,13 +95,13 @@ def test_gradient_of_the_sum_is_what_each_player_wants(tiny_cfg, inputs):
 def test_generators_pass_leaves_batch_norm_statistics_alone(tiny_cfg, inputs):
     tiny_cfg.MODEL.GAN.MASK.NORM = "BN"
     model = build(tiny_cfg)
-    before = {name: buffer.clone() for name, buffer in model.mask_adversary.named_buffers()}
+    before = {name: buffer.clone() for name, buffer in model.adversaries["mask"].named_buffers()}
     with EventStorage(0):
-        _, samples = model.generator_forward(inputs)
-        model.adversarial_losses(samples)
-        assert all(torch.equal(buffer, before[name]) for name, buffer in model.mask_adversary.named_buffers())
-        model.discriminator_losses(samples)
-    counts = [b.item() for name, b in model.mask_adversary.named_buffers() if name.endswith("num_batches_tracked")]
+        _, pairs = model.generator_forward(inputs)
+        model.adversarial_losses(pairs)
+        assert all(torch.equal(buffer, before[name]) for name, buffer in model.adversaries["mask"].named_buffers())
+        model.discriminator_losses(pairs)
+    counts = [b.item() for name, b in model.adversaries["mask"].named_buffers() if name.endswith("num_batches_tracked")]
     assert counts and set(counts) == {2}
 
 
@@ -140,7 +140,7 @@ def test_antialiased_truth_is_the_share_of_each_cell_that_is_inside(tiny_cfg):
     image.gt_classes = torch.tensor([1])
     image.gt_masks = PolygonMasks([[[0.0, 0.0, 10.5, 0.0, 10.5, 28.0, 0.0, 28.0]]])
     with EventStorage(0):
-        truth = head(torch.zeros(1, 16, 14, 14), [image])[SAMPLES_KEY].truth
+        truth = head(torch.zeros(1, 16, 14, 14), [image])[MASK_SAMPLES_KEY].truth
     assert truth[0].tolist() == [[1.0] * 10 + [0.5] + [0.0] * 17] * 28
 
 
@@ -159,7 +159,11 @@ def test_start_and_warm_up(tiny_cfg, inputs):
 def test_records_verdicts_and_both_totals(tiny_cfg, inputs):
     losses, storage = losses_of(build(tiny_cfg), inputs)
     latest = {name: value for name, (value, _) in storage.latest().items()}
-    assert 0 < latest["gan/d_real"] < 1 and 0 < latest["gan/d_fake"] < 1 and 0 <= latest["gan/d_accuracy"] <= 1
+    assert (
+        0 < latest["gan/mask/d_real"] < 1
+        and 0 < latest["gan/mask/d_fake"] < 1
+        and 0 <= latest["gan/mask/d_accuracy"] <= 1
+    )
     disc = losses["loss_disc_mask"].item()
     assert latest["loss_disc_total"] == pytest.approx(disc)
     assert latest["loss_gen_total"] == pytest.approx(sum(v.item() for v in losses.values()) - disc, rel=1e-5)
@@ -189,7 +193,13 @@ def test_a_head_without_samples_is_refused(tiny_cfg):
 
 @pytest.mark.parametrize(
     "key, value",
-    [("MODE", "both"), ("MASK.FAKE", "hard"), ("MASK.REAL", "soft"), ("MASK.MATCHING", "best"), ("MASK.NORM", "XN")],
+    [
+        ("MODE", "both"),
+        ("MASK.FAKE", "hard"),
+        ("MASK.REAL", "soft"),
+        ("MASK.MATCHING", "best"),
+        ("MASK.NORM", "XN"),
+    ],
 )
 def test_unknown_choices_list_the_known(tiny_cfg, key, value):
     tiny_cfg.merge_from_list([f"MODEL.GAN.{key}", value])
@@ -228,7 +238,7 @@ def test_the_heads_samples_are_its_logits_and_truth(tiny_cfg, agnostic, matching
     with torch.no_grad():
         head.predictor.bias.copy_(torch.tensor([3.0, 4.0])[: len(head.predictor.bias)])
     with EventStorage(0):
-        samples = head(torch.zeros(3, 16, 14, 14), [image])[SAMPLES_KEY]
+        samples = head(torch.zeros(3, 16, 14, 14), [image])[MASK_SAMPLES_KEY]
     assert samples.logits[:, 0, 0].tolist() == ([3, 3, 3] if agnostic else [4, 4, 3])
     assert samples.truth.mean(dim=(1, 2)).tolist() == [1, 1, 0.5]
     # all three overlap their truth by half or more, and the whole box is predicted
@@ -241,10 +251,12 @@ def test_the_heads_samples_are_its_logits_and_truth(tiny_cfg, agnostic, matching
 def test_recorded_accuracy_is_the_share_of_right_verdicts(tiny_cfg, inputs, objective, real, fake):
     """One real of two is taken for fake; both fakes are recognised: three of four."""
     tiny_cfg.MODEL.GAN.MASK.OBJECTIVE = objective
-    adversary = build(tiny_cfg).mask_adversary
+    adversary = build(tiny_cfg).adversaries["mask"]
     answers = [torch.tensor(real, requires_grad=True), torch.tensor(fake, requires_grad=True)]
     adversary.discriminator.forward = lambda masks: answers.pop(0)
-    samples = MaskSamples(torch.zeros(2, 28, 28), torch.ones(2, 28, 28), torch.ones(2, dtype=torch.bool))
+    samples = MaskSamples(
+        torch.zeros(2, 28, 28), torch.ones(2, 28, 28), torch.ones(2, dtype=torch.bool), *[torch.zeros(2)] * 2
+    )
     with EventStorage(0) as storage:
-        adversary.discriminator_losses(samples)
-    assert storage.latest()["gan/d_accuracy"][0] == 0.75
+        adversary.discriminator_losses(adversary.present(samples))
+    assert storage.latest()["gan/mask/d_accuracy"][0] == 0.75

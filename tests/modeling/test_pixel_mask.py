@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from detectron2.layers import ShapeSpec
 from torch import nn
 
 from gan_plugin.errors import UserError
@@ -12,13 +13,14 @@ def test_parameters_layers_and_init_are_the_thesis_ones():
     torch.manual_seed(0)
     network = PixelMaskDiscriminator()
     assert sum(parameter.numel() for parameter in network.parameters()) == 11_412_480
-    convs = [layer for layer in network.layers if isinstance(layer, nn.Conv2d)]
+    layers = list(network.modules())
+    convs = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
     assert [conv.out_channels for conv in convs] == [64, 128, 128, 256, 512, 1024, 1]
     assert [(conv.kernel_size[0], conv.stride[0], conv.padding[0]) for conv in convs] == [(4, 2, 1)] * 6 + [(2, 1, 0)]
     assert all(conv.bias is None for conv in convs)
-    norms = [layer for layer in network.layers if isinstance(layer, nn.BatchNorm2d)]
+    norms = [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)]
     assert [norm.num_features for norm in norms] == [128, 128, 256, 512, 1024]
-    assert [layer.negative_slope for layer in network.layers if isinstance(layer, nn.LeakyReLU)] == [0.2] * 6
+    assert [layer.negative_slope for layer in layers if isinstance(layer, nn.LeakyReLU)] == [0.2] * 6
     assert convs[4].weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert norms[-1].weight.mean().item() == pytest.approx(1, abs=0.005)
     assert norms[-1].weight.std().item() == pytest.approx(0.02, rel=0.15)
@@ -33,4 +35,4 @@ def test_size_must_fit_channels():
 def test_unknown_discriminator_lists_the_known(tiny_cfg):
     tiny_cfg.MODEL.GAN.MASK.DISCRIMINATOR = "Critic"
     with pytest.raises(UserError, match="'Critic'.*PixelMaskDiscriminator"):
-        build_discriminator(tiny_cfg)
+        build_discriminator(tiny_cfg, "MASK", ShapeSpec(channels=1, height=32, width=32))

@@ -6,29 +6,28 @@ from detectron2.structures import Boxes, Instances
 
 from gan_plugin.layers.straight_through import straight_through_binarize
 from gan_plugin.modeling.matching import greedy_match, mask_iou
+from gan_plugin.modeling.presenters import PixelMasks
 from gan_plugin.modeling.sample_grid import sample_grid
-from gan_plugin.modeling.samples import MaskPresenter, MaskSamples, reconstruction_loss
+from gan_plugin.modeling.samples import MaskSamples, reconstruction_loss
 
 
 def samples_of(logits, truth, matched=None):
     logits, truth = torch.as_tensor(logits).float(), torch.as_tensor(truth).float()
     matched = torch.ones(len(truth), dtype=torch.bool) if matched is None else torch.tensor(matched)
-    return MaskSamples(logits, truth, matched)
+    return MaskSamples(logits, truth, matched, torch.zeros(len(truth)).long(), torch.zeros(len(truth), 5))
 
 
 def test_masks_are_scaled_to_the_discriminators_range():
-    samples = samples_of([[[100.0, -100.0], [0.0, 0.0]]], [[[1, 0], [0, 1]]])
-    presenter = MaskPresenter(size=2)
-    assert presenter.real(samples).tolist() == [[[[1, -1], [-1, 1]]]]
-    assert presenter.predicted(samples).tolist() == [[[[1, -1], [0, 0]]]]
+    pair = PixelMasks(size=2)(samples_of([[[100.0, -100.0], [0.0, 0.0]]], [[[1, 0], [0, 1]]]))
+    assert pair.real.tolist() == [[[[1, -1], [-1, 1]]]]
+    assert pair.fake.tolist() == [[[[1, -1], [0, 0]]]]
 
 
 def test_real_and_predicted_are_resized_alike():
     truth = (torch.rand(3, 28, 28, generator=torch.Generator().manual_seed(0)) > 0.5).float()
-    presenter = MaskPresenter(size=128)
-    samples = samples_of((truth * 2 - 1) * 200, truth)
-    assert torch.equal(presenter.real(samples), presenter.predicted(samples))
-    assert presenter.real(samples).shape == (3, 1, 128, 128)
+    pair = PixelMasks(size=128)(samples_of((truth * 2 - 1) * 200, truth))
+    assert torch.equal(pair.real, pair.fake)
+    assert pair.real.shape == (3, 1, 128, 128)
 
 
 def test_straight_through_is_binary_and_keeps_the_gradient():
@@ -38,24 +37,14 @@ def test_straight_through_is_binary_and_keeps_the_gradient():
     assert hard.tolist() == [0, 0, 1]
     assert p.grad.tolist() == [1, 2, 3]
     samples = samples_of([[[3.0, -3.0], [0.1, -0.1]]], torch.zeros(1, 2, 2))
-    assert MaskPresenter(2, fake="straight_through").predicted(samples).flatten().tolist() == [1, -1, 1, -1]
-
-
-def test_instance_noise_has_the_given_deviation():
-    torch.manual_seed(0)
-    samples = samples_of(torch.zeros(50, 28, 28), torch.ones(50, 28, 28))
-    noisy = MaskPresenter(size=28, noise=0.1).real(samples)
-    assert noisy.mean().item() == pytest.approx(1, abs=0.002)
-    assert noisy.std().item() == pytest.approx(0.1, rel=0.02)
+    assert PixelMasks(2, fake="straight_through")(samples).fake.flatten().tolist() == [1, -1, 1, -1]
 
 
 def test_reconstruction_is_the_mean_absolute_error_of_matched_pairs():
     logits = torch.zeros(2, 2, 2, requires_grad=True)
     truth = torch.tensor([[[1.0, 1], [1, 0.75]], [[0, 0], [0, 0]]])
-    assert reconstruction_loss(MaskSamples(logits, truth, torch.tensor([True, False]))).item() == pytest.approx(
-        1.75 / 4
-    )
-    nothing = reconstruction_loss(MaskSamples(logits, truth, torch.tensor([False, False])))
+    assert reconstruction_loss(samples_of(logits, truth, [True, False])).item() == pytest.approx(1.75 / 4)
+    nothing = reconstruction_loss(samples_of(logits, truth, [False, False]))
     nothing.backward()
     assert nothing.item() == 0 and logits.grad.abs().sum() == 0
 

@@ -179,7 +179,7 @@ def small_file(tmp_path):
     """A checkpoint of one weight and one of the adversary's, with no config and no average."""
     path = tmp_path / "run" / "model_final.pth"
     path.parent.mkdir()
-    torch.save({"model": {"weight": torch.arange(3.0), "mask_adversary.weight": torch.ones(2)}}, path)
+    torch.save({"model": {"weight": torch.arange(3.0), "adversaries.mask.weight": torch.ones(2)}}, path)
     return path
 
 

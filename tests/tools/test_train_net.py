@@ -79,7 +79,7 @@ def test_killed_and_resumed_equals_unbroken(pedestrians, tmp_path):
     for process in (whole, resumed):
         assert process.wait(timeout=120) == 0, process.stderr.read().decode()
     a, b = (torch.load(tmp_path / run / "model_final.pth", weights_only=True)["model"] for run in ("whole", "broken"))
-    assert a.keys() == b.keys() and any(name.startswith("mask_adversary") for name in a)
+    assert a.keys() == b.keys() and any(name.startswith("adversaries.") for name in a)
     for name in a:
         assert torch.equal(a[name], b[name]), name
 

@@ -81,7 +81,7 @@ def dataset(tmp_path):
 
 def training_line(iteration, playing=True):
     line = {"iteration": iteration, "loss_cls": 1.5, "loss_mask": 0.7, "loss_gen_total": 2.2, "lr": 0.01, "time": 0.25}
-    return line | ({"loss_disc_total": 0.9, "loss_adv_mask": 0.6, "gan/d_real": 0.8} if playing else {})
+    return line | ({"loss_disc_total": 0.9, "loss_adv_mask": 0.6, "gan/mask/d_real": 0.8} if playing else {})
 
 
 @pytest.fixture

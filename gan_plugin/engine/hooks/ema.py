@@ -23,8 +23,8 @@ class GeneratorEMA(HookBase):
         """
         self._decay = decay
         self._updates = 0
-        adversary = getattr(model, "mask_adversary", None)
-        of_player = set() if adversary is None else {id(t) for t in (*adversary.parameters(), *adversary.buffers())}
+        players = getattr(model, "adversaries", None)
+        of_player = set() if players is None else {id(t) for t in (*players.parameters(), *players.buffers())}
         self._weights = {n: p for n, p in model.named_parameters() if id(p) not in of_player}
         self._buffers = {n: b for n, b in model.named_buffers() if id(b) not in of_player}
         self._kept = set(model.state_dict())

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import HookBase
+
+from ..distributed import any_process
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _WORKER_SECONDS = 600
@@ -55,8 +58,10 @@ class StopOnSignal(HookBase):
             self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
 
     def after_step(self) -> None:
-        if self._received is None:
+        # One process may have got the signal alone, and none may stop without the others.
+        if not any_process(self._received is not None, self._device()):
             return
+        self._received = self._received or signal.SIGTERM
         iteration = self.trainer.iter
         if iteration < self.trainer.max_iter:
             self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
@@ -80,6 +85,9 @@ class StopOnSignal(HookBase):
         finally:
             self._may_leave = False
         self.after_step()
+
+    def _device(self) -> torch.device:
+        return next(self.trainer.model.parameters()).device
 
     def restore(self) -> None:
         """Put back the signal handlers that were there before training."""

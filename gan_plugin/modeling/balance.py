@@ -1,0 +1,40 @@
+"""How much the adversarial loss should weigh beside the loss that it complements."""
+
+from dataclasses import dataclass
+
+import torch
+from detectron2.utils import comm
+from torch import nn
+
+# delta of the source: keeps the ratio finite where the adversarial gradient vanishes
+_DELTA = 1e-6
+
+
+@dataclass(frozen=True)
+class GradientNormBalance:
+    """VQGAN's rule (Esser et al. 2021, arXiv 2012.09841, eq 7): the ratio of both losses' gradient norms at the last
+    layer of the head that they share, so that both pull equally hard there.
+
+    Attributes:
+        max_weight: the greatest ratio.
+    """
+
+    max_weight: float = 1e4
+
+    def __call__(self, reference: torch.Tensor, loss: torch.Tensor, last_layer: nn.Parameter) -> torch.Tensor:
+        """The factor for `loss`, a scalar in [0, max_weight] without gradient, the same in every process.
+
+        Args:
+            reference: the head's own loss, such as loss_mask.
+            loss: its adversarial loss, unweighted.
+            last_layer: the weight of the layer that made the samples.
+        """
+        norms = torch.stack([_gradient_norm(value, last_layer) for value in (reference, loss)])
+        if comm.get_world_size() > 1:
+            torch.distributed.all_reduce(norms)
+        return (norms[0] / (norms[1] + _DELTA)).clamp(max=self.max_weight)
+
+
+def _gradient_norm(loss: torch.Tensor, weight: nn.Parameter) -> torch.Tensor:
+    (gradient,) = torch.autograd.grad(loss, weight, retain_graph=True, allow_unused=True)
+    return weight.new_zeros(()) if gradient is None else gradient.detach().float().norm()

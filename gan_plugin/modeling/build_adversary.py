@@ -1,0 +1,94 @@
+"""From config keys to adversaries."""
+
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.utils import comm
+from torch import nn
+
+from gan_plugin.config import check_choice
+from gan_plugin.errors import UserError
+from gan_plugin.layers.multi_level_prroi_pool import MultiLevelPrRoIPool
+
+from .adversary import Adversary, MaskAdversary
+from .augment import DiscriminatorAugment
+from .balance import GradientNormBalance
+from .discriminators import build_discriminator, discriminator_class, sight_of
+from .gate import AccuracyGate
+from .labels import LabelNoise
+from .losses import build_objective
+from .presenters import BoxFeatures, MaskedFeatures, PixelMasks, Presenter
+from .regularizers import Regularizer
+
+
+def build_adversaries(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> nn.ModuleDict:
+    """The adversaries that `cfg.MODEL.GAN` switches on, by name: "mask" and "box".
+
+    Args:
+        cfg: with the plugin's keys.
+        shapes: the backbone's output shapes.
+
+    Raises:
+        UserError: a key has an unknown value, or two of them exclude each other.
+    """
+    gan = cfg.MODEL.GAN
+    adversaries = nn.ModuleDict()
+    if gan.ENABLED and gan.MASK.ENABLED:
+        adversaries["mask"] = _compiled(
+            MaskAdversary(rec_weight=gan.MASK.REC_WEIGHT, **_common(cfg, "MASK", shapes)), cfg
+        )
+    if gan.ENABLED and gan.BOX.ENABLED:
+        adversaries["box"] = _compiled(Adversary(name="box", **_common(cfg, "BOX", shapes)), cfg)
+    return adversaries
+
+
+def _common(cfg: CfgNode, player: str, shapes: dict[str, ShapeSpec]) -> dict[str, Any]:
+    gan, node = cfg.MODEL.GAN, cfg.MODEL.GAN[player]
+    objective = build_objective(node.OBJECTIVE, f"MODEL.GAN.{player}.OBJECTIVE")
+    regularizer = Regularizer(gan.REG.R1_GAMMA, gan.REG.GP_WEIGHT, gan.REG.EVERY)
+    if objective.judges == "features" and (regularizer.is_due(0) or gan.GATE_ACCURACY):
+        raise UserError(
+            f"MODEL.GAN.{player}.OBJECTIVE {node.OBJECTIVE} gives no verdicts, which MODEL.GAN.REG.R1_GAMMA, GP_WEIGHT "
+            "and MODEL.GAN.GATE_ACCURACY need; set those to 0."
+        )
+    if regularizer.is_due(0) and node.NORM == "SyncBN":
+        raise UserError(
+            f"MODEL.GAN.{player}.NORM SyncBN cannot be differentiated twice, as MODEL.GAN.REG.R1_GAMMA and GP_WEIGHT "
+            "need it; set it to GN, or those to 0."
+        )
+    presenter, shape = _presenter(cfg, player, shapes)
+    return {
+        "objective": objective,
+        "discriminator": build_discriminator(cfg, player, shape),
+        "presenter": presenter,
+        "labels": LabelNoise(tuple(gan.LABELS.REAL), tuple(gan.LABELS.FAKE), gan.LABELS.FLIP_PROB),
+        "weight": node.WEIGHT,
+        "augment": DiscriminatorAugment(gan.DIFFAUG, node.INSTANCE_NOISE, presenter.background),
+        "regularizer": regularizer,
+        "balance": GradientNormBalance(gan.BALANCE.MAX_WEIGHT) if gan.BALANCE.ENABLED else None,
+        "gate": AccuracyGate(gan.GATE_ACCURACY) if gan.GATE_ACCURACY else None,
+        "lockstep": node.NORM == "SyncBN" and comm.get_world_size() > 1,
+    }
+
+
+def _presenter(cfg: CfgNode, player: str, shapes: dict[str, ShapeSpec]) -> tuple[Presenter, ShapeSpec]:
+    """How `player` shows its samples, and the shape of what is seen."""
+    node = cfg.MODEL.GAN[player]
+    sight = sight_of(discriminator_class(cfg, player), player)
+    size = node.INPUT_SIZE
+    fake = check_choice("MODEL.GAN.MASK.FAKE", cfg.MODEL.GAN.MASK.FAKE)
+    if sight == "masks":
+        return PixelMasks(size, fake), ShapeSpec(channels=1, height=size, width=size)
+    levels = [shapes[name] for name in cfg.MODEL.ROI_HEADS.IN_FEATURES]
+    assignment = check_choice("MODEL.GAN.ROI_POOLING", cfg.MODEL.GAN.ROI_POOLING)
+    pooler = MultiLevelPrRoIPool(size, [1 / level.stride for level in levels], assignment)
+    shape = ShapeSpec(channels=levels[0].channels, height=size, width=size)
+    return (MaskedFeatures(size, pooler, fake) if sight == "masked_features" else BoxFeatures(pooler)), shape
+
+
+def _compiled(adversary: Adversary, cfg: CfgNode) -> Adversary:
+    if cfg.MODEL.GAN.COMPILE:
+        # In place, so that the names of the weights stay; the number of RoIs changes from step to step.
+        adversary.discriminator.compile(dynamic=True)
+    return adversary

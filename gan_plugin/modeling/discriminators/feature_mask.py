@@ -1,0 +1,86 @@
+"""The paper's mask discriminator: it sees the features that a mask cuts out of its RoI."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from torch import nn
+
+from gan_plugin.errors import UserError
+
+from .build import DISCRIMINATOR_REGISTRY
+from .layers import common_arguments, conv_block, features_of, initialise, normalise_spectrally
+
+
+@DISCRIMINATOR_REGISTRY.register()
+class MaskedFeatureDiscriminator(nn.Module):
+    """Five convolutions over mask x RoI features (Le et al. 2020, arXiv 2010.13757, figure 3, and their code).
+
+    All of `channels` but the last are 4x4 convolutions of stride 2 and padding 1, the last is 2x2 without padding; each
+    is normalised from the second on and followed by LeakyReLU 0.2. n of them need a side of 2 ** n; a smaller input,
+    the paper's 28 for one, is padded with zeros, which is what a mask leaves outside of an object anyway.
+    """
+
+    sees = "masked_features"
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_channels: int = 256,
+        input_size: int = 28,
+        channels: Sequence[int] = (64, 128, 256, 512, 1024),
+        norm: str = "BN",
+        spectral: bool = False,
+        judges: str = "features",
+    ) -> None:
+        """
+        Args:
+            in_channels: channels of the RoI features.
+            input_size: side S of the input in cells, at most 2 ** len(channels).
+            channels: output channels of the convolutions.
+            norm: "BN", "GN", "SyncBN" or "" for none.
+            spectral: whether to normalise the weights spectrally.
+            judges: "features" of the input and of every layer; or "logits", by one more 1x1 convolution.
+
+        Raises:
+            UserError: fewer than two channels, or a larger input.
+        """
+        super().__init__()
+        side = 2 ** len(channels)
+        if len(channels) < 2 or input_size > side:
+            raise UserError(
+                f"MODEL.GAN.MASK.INPUT_SIZE is {input_size} and CHANNELS is {tuple(channels)}; "
+                "MaskedFeatureDiscriminator needs two or more channels, and n of them reach a side of 2 ** n."
+            )
+        self.padding = ((side - input_size) // 2, (side - input_size + 1) // 2) * 2
+        widths = [in_channels, *channels]
+        last = len(channels) - 1
+        self.blocks = nn.ModuleList(
+            conv_block(before, width, *((4, 2, 1) if index < last else (2, 1, 0)), norm if index else "")
+            for index, (before, width) in enumerate(zip(widths, channels, strict=False))
+        )
+        self.verdict = nn.Conv2d(channels[-1], 1, kernel_size=1, bias=False) if judges == "logits" else None
+        initialise(self, partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"))
+        if self.verdict is not None:
+            # One output has a fan-out of 1, with which He's deviation saturates every verdict from the start.
+            nn.init.normal_(self.verdict.weight, 0.0, 0.02)
+        if spectral:
+            normalise_spectrally(self)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, player: str, input_shape: ShapeSpec) -> dict[str, Any]:
+        return common_arguments(cfg, player, input_shape)
+
+    def forward(self, features: torch.Tensor) -> Any:
+        """(R, in_channels, S, S) -> weighted features of the input and every layer, (R, K_i) each; or (R,) logits."""
+        features = F.pad(features, self.padding)
+        if self.verdict is None:
+            return features_of(features, [*self.blocks])
+        for block in self.blocks:
+            features = block(features)
+        return self.verdict(features).flatten()

@@ -1,0 +1,92 @@
+"""What all discriminators are made of."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec, get_norm
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from gan_plugin.config import check_choice
+from gan_plugin.errors import UserError
+from gan_plugin.layers.lone_batch_norm import LoneBatchNorm2d
+from gan_plugin.modeling.losses import build_objective
+
+_MOST_GROUPS = 32
+
+
+def conv_block(in_channels: int, out_channels: int, kernel: int, stride: int, padding: int, norm: str) -> nn.Sequential:
+    """Convolution without bias, normalisation ("" for none), LeakyReLU 0.2."""
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)]
+    if norm:
+        layers.append(build_norm(norm, out_channels))
+    return nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True))
+
+
+def build_norm(name: str, channels: int) -> nn.Module:
+    """The normalisation of NORM: "BN", "GN" (as many groups up to 32 as divide the channels) or "SyncBN"."""
+    if name == "BN" or (name == "SyncBN" and comm.get_world_size() == 1):
+        return LoneBatchNorm2d(channels)
+    if name == "GN":
+        return nn.GroupNorm(math.gcd(_MOST_GROUPS, channels), channels)
+    # The only one of Detectron2's that knows empty batches and works without a GPU.
+    return get_norm("naiveSyncBN_N", channels)
+
+
+def initialise(module: nn.Module, init_conv: Callable[[torch.Tensor], Any]) -> None:
+    """Convolutions by `init_conv`; normalisation weights N(1, 0.02), biases 0 (thesis A.5; Le et al. 2020)."""
+    for layer in module.modules():
+        weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+        if isinstance(layer, nn.Conv2d):
+            init_conv(layer.weight)
+        elif isinstance(weight, nn.Parameter) and isinstance(bias, nn.Parameter):
+            nn.init.normal_(weight, 1.0, 0.02)
+            nn.init.zeros_(bias)
+
+
+def normalise_spectrally(module: nn.Module) -> None:
+    """Divide the weight of each convolution, embedding and linear layer by its largest singular value
+    (Miyato et al. 2018, arXiv 1802.05957), with PyTorch's own parametrization."""
+    for layer in list(module.modules()):
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
+            spectral_norm(layer)
+
+
+def layer_weights(layers: int) -> tuple[float, ...]:
+    """Weights of the input and of so many layers in a feature distance: 1, 1, 2, ..., 2, 4 (Le et al. 2020's code)."""
+    return (1.0, 1.0, *(2.0,) * (layers - 2), 4.0)[: layers + 1]
+
+
+def features_of(inputs: torch.Tensor, blocks: Sequence[nn.Module]) -> tuple[torch.Tensor, ...]:
+    """The input and the outputs of `blocks` run one after another, each (R, K), times their `layer_weights`."""
+    outputs = [inputs]
+    for block in blocks:
+        outputs.append(block(outputs[-1]))
+    weights = layer_weights(len(blocks))
+    return tuple(output.flatten(1) * weight for output, weight in zip(outputs, weights, strict=True))
+
+
+def common_arguments(cfg: CfgNode, player: str, input_shape: ShapeSpec) -> dict[str, Any]:
+    """Constructor arguments that all of our discriminators share, from the keys of `cfg.MODEL.GAN[player]`."""
+    node = cfg.MODEL.GAN[player]
+    return {
+        "in_channels": input_shape.channels,
+        "input_size": input_shape.height,
+        "channels": tuple(node.CHANNELS),
+        "norm": check_choice(f"MODEL.GAN.{player}.NORM", node.NORM),
+        "spectral": cfg.MODEL.GAN.REG.SPECTRAL_NORM,
+        "judges": build_objective(node.OBJECTIVE, f"MODEL.GAN.{player}.OBJECTIVE").judges,
+    }
+
+
+def require_logits(judges: str, cls: type) -> None:
+    """Raise a UserError if the objective asks `cls` for features, which it does not give."""
+    if judges != "logits":
+        raise UserError(
+            f"MODEL.GAN.MASK.OBJECTIVE asks for the features of every layer, which {cls.__name__} does not give; set "
+            "MODEL.GAN.MASK.DISCRIMINATOR to MaskedFeatureDiscriminator or PixelMaskDiscriminator."
+        )

@@ -1,0 +1,71 @@
+"""PointRend's mask head under the eyes of a discriminator."""
+
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
+from detectron2.projects.point_rend.mask_head import PointRendMaskHead
+from detectron2.projects.point_rend.point_features import generate_regular_grid_point_coords
+from detectron2.structures import Instances
+
+from .mask_sampling import MaskSampler, crop_truth, logits_of_true_class
+from .samples import MASK_SAMPLES_KEY
+
+# The discriminator sees the point head on a grid so many times finer than the coarse head's.
+_REFINEMENT = 4
+
+
+@ROI_MASK_HEAD_REGISTRY.register()
+class AdversarialPointRendMaskHead(PointRendMaskHead):
+    """PointRendMaskHead whose training losses are accompanied by `MaskSamples`.
+
+    PointRend trains on scattered points; a discriminator needs a mask. It gets the point head's answers on a regular
+    grid over the box, 28x28 with the usual coarse 7x7 (the coarse head's own where the point head is off), which is
+    what inference starts from. Parameters, losses and inference are those of PointRendMaskHead.
+    """
+
+    def __init__(self, cfg: CfgNode, input_shape: Any) -> None:
+        """
+        Args:
+            cfg: with the plugin's and PointRend's keys.
+            input_shape: shapes of the feature maps, by name.
+        """
+        super().__init__(cfg, input_shape)
+        self.sampler = MaskSampler.from_config(cfg)
+
+    @property
+    def emits_samples(self) -> bool:
+        """Whether training returns `MaskSamples`."""
+        return self.sampler is not None
+
+    def forward(self, features: dict[str, torch.Tensor], instances: list[Instances]) -> Any:
+        """As PointRendMaskHead.forward; in training also `MASK_SAMPLES_KEY: MaskSamples` if samples are wanted."""
+        if not self.training or self.sampler is None:
+            return super().forward(features, instances)
+        kept: list[torch.Tensor] = []
+        # The coarse mask is needed a second time, and the head does not hand it out.
+        handle = self.coarse_head.register_forward_hook(lambda module, inputs, output: kept.append(output))
+        try:
+            losses = super().forward(features, instances)
+        finally:
+            handle.remove()
+        drawn = logits_of_true_class(self._dense_logits(features, instances, kept[0]), instances)
+        with torch.no_grad():
+            crops = torch.cat([crop_truth(image, drawn.shape[-1]) for image in instances])
+        loss, last_layer = losses["loss_mask"], self.coarse_head.prediction.weight
+        if self.mask_point_on:
+            loss, last_layer = losses["loss_mask_point"], self.point_head.predictor.weight
+        return losses | {MASK_SAMPLES_KEY: self.sampler(drawn, instances, crops, loss, last_layer)}
+
+    def _dense_logits(
+        self, features: dict[str, torch.Tensor], instances: list[Instances], coarse: torch.Tensor
+    ) -> torch.Tensor:
+        """(R, C, M, M) logits on a regular grid over each box."""
+        if not self.mask_point_on:
+            return coarse
+        side = coarse.shape[-1] * _REFINEMENT
+        points = generate_regular_grid_point_coords(len(coarse), side, coarse.device)
+        fine = self._point_pooler(features, [image.proposal_boxes for image in instances], points)
+        logits = self._get_point_logits(fine, points, coarse)
+        return logits.view(len(logits), logits.shape[1], side, side)

@@ -1,0 +1,106 @@
+"""Samples in the form that a discriminator sees them."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+
+from gan_plugin.layers.multi_level_prroi_pool import MultiLevelPrRoIPool
+from gan_plugin.layers.straight_through import straight_through_binarize
+
+from .samples import BoxSamples, MaskSamples, RealFakePair
+
+
+class Presenter(Protocol):
+    """Makes a discriminator's input from the samples of its player."""
+
+    @property
+    def background(self) -> float:
+        """The value of "nothing here" in the input."""
+
+    @property
+    def wants_features(self) -> bool:
+        """Whether samples must bring the features below them."""
+
+    def __call__(self, samples: Any) -> RealFakePair: ...
+
+
+@dataclass(frozen=True)
+class PixelMasks:
+    """Masks (R, 1, S, S) in [-1, 1] (thesis 5.4.1, 5.6.1, 5.7).
+
+    Attributes:
+        size: side S of the input in pixels.
+        fake: "soft" or "straight_through" (binarised forward, the probabilities' gradient backward).
+    """
+
+    size: int
+    fake: str = "soft"
+    background: float = -1.0
+    wants_features: bool = False
+
+    def __call__(self, samples: MaskSamples) -> RealFakePair:
+        # Real and fake take the same path, or the discriminator would learn to see the resampling.
+        real, fake = (_resize(masks, self.size) * 2 - 1 for masks in (samples.truth, drawn_masks(samples, self.fake)))
+        return RealFakePair(real, fake, samples)
+
+
+class MaskedFeatures:
+    """RoI features (R, C, S, S) times the mask (Le et al. 2020, arXiv 2010.13757, figure 3); the features detached."""
+
+    background = 0.0
+    wants_features = True
+
+    def __init__(self, size: int, pooler: MultiLevelPrRoIPool, fake: str = "soft") -> None:
+        """
+        Args:
+            size: side S of the input in cells.
+            pooler: pools the RoIs' features to S x S.
+            fake: as for PixelMasks.
+        """
+        self.size = size
+        self.pooler = pooler
+        self.fake = fake
+
+    def __call__(self, samples: MaskSamples) -> RealFakePair:
+        with torch.no_grad():
+            features = self.pooler(samples.features, samples.rois).to(samples.logits.dtype)
+        masks = (samples.truth, drawn_masks(samples, self.fake))
+        real, fake = (features * _resize(mask, self.size) for mask in masks)
+        return RealFakePair(real, fake, samples)
+
+
+class BoxFeatures:
+    """Features (R, C, S, S) inside of a box, pooled exactly, so that they pass gradients to its corners
+    (Le et al. 2020, figure 2)."""
+
+    background = 0.0
+    wants_features = True
+
+    def __init__(self, pooler: MultiLevelPrRoIPool) -> None:
+        """
+        Args:
+            pooler: pools the boxes' features to S x S.
+        """
+        self.pooler = pooler
+
+    def __call__(self, samples: BoxSamples) -> RealFakePair:
+        images = samples.images[:, None].to(samples.predicted.dtype)
+        with torch.no_grad():
+            real = self.pooler(samples.features, torch.cat([images, samples.truth.to(images.dtype)], dim=1))
+        fake = self.pooler(samples.features, torch.cat([images, samples.predicted], dim=1))
+        return RealFakePair(real, fake, samples)
+
+
+def drawn_masks(samples: MaskSamples, form: str) -> torch.Tensor:
+    """(R, M, M) predicted masks in [0, 1], `form` "soft" or "straight_through", with the gradient of the logits."""
+    probabilities = samples.logits.sigmoid()
+    return straight_through_binarize(probabilities) if form == "straight_through" else probabilities
+
+
+def _resize(masks: torch.Tensor, size: int) -> torch.Tensor:
+    """(R, M, M) to (R, 1, size, size)."""
+    if masks.shape[-1] == size:
+        return masks[:, None]
+    return F.interpolate(masks[:, None], size=(size, size), mode="bilinear", align_corners=False)
