@@ -2,11 +2,15 @@
 
 The mean over a bin of the bilinear surface sum_ji F[j, i] hat(y - j) hat(x - i) is separable: with w[i] the mean of
 hat(x - i) over the bin's x range, and likewise in y, it is sum_ji F[j, i] w_y[j] w_x[i]. So a RoI costs two small
-matrix products with the window of the map that it touches, and nothing is sampled.
+matrix products with the window of the map that it touches, and nothing is sampled. This file does them in plain
+PyTorch, and leaves them to Triton kernels where these run.
 """
 
+import functools
+import logging
 import math
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -14,13 +18,14 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from gan_plugin.errors import UserError
+from gan_plugin.layers.prroi_weights import Axis, bin_edges, windows
 
 # Elements gathered at a time (16 MB in float32): bounds the memory, whatever the number and the size of the RoIs.
 CHUNK_ELEMENTS = 1 << 22
 # RoIs share a chunk if their windows' sides agree within this factor; each is padded to the largest of its chunk.
 SIZE_STEP = math.sqrt(2)
-# Narrower bins, in cells, count as empty: their gradient would be rounding noise even in double precision.
-MIN_BIN_WIDTH = 1e-9
+# What the Triton kernels take; they add up in float32.
+KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def prroi_pool(
@@ -40,6 +45,10 @@ def prroi_pool(
     A box without area, also an inverted or a non-finite one, gives 0 and gradient 0. The gradient cannot be
     differentiated again. The device must know float64.
 
+    On a GPU with Triton, kernels do the work (`prroi_pool_triton`), except for float64 features and under
+    `torch.use_deterministic_algorithms`: they add up the features' gradient in no fixed order, so that its last bits
+    vary from run to run.
+
     Args:
         features: (N, C, H, W), floating point; half precisions are accumulated in float32.
         boxes: (R, 5) floating point, rows [image index in the batch, x0, y0, x1, y1] in image pixels.
@@ -58,11 +67,13 @@ def prroi_pool(
     _check_tensors(features, boxes)
     # Bin edges need double precision: weights of narrow bins are small differences of large numbers.
     corners = boxes[:, 1:].double() * spatial_scale - (0.5 if aligned else 0.0)
-    edges_y = _bin_edges(corners[:, 1], corners[:, 3], bins[0])
-    edges_x = _bin_edges(corners[:, 0], corners[:, 2], bins[1])
+    edges_y = bin_edges(corners[:, 1], corners[:, 3], bins[0])
+    edges_x = bin_edges(corners[:, 0], corners[:, 2], bins[1])
+    images = boxes[:, 0].detach().long()
+    if kernels := _kernels(features):
+        return kernels.pool(features, images, edges_y, edges_x)
     compute_dtype = torch.promote_types(features.dtype, torch.float32)
-    pooled = _PrRoIPool.apply(features.to(compute_dtype), boxes[:, 0].detach().long(), edges_y, edges_x)
-    return pooled.to(features.dtype)
+    return _PrRoIPool.apply(features.to(compute_dtype), images, edges_y, edges_x).to(features.dtype)
 
 
 class PrRoIPool(nn.Module):
@@ -106,36 +117,27 @@ def _check_tensors(features: torch.Tensor, boxes: torch.Tensor) -> None:
         raise ValueError(f"boxes name an image outside of the batch of {len(features)}")
 
 
-def _bin_edges(low: torch.Tensor, high: torch.Tensor, bins: int) -> torch.Tensor:
-    """(R,) box sides to (R, bins + 1) edges; an inverted box gets bins of width 0."""
-    fractions = torch.arange(bins + 1, dtype=low.dtype, device=low.device) / bins
-    return low[:, None] + (high - low).clamp(min=0)[:, None] * fractions
+def _kernels(features: torch.Tensor) -> ModuleType | None:
+    """`prroi_pool_triton` if it can pool these features, else None."""
+    if not features.is_cuda or features.dtype not in KERNEL_DTYPES or features.numel() == 0:
+        return None
+    # The kernels add up the features' gradient with atomics, in no fixed order.
+    return None if torch.are_deterministic_algorithms_enabled() else _kernels_on(features.device)
 
 
-class _Axis(NamedTuple):
-    """The share of each cell of a window in each bin, along one axis; all (R, bins, cells) or (R, bins, 1)."""
+@functools.cache
+def _kernels_on(device: torch.device) -> ModuleType | None:
+    """`prroi_pool_triton` if Triton is installed and works on this GPU, else None."""
+    try:
+        from gan_plugin.layers import prroi_pool_triton
 
-    weights: torch.Tensor
-    hat: torch.Tensor  # the hat function at the edges, (R, bins + 1, cells)
-    inverse_width: torch.Tensor  # 0 for a bin without width
-
-    @classmethod
-    def of(cls, edges: torch.Tensor, cells: torch.Tensor) -> "_Axis":
-        """Edges (R, bins + 1) and the positions of the cells (R, cells), both in cells."""
-        offset = (edges[:, :, None] - cells[:, None, :]).clamp(-1, 1).nan_to_num()
-        hat = 1 - offset.abs()
-        # The integral of the hat function from -inf to offset is 1/2 + offset - offset |offset| / 2; 1/2 cancels.
-        integral = offset * (1 + hat) / 2
-        width = edges.diff(dim=1)[:, :, None]
-        inverse_width = torch.where((width > MIN_BIN_WIDTH) & width.isfinite(), 1 / width, 0)
-        return cls(integral.diff(dim=1) * inverse_width, hat, inverse_width)
-
-    def edge_gradient(self, grad_weights: torch.Tensor) -> torch.Tensor:
-        """Chain the gradient of the weights to the edges: (R, bins, cells) to (R, bins + 1)."""
-        grad = grad_weights * self.inverse_width
-        upper = (grad * (self.hat[:, 1:] - self.weights)).sum(2)
-        lower = (grad * (self.weights - self.hat[:, :-1])).sum(2)
-        return nn.functional.pad(upper, (1, 0)) + nn.functional.pad(lower, (0, 1))
+        prroi_pool_triton.probe(device)
+    except ModuleNotFoundError:
+        return None
+    except Exception as error:  # each part of Triton raises its own
+        logging.getLogger(__name__).warning("PrRoI pooling does without Triton, which fails here: %s", error)
+        return None
+    return prroi_pool_triton
 
 
 class _Chunk(NamedTuple):
@@ -143,14 +145,8 @@ class _Chunk(NamedTuple):
 
     rois: torch.Tensor  # (r,) indices of the RoIs
     cells: torch.Tensor  # (r * h * w,) indices into the flattened (N, H, W)
-    y: _Axis
-    x: _Axis
-
-
-def _windows(edges: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """First cell and number of cells (R,) along an axis of `size` cells whose hat functions reach the box."""
-    ends = torch.stack([edges[:, 0].floor(), edges[:, -1].ceil()]).nan_to_num(0).clamp(0, size - 1).long()
-    return ends[0], ends[1] - ends[0] + 1
+    y: Axis
+    x: Axis
 
 
 class _Group(NamedTuple):
@@ -163,7 +159,7 @@ class _Group(NamedTuple):
 
 def _groups(edges_y: torch.Tensor, edges_x: torch.Tensor, height: int, width: int) -> list[_Group]:
     """Split the RoIs by the size of their windows, so that the work follows the boxes' area and not the map's."""
-    counts = torch.stack([_windows(edges_y, height)[1], _windows(edges_x, width)[1]])  # (2, R)
+    counts = torch.stack([windows(edges_y, height)[1], windows(edges_x, width)[1]])  # (2, R)
     size_class = (counts.double().log() / math.log(SIZE_STEP)).ceil()
     kinds, kind, population = size_class.unique(dim=1, return_inverse=True, return_counts=True)
     largest = torch.zeros_like(kinds, dtype=torch.long).scatter_reduce(1, kind.expand(2, -1), counts, "amax")
@@ -177,14 +173,14 @@ def _chunks(
 ) -> Iterator[_Chunk]:
     """Cut the groups so that a chunk's windows of a channels-last map of `shape` stay below CHUNK_ELEMENTS."""
     _, height, width, channels = shape
-    first_y, first_x = _windows(edges_y, height)[0], _windows(edges_x, width)[0]
+    first_y, first_x = windows(edges_y, height)[0], windows(edges_x, width)[0]
     for group, h, w in groups:
         for rois in group.split(max(1, CHUNK_ELEMENTS // (h * w * channels))):
             # A window padded past the border is moved back inside; the added cells have weight 0.
             rows = first_y[rois].clamp(max=height - h)[:, None] + torch.arange(h, device=rois.device)
             columns = first_x[rois].clamp(max=width - w)[:, None] + torch.arange(w, device=rois.device)
             cells = ((images[rois, None, None] * height + rows[:, :, None]) * width + columns[:, None, :]).flatten()
-            yield _Chunk(rois, cells, _Axis.of(edges_y[rois], rows), _Axis.of(edges_x[rois], columns))
+            yield _Chunk(rois, cells, Axis.of(edges_y[rois], rows), Axis.of(edges_x[rois], columns))
 
 
 class _PrRoIPool(torch.autograd.Function):
