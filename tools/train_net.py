@@ -12,14 +12,14 @@ import logging
 import sys
 
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from gan_plugin import AdversarialTrainer
 from gan_plugin.data.builtin import prepare_datasets
 from gan_plugin.engine.checkpoint import SafeCheckpointer
-from gan_plugin.engine.hooks import TrainingInterrupted
+from gan_plugin.engine.launch import launch
 from gan_plugin.engine.results import append_metrics, log_results
 from gan_plugin.engine.run_dir import claim_output_dir
 from gan_plugin.engine.setup import load_config
@@ -66,19 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     args.resume = args.resume or "--resume" in args.opts
     args.eval_only = args.eval_only or "--eval-only" in args.opts
     args.opts = [option for option in args.opts if option not in ("--resume", "--eval-only")]
-    try:
-        launch(
-            run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
-    except TrainingInterrupted as stop:
-        print(stop, file=sys.stderr)
-        return stop.exit_code
-    return 0
+    return launch(run, args)
 
 
 if __name__ == "__main__":

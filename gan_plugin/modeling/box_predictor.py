@@ -32,7 +32,7 @@ class AdversarialFastRCNNOutputLayers(FastRCNNOutputLayers):
         classes = classes[positive]
 
         # (P, K, 4) or, class-agnostic, (P, 1, 4)
-        own = deltas[positive].view(len(positive), -1, 4)
+        own = deltas[positive].view(len(positive), deltas.shape[1] // 4, 4)
         own = own[torch.arange(len(positive), device=deltas.device), classes if own.shape[1] > 1 else classes * 0]
         from_boxes = torch.cat([image.proposal_boxes.tensor for image in proposals])[positive]
         decoded = self.box2box_transform.apply_deltas(own, from_boxes)

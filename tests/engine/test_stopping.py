@@ -88,13 +88,15 @@ def test_the_handler_of_signals_does_not_keep_a_pools_worker_alive(run_cfg):
     try:
         worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
         worker.start()
+        # Python forgets a signal that comes while it starts the child.
+        time.sleep(0.5)
         worker.terminate()
         worker.join(20)
         assert worker.exitcode == -signal.SIGTERM
         with forking_workers():
-            loader = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0.5,))
+            loader = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1.5,))
             loader.start()
-        time.sleep(0.1)
+        time.sleep(0.5)
         loader.terminate()
         loader.join(20)
         assert loader.exitcode == 0

@@ -1,0 +1,87 @@
+"""Several processes, and several batches, against one process with one batch of all images."""
+
+import math
+
+import pytest
+import torch
+import torch.multiprocessing
+from conftest import _make_inputs
+from equal_shares import equal_shares_cfg, run_process, take_steps
+
+from gan_plugin.engine.guard import refuse_unsupported
+from gan_plugin.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def unpatched():
+    original = torch.randperm
+    yield
+    torch.randperm = original
+
+
+def two_processes(tmp_path, mode, norm, objects):
+    """(weights, losses) of either process after the steps."""
+    out = str(tmp_path / "weights")
+    torch.multiprocessing.spawn(run_process, (2, str(tmp_path / "meet"), out, (mode, norm, objects)), nprocs=2)
+    return [torch.load(f"{out}.{rank}") for rank in range(2)]
+
+
+def assert_close(ours, expected, tolerance):
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        # Detectron2's synchronised normalisation keeps the biased variance, which only evaluation mode would use.
+        if value.is_floating_point() and not name.endswith("running_var"):
+            torch.testing.assert_close(
+                ours[name], value, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
+            )
+
+
+@pytest.mark.parametrize("mode, norm", [("joint", "GN"), ("alternating", "GN"), ("alternating", "SyncBN")])
+def test_two_processes_are_one_with_the_doubled_batch(tmp_path, mode, norm):
+    first, second = two_processes(tmp_path, mode, norm, (3, 3))
+    images = [_make_inputs(1, instances=3, seed=number)[0] for number in range(2)]
+    start = take_steps(equal_shares_cfg(mode, norm), [[images[1]]])[0]
+    expected, losses = take_steps(equal_shares_cfg(mode, norm), [images])
+    # the synchronised variance is a difference of two means, which costs a digit
+    tolerance = 1e-4 if norm == "SyncBN" else 1e-5
+    assert_close(first[0], expected, tolerance)
+    assert_close(second[0], expected, tolerance)
+    # the other image alone leads elsewhere
+    moved = "roi_heads.mask_head.predictor.weight"
+    assert (start[moved] - expected[moved]).abs().max() > 1e-4
+    assert first[1]["loss_mask"] == pytest.approx(losses["loss_mask"], abs=1e-5)
+
+
+@pytest.mark.parametrize("mode, norm", [("joint", "BN"), ("joint", "SyncBN"), ("alternating", "SyncBN")])
+def test_a_process_without_objects_keeps_up(tmp_path, mode, norm):
+    (weights, losses), (others, _) = two_processes(tmp_path, mode, norm, (3, 0))
+    learnt = [name for name in weights if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert all(torch.equal(weights[name], others[name]) for name in learnt)
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    assert losses["loss_disc_mask"] > 0 and math.isfinite(losses["loss_disc_box"])
+
+
+@pytest.mark.parametrize("mode", ["joint", "alternating"])
+def test_accumulated_batches_are_one_batch(mode):
+    images = _make_inputs(2)
+    whole, whole_losses = take_steps(equal_shares_cfg(mode), [images])
+    parts, part_losses = take_steps(equal_shares_cfg(mode), [[image] for image in images], accumulate=2)
+    assert_close(parts, whole, 1e-5)
+    assert part_losses["loss_mask"] == pytest.approx(whole_losses["loss_mask"], abs=1e-5)
+
+
+def test_accumulation_in_the_thesis_order_is_refused(tiny_cfg):
+    from detectron2.modeling import build_model
+
+    tiny_cfg.MODEL.GAN.MODE, tiny_cfg.SOLVER.ACCUMULATE = "alternating", 2
+    with pytest.raises(UserError, match="SOLVER.ACCUMULATE 2 needs MODEL.GAN.ORDER paper"):
+        refuse_unsupported(tiny_cfg, build_model(tiny_cfg))
+
+
+@pytest.mark.parametrize("mode", ["joint", "alternating"])
+def test_mixed_precision_stays_near_single(mode):
+    images = _make_inputs(2)
+    single, mixed = (take_steps(equal_shares_cfg(mode), [images], amp=amp, steps=1)[1] for amp in (False, True))
+    for name, value in single.items():
+        assert mixed[name] == pytest.approx(value, rel=0.1, abs=0.02), name
+    assert any(mixed[name] != value for name, value in single.items())
