@@ -62,6 +62,8 @@ def server(pedestrians):
     )
     assert process.stdout.readline() == "ready\n"
     yield process
+    # not by closing the pipe, which a data loading worker of another test may have inherited
+    process.stdin.write("\n")
     process.stdin.close()
     process.wait(timeout=30)
 

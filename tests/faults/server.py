@@ -1,7 +1,7 @@
 """Runs tools/train_net.py again and again, each time in a process of its own with a fault in it.
 
-A script: it imports everything once and forks for each line of JSON on stdin, because the imports take longer than the
-runs. What it answers, also as JSON: the exit code, negative for a signal and null if the time was up.
+A script: it imports everything once and forks for each line of JSON on stdin, until an empty one, because the imports
+take longer than the runs. It answers, also in JSON, the exit code: negative for a signal, null if the time was up.
 """
 
 import gc
@@ -41,7 +41,7 @@ def main():
     # spares each fork from copying all that is imported when it collects garbage
     gc.freeze()
     print("ready", flush=True)
-    for line in sys.stdin:
+    while (line := sys.stdin.readline()).strip():
         job = json.loads(line)
         process = multiprocessing.get_context("fork").Process(target=run, args=(job, tool.main))
         process.start()
