@@ -1,10 +1,20 @@
-"""The one exception type that a command line shows as a sentence instead of a traceback."""
+"""The errors that a command line shows as a sentence instead of a traceback."""
 
 import errno
+import logging
+import re
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 USER_ERROR_EXIT_CODE = 2
+_FULL = {
+    errno.ENOSPC: "The disk is full",
+    errno.EDQUOT: "The disk quota is used up",
+    errno.EFBIG: "A file has reached the size limit (ulimit -f)",
+}
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*?(signal: [\w ]+|unexpectedly( with exit code -?\d+)?)")
 
 
 class UserError(Exception):
@@ -23,15 +33,72 @@ def sentence_of(error: UserError) -> str:
     return str(error).rsplit("UserError: ", 1)[-1].strip()
 
 
+def explanation(error: BaseException | None) -> str | None:
+    """What to tell the user about `error`: a UserError, a full disk or a dead data loading worker; None for all else.
+
+    An error that a first one has led to, of whatever type, is explained by the first: Detectron2's hooks and writers
+    do their last work after a failure too, and may stumble over what it has left half done.
+    """
+    errors = list(history(error))[::-1]
+    for former in errors:
+        if isinstance(former, UserError):
+            return sentence_of(former)
+    for former in errors:
+        if isinstance(former, OSError) and former.errno in _FULL:
+            where = f" for {former.filename}" if former.filename else ""
+            return f"{_FULL[former.errno]}{where}; free some space and start again."
+    for former in errors:
+        if death := worker_death(former):
+            return (
+                f"A data loading worker died ({death}); most often memory or /dev/shm has run out. Lower "
+                "DATALOADER.NUM_WORKERS, or set it to 0, and start again: --resume continues from the last checkpoint."
+            )
+    return None
+
+
+def history(error: BaseException | None) -> Iterator[BaseException]:
+    """`error` and those before it, the ones that a traceback would show."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def worker_death(error: BaseException) -> str | None:
+    """How a worker process of PyTorch's DataLoader died, if that is what `error` says.
+
+    The DataLoader raises it from a signal handler, that is in the midst of whatever this process is doing.
+    """
+    found = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
+    return found and found[0].strip()
+
+
 def run_command_line(main: Callable[[], int | None]) -> int:
-    """Run a tool's `main` and return its exit code; a UserError or a full disk becomes a sentence, exit code 2."""
+    """Run a tool's `main` and return its exit code; what has an `explanation` becomes that sentence, exit code 2."""
     try:
-        return main() or 0
-    except UserError as error:
-        print(f"error: {sentence_of(error)}", file=sys.stderr)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        with _no_needless_tracebacks():
+            return main() or 0
+    except Exception as error:
+        sentence = explanation(error)
+        if sentence is None:
             raise
-        where = f" for {error.filename}" if error.filename else ""
-        print(f"error: The disk is full{where}; free some space and start again.", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
     return USER_ERROR_EXIT_CODE
+
+
+@contextmanager
+def _no_needless_tracebacks() -> Iterator[None]:
+    # A log file that takes no more would bring a traceback for each line, which the console has anyway.
+    strict, logging.raiseExceptions = logging.raiseExceptions, False
+    # TensorBoard writes in a thread, which hands its error on to the main one but dies of it as well.
+    before = threading.excepthook
+
+    def show(arguments: threading.ExceptHookArgs) -> None:
+        if explanation(arguments.exc_value) is None:
+            before(arguments)
+
+    threading.excepthook = show
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+        logging.raiseExceptions = strict

@@ -2,9 +2,13 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Any
 
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, history, worker_death
+
+# of a file that is being written; one killed on the way leaves it behind
+UNFINISHED = ".part"
 
 
 def write_whole(path: str | os.PathLike, write: Callable[[IO[bytes]], Any], advice: str) -> None:
@@ -18,17 +22,21 @@ def write_whole(path: str | os.PathLike, write: Callable[[IO[bytes]], Any], advi
     Raises:
         UserError: it cannot be written.
     """
-    temporary = f"{os.fspath(path)}.part"
+    temporary = f"{os.fspath(path)}{UNFINISHED}"
     try:
         with open(temporary, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        if os.path.exists(temporary):
+    except BaseException as error:
+        with suppress(OSError):
             os.remove(temporary)
-        raise UserError(f"{path} could not be written ({first_line(error)}). {advice}") from error
+        if not isinstance(error, OSError | RuntimeError) or worker_death(error):
+            raise
+        # torch.save's own words for a write that failed say nothing to a user
+        reason = next((former for former in history(error) if isinstance(former, OSError)), error)
+        raise UserError(f"{path} could not be written ({first_line(reason)}). {advice}") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from gan_plugin.engine.launch import launch
 from gan_plugin.engine.results import append_metrics, log_results
 from gan_plugin.engine.run_dir import claim_output_dir
 from gan_plugin.engine.setup import load_config
-from gan_plugin.errors import UserError, run_command_line, sentence_of
+from gan_plugin.errors import UserError, explanation, run_command_line
 
 
 def evaluate(cfg: CfgNode) -> None:
@@ -55,8 +55,9 @@ def run(args: argparse.Namespace) -> None:
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
     try:
         evaluate(cfg) if args.eval_only else train(cfg, resume=args.resume)
-    except UserError as error:
-        logging.getLogger("gan_plugin").error(sentence_of(error))
+    except Exception as error:
+        if sentence := explanation(error):
+            logging.getLogger("gan_plugin").error(sentence)
         raise
 
 

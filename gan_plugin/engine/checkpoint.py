@@ -36,7 +36,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             **{key: obj.state_dict() for key, obj in self.checkpointables.items()},
         }
         data.update(kwargs)
-        self._refuse_non_finite(data["model"], name)
+        self._refuse_non_finite(data["model"], name, data.get("iteration"))
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
         write_whole(path, lambda file: torch.save(data, file), _ADVICE)
@@ -54,12 +54,13 @@ class SafeCheckpointer(DetectionCheckpointer):
         path = os.path.join(self.save_dir, "last_checkpoint")
         write_whole(path, lambda file: file.write(last_filename_basename.encode()), _ADVICE)
 
-    def _refuse_non_finite(self, weights: dict[str, torch.Tensor], name: str) -> None:
+    def _refuse_non_finite(self, weights: dict[str, torch.Tensor], name: str, iteration: int | None = None) -> None:
+        when = "" if iteration is None else f" after iteration {iteration}"
         for key, value in weights.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 raise UserError(
-                    f"{name}.pth was not written because {key} is no longer finite; the checkpoints before it are "
-                    "kept. Lower SOLVER.BASE_LR, or switch SOLVER.CLIP_GRADIENTS on, and --resume."
+                    f"{name}.pth was not written because {key} is no longer finite{when}; the checkpoints before it "
+                    "are kept. Lower SOLVER.BASE_LR, or switch SOLVER.CLIP_GRADIENTS on, and --resume."
                 )
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, explanation
 from gan_plugin.modeling.meta_arch import AdversarialRCNN
 
 
@@ -60,11 +60,11 @@ def refuse_unsupported(cfg: CfgNode, model: nn.Module) -> None:
 
 @contextmanager
 def quiet_user_errors() -> Iterator[None]:
-    """Within the block Detectron2's training loop logs no traceback for a UserError, whose sentence says it all."""
+    """Within the block Detectron2's training loop logs no traceback for an error whose explanation says it all."""
     logger = logging.getLogger("detectron2.engine.train_loop")
 
     def keep(record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], UserError))
+        return not (record.exc_info and explanation(record.exc_info[1]))
 
     logger.addFilter(keep)
     try:

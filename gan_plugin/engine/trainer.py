@@ -41,6 +41,8 @@ from .train_loader import ResumableTrainLoader, build_resumable_train_loader
 from .writers import GamePrinter, SamplePictureWriter
 
 _logger = logging.getLogger(__name__)
+_FINAL = "model_final"
+_AVERAGE = "model_final_ema"
 
 
 class AdversarialTrainer(DefaultTrainer):
@@ -150,7 +152,7 @@ class AdversarialTrainer(DefaultTrainer):
     def after_train(self) -> None:
         try:
             if self._ema is not None and self.iter >= self.max_iter and comm.is_main_process():
-                self.checkpointer.save_weights("model_final_ema", self._ema.generator_state())
+                self.checkpointer.save_weights(_AVERAGE, self._ema.generator_state())
             super().after_train()
         finally:
             self._stop.restore()
@@ -158,11 +160,28 @@ class AdversarialTrainer(DefaultTrainer):
     def train(self) -> OrderedDict | None:
         """Train from `start_iter` to `SOLVER.MAX_ITER`; returns the last evaluation's results, if any."""
         if self.start_iter >= self.max_iter:
-            _logger.info(f"The run in {self.cfg.OUTPUT_DIR} has its {self.max_iter} iterations: nothing left to train.")
+            final = os.path.join(self.cfg.OUTPUT_DIR, f"{_FINAL}.pth")
+            _logger.info(
+                f"The run in {self.cfg.OUTPUT_DIR} has its {self.max_iter} iterations: nothing left to train. "
+                f"Evaluate it with --eval-only MODEL.WEIGHTS {final}."
+            )
+            self._write_lost_files()
             return None
         with quiet_user_errors():
             super().train()
         return getattr(self, "_last_eval_results", None)
+
+    def _write_lost_files(self) -> None:
+        # A run may be killed after its last periodic checkpoint, which holds all of them, and before the last of these.
+        if self.start_iter > self.max_iter or not comm.is_main_process():
+            return
+        present = os.listdir(self.cfg.OUTPUT_DIR)
+        if f"{_FINAL}.pth" not in present:
+            if self._rng_state is not None:
+                restore_rng_state(self._rng_state)
+            self.checkpointer.save(_FINAL, iteration=self.iter)
+        if self._ema is not None and f"{_AVERAGE}.pth" not in present:
+            self.checkpointer.save_weights(_AVERAGE, self._ema.generator_state())
 
     def run_step(self) -> None:
         try:

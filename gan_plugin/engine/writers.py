@@ -2,11 +2,13 @@
 
 import logging
 import os
+from functools import partial
 
 import numpy as np
 from detectron2.utils.events import EventWriter, get_event_storage
 from PIL import Image
 
+from gan_plugin.files import write_whole
 from gan_plugin.modeling.meta_arch import SAMPLE_PICTURE
 
 _ZOOM = 3
@@ -35,7 +37,8 @@ class SamplePictureWriter(EventWriter):
             pixels = (np.asarray(picture) * 255).round().astype(np.uint8).transpose(1, 2, 0)
             image = Image.fromarray(pixels)
             zoomed = image.resize((image.width * _ZOOM, image.height * _ZOOM), Image.Resampling.NEAREST)
-            zoomed.save(os.path.join(self._directory, f"iter_{iteration:07d}.png"))
+            path = os.path.join(self._directory, f"iter_{iteration:07d}.png")
+            write_whole(path, partial(zoomed.save, format="PNG"), "Free some disk space and continue with --resume.")
 
 
 class GamePrinter(EventWriter):

@@ -133,7 +133,7 @@ def test_resume_refuses_what_cannot_be_continued(train_net, tmp_path, capsys):
         assert train_net(*arguments(tmp_path, *options, *change), "--resume") == 2
         assert sentence in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path != log} == before
-    (tmp_path / "last_checkpoint").unlink()
+    (tmp_path / "last_checkpoint").write_text("model_0000009.pth")
     assert train_net(*arguments(tmp_path, *options), "--resume") == 2
     assert "does not name one of the checkpoints there (model_final.pth)" in capsys.readouterr().err
 
