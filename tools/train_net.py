@@ -19,7 +19,7 @@ from detectron2.utils.logger import setup_logger
 from gan_plugin import AdversarialTrainer
 from gan_plugin.data.builtin import prepare_datasets
 from gan_plugin.engine.checkpoint import SafeCheckpointer
-from gan_plugin.engine.launch import launch
+from gan_plugin.engine.launch import flags_first, launch
 from gan_plugin.engine.results import append_metrics, log_results
 from gan_plugin.engine.run_dir import claim_output_dir
 from gan_plugin.engine.setup import load_config
@@ -62,12 +62,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    args = default_argument_parser(epilog=__doc__).parse_args(arguments)
-    # Detectron2's parser takes all that follows the first KEY for config options; a flag is meant as a flag there too.
-    args.resume = args.resume or "--resume" in args.opts
-    args.eval_only = args.eval_only or "--eval-only" in args.opts
-    args.opts = [option for option in args.opts if option not in ("--resume", "--eval-only")]
-    return launch(run, args)
+    args = flags_first(sys.argv[1:] if arguments is None else arguments)
+    return launch(run, default_argument_parser(epilog=__doc__).parse_args(args))
 
 
 if __name__ == "__main__":

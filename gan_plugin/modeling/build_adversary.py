@@ -59,8 +59,8 @@ def _common(cfg: CfgNode, player: str, shapes: dict[str, ShapeSpec]) -> dict[str
         )
     if gan.COMPILE and (regularizer.is_due(0) or gan.BALANCE.ENABLED):
         raise UserError(
-            "MODEL.GAN.COMPILE makes a discriminator that is differentiated once, but MODEL.GAN.REG.R1_GAMMA, GP_WEIGHT "
-            "and MODEL.GAN.BALANCE do it twice; set it to False, or those to 0 and False."
+            "MODEL.GAN.COMPILE makes a discriminator that is differentiated once, but MODEL.GAN.REG.R1_GAMMA and "
+            "GP_WEIGHT and MODEL.GAN.BALANCE do it twice; set it to False, or those to 0 and False."
         )
     presenter, shape = _presenter(cfg, player, shapes)
     return {

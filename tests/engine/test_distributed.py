@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.multiprocessing
 from conftest import _make_inputs
+from detectron2.modeling import build_model
 from equal_shares import equal_shares_cfg, run_process, take_steps
 
 from gan_plugin.engine.guard import refuse_unsupported
+from gan_plugin.engine.launch import flags_first
 from gan_plugin.errors import UserError
 
 
@@ -70,9 +72,13 @@ def test_accumulated_batches_are_one_batch(mode):
     assert part_losses["loss_mask"] == pytest.approx(whole_losses["loss_mask"], abs=1e-5)
 
 
-def test_accumulation_in_the_thesis_order_is_refused(tiny_cfg):
-    from detectron2.modeling import build_model
+def test_flags_may_follow_config_options():
+    line = ["--config-file", "x.yaml", "SOLVER.BASE_LR", "-1", "--num-gpus", "2", "MODEL.DEVICE", "cpu", "--resume"]
+    assert flags_first(line) == [*line[:2], "--num-gpus", "2", "--resume", *line[2:4], "MODEL.DEVICE", "cpu"]
+    assert flags_first(["A", "b", "--dist-url=auto", "C", "d"]) == ["--dist-url=auto", "A", "b", "C", "d"]
 
+
+def test_accumulation_in_the_thesis_order_is_refused(tiny_cfg):
     tiny_cfg.MODEL.GAN.MODE, tiny_cfg.SOLVER.ACCUMULATE = "alternating", 2
     with pytest.raises(UserError, match="SOLVER.ACCUMULATE 2 needs MODEL.GAN.ORDER paper"):
         refuse_unsupported(tiny_cfg, build_model(tiny_cfg))

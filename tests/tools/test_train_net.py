@@ -164,8 +164,11 @@ def test_another_runs_checkpoint_is_not_overwritten(train_net, tmp_path, capsys)
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (["MODEL.GAN.MASK.DISCRIMINATOR", "Critic"], "'Critic', which is unknown; the registered ones are PixelMask"),
-        (["MODEL.GAN.MASK.OBJECTIVE", "Hinch"], "'Hinch', which is unknown; the registered ones are LSGAN"),
+        (
+            ["MODEL.GAN.MASK.DISCRIMINATOR", "Critic"],
+            "'Critic', which is unknown; the registered ones are MaskedFeature",
+        ),
+        (["MODEL.GAN.MASK.OBJECTIVE", "Hinch"], "'Hinch', which is unknown; the registered ones are Hinge, LSGAN"),
         (["MODEL.GAN.MODE", "both"], "MODEL.GAN.MODE is 'both', which is unknown; set it to one of 'joint', 'altern"),
         (["MODEL.GAN.MODUS", "joint"], "command line's config options are wrong: Non-existent key: MODEL.GAN.MODUS"),
         (["DATASETS.TRAIN", "('penn_fudan_train_c',)"], "'penn_fudan_train_c' is not registered; did you mean penn_f"),
@@ -173,7 +176,7 @@ def test_another_runs_checkpoint_is_not_overwritten(train_net, tmp_path, capsys)
         (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "set it to AdversarialRCNN"),
         (["MODEL.WEIGHTS", __file__.replace(".py", ".nothing")], "cannot be read"),
         (["MODEL.WEIGHTS", __file__], "test_train_net.py is not a checkpoint"),
-        (["SOLVER.AMP.ENABLED", "True"], "SOLVER.AMP.ENABLED needs a GPU"),
+        (["MODEL.GAN.BOX.ENABLED", "True"], "set MODEL.ROI_HEADS.NAME to AdversarialROIHeads"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(train_net, tmp_path, capsys, options, sentence):

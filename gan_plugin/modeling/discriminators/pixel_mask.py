@@ -50,7 +50,9 @@ class PixelMaskDiscriminator(nn.Module):
         """
         super().__init__()
         needed = 2 ** (len(channels) + 1)
-        if not channels or input_size != needed:
+        if not channels:
+            raise UserError("MODEL.GAN.MASK.CHANNELS is empty; give one or more numbers.")
+        if input_size != needed:
             raise UserError(
                 f"MODEL.GAN.MASK.INPUT_SIZE is {input_size}, but {len(channels)} CHANNELS need {needed}: each one "
                 "halves the side and 2 pixels must be left."
