@@ -10,7 +10,7 @@ from detectron2.projects.point_rend.point_features import generate_regular_grid_
 from detectron2.structures import Instances
 
 from .mask_sampling import MaskSampler, crop_truth, logits_of_true_class
-from .samples import MASK_SAMPLES_KEY
+from .samples import MASK_SAMPLES_KEY, MaskSamples
 
 # The discriminator sees the point head on a grid so many times finer than the coarse head's.
 _REFINEMENT = 4
@@ -22,7 +22,8 @@ class AdversarialPointRendMaskHead(PointRendMaskHead):
 
     PointRend trains on scattered points; a discriminator needs a mask. It gets the point head's answers on a regular
     grid over the box, 28x28 with the usual coarse 7x7 (the coarse head's own where the point head is off), which is
-    what inference starts from. Parameters, losses and inference are those of PointRendMaskHead.
+    what inference starts from. Parameters, losses and inference are those of PointRendMaskHead, which however fails in
+    training where no image of a batch has an instance; here the losses are 0 then.
     """
 
     def __init__(self, cfg: CfgNode, input_shape: Any) -> None:
@@ -41,7 +42,11 @@ class AdversarialPointRendMaskHead(PointRendMaskHead):
 
     def forward(self, features: dict[str, torch.Tensor], instances: list[Instances]) -> Any:
         """As PointRendMaskHead.forward; in training also `MASK_SAMPLES_KEY: MaskSamples` if samples are wanted."""
-        if not self.training or self.sampler is None:
+        if not self.training:
+            return super().forward(features, instances)
+        if not any(len(image) for image in instances):
+            return self._without_instances(features, instances)
+        if self.sampler is None:
             return super().forward(features, instances)
         kept: list[torch.Tensor] = []
         # The coarse mask is needed a second time, and the head does not hand it out.
@@ -50,13 +55,32 @@ class AdversarialPointRendMaskHead(PointRendMaskHead):
             losses = super().forward(features, instances)
         finally:
             handle.remove()
-        drawn = logits_of_true_class(self._dense_logits(features, instances, kept[0]), instances)
+        dense = self._dense_logits(features, instances, kept[0])
+        return losses | self._samples(self.sampler, dense, instances, losses)
+
+    def _without_instances(self, features: dict[str, torch.Tensor], instances: list[Instances]) -> dict[str, Any]:
+        """Zeros that reach every parameter; PointRendMaskHead cannot sample points of no mask."""
+        coarse = self.coarse_head(self._roi_pooler(features, [image.proposal_boxes for image in instances]))
+        dense = self._dense_logits(features, instances, coarse)
+        losses = {"loss_mask": coarse.sum() * 0}
+        if self.mask_point_on:
+            losses["loss_mask_point"] = dense.sum() * 0
+        return losses | (self._samples(self.sampler, dense, instances, losses) if self.sampler else {})
+
+    def _samples(
+        self,
+        sampler: MaskSampler,
+        dense: torch.Tensor,
+        instances: list[Instances],
+        losses: dict[str, torch.Tensor],
+    ) -> dict[str, MaskSamples]:
+        drawn = logits_of_true_class(dense, instances)
         with torch.no_grad():
             crops = torch.cat([crop_truth(image, drawn.shape[-1]) for image in instances])
         loss, last_layer = losses["loss_mask"], self.coarse_head.prediction.weight
         if self.mask_point_on:
             loss, last_layer = losses["loss_mask_point"], self.point_head.predictor.weight
-        return losses | {MASK_SAMPLES_KEY: self.sampler(drawn, instances, crops, loss, last_layer)}
+        return {MASK_SAMPLES_KEY: sampler(drawn, instances, crops, loss, last_layer)}
 
     def _dense_logits(
         self, features: dict[str, torch.Tensor], instances: list[Instances], coarse: torch.Tensor

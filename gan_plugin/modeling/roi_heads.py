@@ -19,6 +19,7 @@ class _HandsOutSamples:
     box_in_features: list[str]
     mask_in_features: list[str]
     box_predictor: Any
+    mask_on: bool
 
     def _forward_box(self, features: dict[str, torch.Tensor], proposals: list[Instances], *targets: Any) -> Any:
         result = super()._forward_box(features, proposals, *targets)  # type: ignore[misc]
@@ -26,7 +27,9 @@ class _HandsOutSamples:
 
     def _forward_mask(self, features: dict[str, torch.Tensor], instances: list[Instances]) -> Any:
         result = super()._forward_mask(features, instances)  # type: ignore[misc]
-        return with_features(result, features, self.mask_in_features) if isinstance(result, dict) else result
+        # Without masks, nothing names the levels that they would come from.
+        has_samples = self.mask_on and isinstance(result, dict)
+        return with_features(result, features, self.mask_in_features) if has_samples else result
 
     @property
     def emits_box_samples(self) -> bool:
