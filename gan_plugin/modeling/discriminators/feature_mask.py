@@ -1,6 +1,6 @@
 """The paper's mask discriminator: it sees the features that a mask cuts out of its RoI."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -78,9 +78,11 @@ class MaskedFeatureDiscriminator(nn.Module):
 
     def forward(self, features: torch.Tensor) -> Any:
         """(R, in_channels, S, S) -> weighted features of the input and every layer, (R, K_i) each; or (R,) logits."""
-        features = F.pad(features, self.padding)
+        # Padded behind the input, whose added zeros would dilute the mean distance.
+        first, *others = self.blocks
+        layers: list[Callable[[torch.Tensor], torch.Tensor]] = [lambda x: first(F.pad(x, self.padding)), *others]
         if self.verdict is None:
-            return features_of(features, [*self.blocks])
-        for block in self.blocks:
-            features = block(features)
+            return features_of(features, layers)
+        for layer in layers:
+            features = layer(features)
         return self.verdict(features).flatten()

@@ -65,7 +65,9 @@ def layer_weights(layers: int) -> tuple[float, ...]:
     return (1.0, 1.0, *(2.0,) * (layers - 2), 4.0)[: layers + 1]
 
 
-def features_of(inputs: torch.Tensor, blocks: Sequence[nn.Module]) -> tuple[torch.Tensor, ...]:
+def features_of(
+    inputs: torch.Tensor, blocks: Sequence[Callable[[torch.Tensor], torch.Tensor]]
+) -> tuple[torch.Tensor, ...]:
     """The input and the outputs of `blocks` run one after another, each (R, K), times their `layer_weights`."""
     outputs = [inputs]
     for block in blocks:
