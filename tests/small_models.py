@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
-CHANNELS = 8
+CHANNELS = 16
 
 BOTH_PLAYERS = {
     "MODEL.ROI_HEADS.NAME": "AdversarialROIHeads",
