@@ -1,5 +1,6 @@
 """Values of config keys that would only fail deep inside, refused with a sentence."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,6 +42,14 @@ def _at_least(low: float) -> Callable[[Any], bool]:
     return lambda value: value >= low
 
 
+def _is_amount(value: float) -> bool:
+    return 0 <= value < math.inf
+
+
+def _is_share(value: float) -> bool:
+    return 0 <= value <= 1
+
+
 def _are_sizes(value: Sequence[Any]) -> bool:
     return len(value) == 3 and all(isinstance(size, int) and size >= 0 for size in value) and sum(value) > 0
 
@@ -64,27 +73,34 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("MODEL.DEVICE", _is_device, "cuda or cpu"),
     ("MODEL.GAN.START_ITER", _at_least(0), "0 or more"),
     ("MODEL.GAN.WARMUP_ITERS", _at_least(0), "0 or more"),
-    ("MODEL.GAN.DISC_LR_FACTOR", _at_least(0), "0 or more"),
+    ("MODEL.GAN.DISC_LR_FACTOR", _is_amount, "a finite number, 0 or more"),
     ("MODEL.GAN.VIS_PERIOD", _at_least(0), "0 or more"),
-    ("MODEL.GAN.MASK.INSTANCE_NOISE", _at_least(0), "0 or more"),
-    ("MODEL.GAN.BOX.INSTANCE_NOISE", _at_least(0), "0 or more"),
+    ("MODEL.GAN.MASK.WEIGHT", _is_amount, "a finite number, 0 or more"),
+    ("MODEL.GAN.MASK.REC_WEIGHT", _is_amount, "a finite number, 0 or more"),
+    ("MODEL.GAN.BOX.WEIGHT", _is_amount, "a finite number, 0 or more"),
+    ("MODEL.GAN.MASK.MATCH_IOU", _is_share, "a number from 0 to 1"),
+    ("MODEL.GAN.MASK.INSTANCE_NOISE", _is_amount, "a finite number, 0 or more"),
+    ("MODEL.GAN.BOX.INSTANCE_NOISE", _is_amount, "a finite number, 0 or more"),
     ("MODEL.GAN.MASK.INPUT_SIZE", _at_least(1), "1 or more"),
     ("MODEL.GAN.BOX.INPUT_SIZE", _at_least(1), "1 or more"),
     ("MODEL.GAN.DISC_STEPS", _at_least(1), "1 or more"),
     ("MODEL.GAN.GATE_ACCURACY", lambda value: 0 <= value < 1, "0 for no gate, or below 1"),
     ("MODEL.GAN.BALANCE.MAX_WEIGHT", _at_least(0), "0 or more"),
-    ("MODEL.GAN.REG.R1_GAMMA", _at_least(0), "0 or more"),
-    ("MODEL.GAN.REG.GP_WEIGHT", _at_least(0), "0 or more"),
+    ("MODEL.GAN.REG.R1_GAMMA", _is_amount, "a finite number, 0 or more"),
+    ("MODEL.GAN.REG.GP_WEIGHT", _is_amount, "a finite number, 0 or more"),
     ("MODEL.GAN.REG.EVERY", _at_least(1), "1 or more"),
     ("MODEL.GAN.EMA.DECAY", lambda value: 0 <= value < 1, "0 for no average, or below 1"),
     ("MODEL.GAN.MASK.CHANNELS", _are_widths, "positive whole numbers"),
     ("MODEL.GAN.BOX.CHANNELS", _are_widths, "positive whole numbers"),
     ("SOLVER.ACCUMULATE", _at_least(1), "1 or more"),
     ("SOLVER.MAX_ITER", _at_least(1), "1 or more"),
-    ("SOLVER.BASE_LR", _at_least(0), "0 or more"),
-    ("SOLVER.DISC.BASE_LR", _at_least(0), "0 or more"),
+    ("SOLVER.BASE_LR", _is_amount, "a finite number, 0 or more"),
+    ("SOLVER.DISC.BASE_LR", _is_amount, "a finite number, 0 or more"),
     ("SOLVER.DISC.BETAS", _are_betas, "two numbers in [0, 1)"),
-    ("SOLVER.DISC.WEIGHT_DECAY", _at_least(0), "0 or more"),
+    ("SOLVER.DISC.MOMENTUM", _is_amount, "a finite number, 0 or more"),
+    ("SOLVER.MOMENTUM", _is_amount, "a finite number, 0 or more"),
+    ("SOLVER.WEIGHT_DECAY", _is_amount, "a finite number, 0 or more"),
+    ("SOLVER.DISC.WEIGHT_DECAY", _is_amount, "a finite number, 0 or more"),
     ("DATASETS.PENN_FUDAN.SIZES", _are_sizes, "three numbers of images"),
     ("DATASETS.SUBSETS.SIZES", _are_sizes, "three numbers of images"),
 )

@@ -1,5 +1,6 @@
 """The discriminator's labels: soft and now and then wrong (thesis 5.7)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ class LabelNoise:
         flip_prob: probability in [0, 1] that a sample gets a label of the other side's range.
 
     Raises:
-        UserError: a range is none, or the probability is outside [0, 1].
+        UserError: a range is not one, or the probability is outside [0, 1].
     """
 
     real: tuple[float, float] = (0.7, 1.2)
@@ -25,8 +26,9 @@ class LabelNoise:
 
     def __post_init__(self) -> None:
         for name, ends in (("REAL", self.real), ("FAKE", self.fake)):
-            if len(ends) != 2 or ends[0] > ends[1]:
-                raise UserError(f"MODEL.GAN.LABELS.{name} is {ends}; give two numbers, the lower one first.")
+            are_numbers = all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
+            if len(ends) != 2 or not are_numbers or ends[0] > ends[1]:
+                raise UserError(f"MODEL.GAN.LABELS.{name} is {ends}; give two finite numbers, the lower one first.")
         if not 0 <= self.flip_prob <= 1:
             raise UserError(f"MODEL.GAN.LABELS.FLIP_PROB is {self.flip_prob}; give a probability in [0, 1].")
 

@@ -1,5 +1,6 @@
 """What holds a discriminator's slope: R1 and the gradient penalty, computed now and then, in single precision."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ class Regularizer:
             Karras et al. 2020, arXiv 1912.04958, section 3.1).
 
     Raises:
-        UserError: a value is negative, or `every` is below 1.
+        UserError: a value is negative or not finite, or `every` is below 1.
     """
 
     r1_gamma: float = 0.0
@@ -34,8 +35,8 @@ class Regularizer:
             ("GP_WEIGHT", self.gp_weight, 0),
             ("EVERY", self.every, 1),
         ):
-            if value < least:
-                raise UserError(f"MODEL.GAN.REG.{key} is {value}; set it to {least} or more.")
+            if not least <= value < math.inf:
+                raise UserError(f"MODEL.GAN.REG.{key} is {value}; set it to a finite number, {least} or more.")
 
     def is_due(self, iteration: int) -> bool:
         """Whether there is a penalty at this iteration."""
