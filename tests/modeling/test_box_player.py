@@ -75,6 +75,11 @@ def test_real_is_pooled_from_the_annotated_box_and_fake_from_the_predicted(tiny_
     assert torch.equal(perfect.real, perfect.fake) and torch.equal(perfect.real, pair.real)
     assert not torch.equal(pair.real, pair.fake)
     assert pair.real.shape == (len(pair), CHANNELS, 7, 7) and len(pair) > 4
+    # each from its own image: swapped images with swapped indices change nothing
+    samples = pair.samples
+    swapped = replace(samples, images=1 - samples.images, features=tuple(f.flip(0) for f in samples.features))
+    again = model.adversaries["box"].present(swapped)
+    assert torch.equal(again.real, pair.real) and torch.equal(again.fake, pair.fake)
 
 
 def adversarial_loss(model, samples):
