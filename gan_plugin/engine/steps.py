@@ -11,7 +11,7 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gan_plugin.modeling.meta_arch import discriminator_parameters, record_totals
+from gan_plugin.modeling.meta_arch import discriminator_parameters, discriminators_of, record_totals
 
 from .distributed import average_gradients
 from .guard import check_finite
@@ -203,15 +203,15 @@ def mean_losses(records: list[Losses]) -> Losses:
 
 
 def rest_idle_discriminator(model: nn.Module) -> None:
-    """Take the discriminator's gradient away where it is all zeros, so that no optimizer moves it.
+    """Take the gradient of each discriminator away where it is all zeros, so that no optimizer moves that one.
 
-    That is so before START_ITER and in an iteration without masks. Momentum and weight decay would act on a zero
-    gradient, and Adam would count a step.
+    That is so before START_ITER, in an iteration without samples and behind a closed gate. Momentum and weight decay
+    would act on a zero gradient, and Adam would count a step.
     """
-    parameters = discriminator_parameters(model)
-    if not any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in parameters):
-        for parameter in parameters:
-            parameter.grad = None
+    for parameters in discriminators_of(model):
+        if not any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in parameters):
+            for parameter in parameters:
+                parameter.grad = None
 
 
 def record_gradient_norms(model: nn.Module, scale: float = 1.0) -> None:

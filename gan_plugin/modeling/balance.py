@@ -8,6 +8,8 @@ from torch import nn
 
 # delta of the source: keeps the ratio finite where the adversarial gradient vanishes
 _DELTA = 1e-6
+# keeps the gradients in half precision from vanishing on their way, as a GradScaler would
+_SCALE = 2.0**10
 
 
 @dataclass(frozen=True)
@@ -36,5 +38,5 @@ class GradientNormBalance:
 
 
 def _gradient_norm(loss: torch.Tensor, weight: nn.Parameter) -> torch.Tensor:
-    (gradient,) = torch.autograd.grad(loss, weight, retain_graph=True, allow_unused=True)
-    return weight.new_zeros(()) if gradient is None else gradient.detach().float().norm()
+    (gradient,) = torch.autograd.grad(loss * _SCALE, weight, retain_graph=True, allow_unused=True)
+    return weight.new_zeros(()) if gradient is None else gradient.detach().float().norm() / _SCALE

@@ -185,7 +185,12 @@ def scale_gradient(loss: torch.Tensor, factor: float) -> torch.Tensor:
     return loss if factor == 1 else loss * factor + loss.detach() * (1 - factor)
 
 
-def discriminator_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """The discriminators' parameters, none for a plain model; all others are the generator's. DDP is looked through."""
+def discriminators_of(model: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of each discriminator, none for a plain model. DistributedDataParallel is looked through."""
     adversaries = getattr(getattr(model, "module", model), "adversaries", None)
-    return [] if adversaries is None else list(adversaries.parameters())
+    return [] if adversaries is None else [list(adversary.parameters()) for adversary in adversaries.values()]
+
+
+def discriminator_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of all discriminators; all others are the generator's."""
+    return [parameter for parameters in discriminators_of(model) for parameter in parameters]

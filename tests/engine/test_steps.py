@@ -148,6 +148,21 @@ def test_before_the_start_the_discriminator_rests(tiny_cfg, inputs):
     assert not step.disc_optimizer.state
 
 
+def test_a_discriminator_behind_a_closed_gate_rests_while_the_other_learns(tiny_cfg, inputs):
+    tiny_cfg.MODEL.GAN.BOX.ENABLED, tiny_cfg.MODEL.ROI_HEADS.NAME = True, "AdversarialROIHeads"
+    tiny_cfg.SOLVER.DISC.WEIGHT_DECAY = 0.1
+    tiny_cfg.MODEL.GAN.GATE_ACCURACY = 0.99
+    model = build_model(tiny_cfg).train()
+    model.adversaries["mask"].gate.limit = -1.0
+    before = {name: p.detach().clone() for name, p in model.adversaries.named_parameters()}
+    step = AlternatingStep(model, [inputs] * 2, *players(tiny_cfg, model))
+    with EventStorage(0):
+        for step.iter in range(2):
+            step.run_step()
+    moved = {name.split(".")[0] for name, p in model.adversaries.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"box"}
+
+
 def test_schedules_constant_and_follow(tiny_cfg):
     solver = tiny_cfg.SOLVER
     solver.MAX_ITER, solver.STEPS, solver.WARMUP_ITERS, solver.DISC.BASE_LR = 10, (5,), 0, 0.1
