@@ -3,9 +3,13 @@
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
+from types import FrameType
 
 import torch
 import torch.distributed
@@ -43,14 +47,15 @@ def launch(main: Main, args: argparse.Namespace) -> int:
         return _run(main, args)
     _check_counts(args)
     try:
-        launch_detectron2(
-            _work,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(main, args),
-        )
+        with _signals_go_to_children():
+            launch_detectron2(
+                _work,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(main, args),
+            )
     except torch.multiprocessing.ProcessExitedException as error:
         # The process has said why; a process killed by a signal has not.
         if error.exit_code < 0:
@@ -97,7 +102,29 @@ def _check_counts(args: argparse.Namespace) -> None:
 
 def _work(main: Main, args: argparse.Namespace) -> None:
     """One of several processes on this machine; leaves with the exit code, which is all that the parent gets."""
+    # Out of reach of a signal to the whole group, which would come twice, and the second one is not waited for.
+    os.setpgrp()
     sys.exit(_guarded(main, args))
+
+
+@contextmanager
+def _signals_go_to_children() -> Iterator[None]:
+    """Within the block Ctrl-C and SIGTERM are handed to the processes that train, which leave a checkpoint."""
+
+    def hand_on(signum: int, frame: FrameType | None) -> None:
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                os.kill(child.pid, signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _guarded(main: Main, args: argparse.Namespace) -> int:

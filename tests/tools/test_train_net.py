@@ -84,18 +84,19 @@ def test_killed_and_resumed_equals_unbroken(pedestrians, tmp_path):
         assert torch.equal(a[name], b[name]), name
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_to_the_whole_process_group_leaves_a_checkpoint(pedestrians, tmp_path, number, code):
+@pytest.mark.parametrize("number, code, processes", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 2)])
+def test_a_signal_to_the_whole_process_group_leaves_a_checkpoint(pedestrians, tmp_path, number, code, processes):
     """What a terminal's Ctrl-C and a batch system's timeout do: data loading workers get the signal too."""
     run = tmp_path / "run"
     options = ["SOLVER.MAX_ITER", 100_000, "DATALOADER.NUM_WORKERS", 1, "MODEL.GAN.VIS_PERIOD", 1]
-    process = start(pedestrians, *arguments(run, *options), start_new_session=True)
+    several = f"--num-gpus={processes}"
+    process = start(pedestrians, *arguments(run, several, *options), start_new_session=True)
     deadline = time.monotonic() + 90
     while not (run / "samples").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, number)
     assert process.wait(timeout=60) == code, process.stderr.read().decode()[-3000:]
-    said = process.stderr.read().decode().splitlines()[-1]
+    (said,) = [line for line in process.stderr.read().decode().splitlines() if line.startswith("Stopped by ")]
     assert said.startswith(f"Stopped by {number.name} after iteration") and said.endswith("Continue with --resume.")
     checkpoint = run / (run / "last_checkpoint").read_text()
     assert torch.load(checkpoint, weights_only=True)["iteration"] >= 0
