@@ -120,6 +120,10 @@ def _check(cfg: DictConfig, path: str) -> None:
     missing = [key for key in needed if OmegaConf.select(cfg, key) is None]
     if missing:
         raise UserError(f"The config {path} has no {', '.join(missing)}; see configs/lazy/ for what a run needs.")
+    try:
+        OmegaConf.resolve(copy.deepcopy(cfg))
+    except OmegaConfBaseException as error:
+        raise UserError(f"The config {path} is wrong at {error.full_key}: {first_line(error)}.") from error
     for key, is_good, expected in _RULES:
         value = OmegaConf.select(cfg, key)
         if not is_good(value):

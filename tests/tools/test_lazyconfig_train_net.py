@@ -5,10 +5,13 @@ import importlib.util
 import json
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data.datasets.cityscapes import load_cityscapes_instances
 from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
@@ -75,8 +78,14 @@ def toy(tmp_path_factory):
 
 @pytest.fixture
 def tool(toy, monkeypatch):
-    """(name of a tool, arguments) -> exit code, run in this process."""
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(toy))
+    """(name of a tool, arguments) -> exit code, run in this process on the toy set."""
+    # Detectron2 has read DETECTRON2_DATASETS when it was imported.
+    for split in ("train", "val"):
+        name = f"cityscapes_fine_instance_seg_{split}"
+        folders = tuple(f"{toy}/cityscapes/{part}/{split}" for part in ("leftImg8bit", "gtFine"))
+        metadata = MetadataCatalog.get(name).as_dict() | {"image_dir": folders[0], "gt_dir": folders[1]}
+        monkeypatch.setitem(DatasetCatalog.data, name, partial(load_cityscapes_instances, *folders))
+        monkeypatch.setitem(MetadataCatalog.data, name, Metadata(**metadata))
 
     def call(name, *arguments):
         spec = importlib.util.spec_from_file_location(name, ROOT / f"tools/{name}.py")
