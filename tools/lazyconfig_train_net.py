@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train or evaluate a model of a Detectron2 LazyConfig.
 
-    python tools/lazyconfig_train_net.py --config-file configs/lazy/gan_mask_rcnn_cityscapes.py [--resume] [key=value ...]
+    python tools/lazyconfig_train_net.py --config-file configs/lazy/gan_mask_rcnn_cityscapes.py [--resume] [key=value]
     python tools/lazyconfig_train_net.py --config-file ... --eval-only train.init_checkpoint=path/to/model.pth
 
 Data sets are looked for under $DETECTRON2_DATASETS (default: ./datasets).

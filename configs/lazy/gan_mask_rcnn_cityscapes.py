@@ -1,15 +1,16 @@
-# .venv/bin/python tools/lazyconfig_train_net.py --num-gpus 1 --config-file configs/lazy/gan_mask_rcnn_cityscapes.py train.output_dir=output/cityscapes
+# .venv/bin/python tools/lazyconfig_train_net.py --num-gpus 1 \
+#   --config-file configs/lazy/gan_mask_rcnn_cityscapes.py train.output_dir=output/cityscapes
 # (DETECTRON2_DATASETS names the folder that holds cityscapes/)
 #
-# The thesis' system, value for value configs/gan_mask_rcnn_cityscapes.yaml, which explains the schedule: 12 epochs of 372
-# iterations, the learning rate falls every 3, the first is its warm-up and comes before the game. Schedules are relative
-# to train.max_iter: another value stretches them.
+# The thesis' system, value for value configs/gan_mask_rcnn_cityscapes.yaml, which explains the schedule: 12 epochs of
+# 372 iterations, the learning rate falls every 3, the first is its warm-up and comes before the game. Schedules are
+# relative to train.max_iter: another value stretches them.
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
 from detectron2.solver import WarmupParamScheduler
 from detectron2.solver.build import get_default_optimizer_params
-from fvcore.common.param_scheduler import ConstantParamScheduler, MultiStepParamScheduler
+from fvcore.common.param_scheduler import LinearParamScheduler, MultiStepParamScheduler
 
 from .common.cityscapes import dataloader as dataloader
 from .common.train import train
@@ -41,12 +42,11 @@ disc_optimizer = L(torch.optim.Adam)(
     betas=(0.5, 0.999),
     weight_decay=0.0,
 )
-disc_lr_multiplier = L(ConstantParamScheduler)(value=1.0)
+# Constant; fvcore's ConstantParamScheduler has no value for the end of the run, which Detectron2 asks for.
+disc_lr_multiplier = L(LinearParamScheduler)(start_value=1.0, end_value=1.0)
 
 train.output_dir = "output/gan_mask_rcnn_cityscapes_lazy"
-train.init_checkpoint = (
-    "detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x/137849600/model_final_f10217.pkl"
-)
+train.init_checkpoint = "detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x/137849600/model_final_f10217.pkl"
 train.max_iter = 4464
 train.checkpointer.period = 372
 train.eval_period = 1116

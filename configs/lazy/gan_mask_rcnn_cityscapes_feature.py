@@ -1,4 +1,5 @@
-# .venv/bin/python tools/lazyconfig_train_net.py --num-gpus 1 --config-file configs/lazy/gan_mask_rcnn_cityscapes_feature.py train.output_dir=output/cityscapes_feature
+# .venv/bin/python tools/lazyconfig_train_net.py --num-gpus 1 \
+#   --config-file configs/lazy/gan_mask_rcnn_cityscapes_feature.py train.output_dir=output/cityscapes_feature
 # (DETECTRON2_DATASETS names the folder that holds cityscapes/)
 #
 # The system of Le et al. 2020 (arXiv 2010.13757), value for value configs/gan_mask_rcnn_cityscapes_feature.yaml: one

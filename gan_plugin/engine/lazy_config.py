@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import yaml
 from detectron2 import model_zoo
 from detectron2.config import LazyConfig, instantiate
 from detectron2.utils.registry import _convert_target_to_string
@@ -20,6 +21,8 @@ from torch import nn
 from gan_plugin.config import CHOICES
 from gan_plugin.errors import UserError
 from gan_plugin.files import first_line
+
+from .run_dir import read_plain
 
 # What `train` has beside the keys of Detectron2's common/train.py, with its defaults.
 TRAIN_DEFAULTS: dict[str, Any] = {
@@ -53,7 +56,7 @@ _FIXED = (
 _ABSENT = object()
 
 
-def train_defaults() -> DictConfig:
+def train_defaults() -> Any:
     """`train` of Detectron2's common/train.py with our keys."""
     return OmegaConf.merge(model_zoo.get_config("common/train.py").train, TRAIN_DEFAULTS)
 
@@ -123,7 +126,7 @@ def _check(cfg: DictConfig, path: str) -> None:
     try:
         OmegaConf.resolve(copy.deepcopy(cfg))
     except OmegaConfBaseException as error:
-        raise UserError(f"The config {path} is wrong at {error.full_key}: {first_line(error)}.") from error
+        raise UserError(f"The config {path} is wrong: {first_line(error)}.") from error
     for key, is_good, expected in _RULES:
         value = OmegaConf.select(cfg, key)
         if not is_good(value):
@@ -200,12 +203,16 @@ def dataset_names(cfg: DictConfig, parts: Iterable[str]) -> list[str]:
 
 
 def fixed_values(cfg: DictConfig) -> dict[str, Any]:
-    """What a resumed run must not change, as config.yaml has it."""
-    return {key: _by_name(OmegaConf.select(cfg, key, default=None)) for key in _FIXED}
+    """What a resumed run must not change, as it is read from config.yaml."""
+    values = {key: OmegaConf.select(cfg, key, default=None) for key in _FIXED}
+    return {key: read_plain(yaml.dump(_by_name({"_target_": value})))["_target_"] for key, value in values.items()}
 
 
 def _by_name(value: Any) -> Any:
+    """Plain dictionaries with the names of what is called, as LazyConfig.save writes them."""
     value = OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
     if isinstance(value, dict):
-        return {key: _by_name(entry) for key, entry in value.items()}
-    return _convert_target_to_string(value) if callable(value) else value
+        named = {key: _by_name(entry) for key, entry in value.items()}
+        target = named.get("_target_")
+        return named | {"_target_": _convert_target_to_string(target)} if callable(target) else named
+    return value

@@ -39,7 +39,7 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> Any:
 
 
 class LazyTrainer(GameLoop):
-    """Trains the model of a LazyConfig in the mode that `train.gan.mode` names: what AdversarialTrainer does for YAML."""
+    """Trains the model of a LazyConfig in the mode that `train.gan.mode` names, as AdversarialTrainer does for YAML."""
 
     def __init__(self, cfg: DictConfig) -> None:
         """
@@ -77,7 +77,8 @@ class LazyTrainer(GameLoop):
             raise UserError("train.gan.mode=alternating needs a model with adversaries; set it to joint.")
         with left_out(players):
             optimizer = build_optimizer(cfg, "optimizer", model)
-        disc_optimizer = build_optimizer(cfg, "disc_optimizer", model.adversaries)
+        adversaries: Any = model.adversaries
+        disc_optimizer = build_optimizer(cfg, "disc_optimizer", adversaries)
         share_weights(model)
         return AlternatingStep(model, loader, optimizer, disc_optimizer, gan.order, gan.disc_steps, **options)
 

@@ -32,6 +32,11 @@ class _PlainLoader(yaml.SafeLoader):
 _PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
 
 
+def read_plain(source: Any) -> Any:
+    """The YAML of `source`, text or an open file, with None for every object of Python."""
+    return yaml.load(source, _PlainLoader)
+
+
 def claim_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
     """`claim_folder` for OUTPUT_DIR."""
     fixed = {key: look_up(cfg, key) for key in _FIXED}
@@ -103,7 +108,7 @@ def _changes(path: str, fixed: Mapping[str, object]) -> list[tuple[str, object, 
     """(key, value in the run's config.yaml, value now) of all that differs; a key that the run had not does not."""
     try:
         with open(os.path.join(path, "config.yaml"), encoding="utf-8") as file:
-            before = yaml.load(file, _PlainLoader)
+            before = read_plain(file)
     except (OSError, yaml.YAMLError):
         return []
     pairs = {key: (look_up(before, key), now) for key, now in fixed.items()}

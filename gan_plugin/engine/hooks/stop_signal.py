@@ -132,8 +132,8 @@ def _drop_handlers_in_child() -> None:
     _let_signals_go()
 
 
-# A pool, such as the one that reads Cityscapes' annotations, ends its workers by SIGTERM and waits for them. A handler in
-# Python is no answer: what comes before the child's interpreter is up, or just before it waits for a lock, is lost.
+# A pool, such as the one that reads Cityscapes' annotations, ends its workers by SIGTERM and waits for them. A handler
+# in Python is no answer: what comes before the child's interpreter is up, or just before it waits for a lock, is lost.
 os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_go, after_in_child=_drop_handlers_in_child)
 
 
