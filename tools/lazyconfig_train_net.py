@@ -27,12 +27,16 @@ from gan_plugin.engine.run_dir import claim_folder
 from gan_plugin.errors import UserError, run_command_line, sentence_of
 
 
-def evaluate(cfg: DictConfig) -> None:
-    """Evaluate train.init_checkpoint; print the table and add a line to metrics.json in train.output_dir."""
+def check_evaluation(cfg: DictConfig) -> None:
+    """Raise a UserError unless the config has what --eval-only needs."""
     if not cfg.train.init_checkpoint:
         raise UserError("--eval-only needs weights to evaluate; add train.init_checkpoint=path/to/model_final.pth.")
     if "evaluator" not in cfg.dataloader:
         raise UserError("--eval-only needs dataloader.test and dataloader.evaluator, which the config does not have.")
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Evaluate train.init_checkpoint; print the table and add a line to metrics.json in train.output_dir."""
     model = build_model(cfg)
     checkpointer = SafeCheckpointer(model, cfg.train.output_dir)
     checkpointer.weights_key = "train.init_checkpoint"
@@ -53,6 +57,8 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says, in this process."""
     cfg = load_lazy_config(args)
+    if args.eval_only:
+        check_evaluation(cfg)
     check_datasets(dataset_names(cfg, ("test",) if args.eval_only else ("train", "test")))
     if comm.is_main_process():
         claim_folder(
