@@ -23,6 +23,9 @@ class SafeCheckpointer(DetectionCheckpointer):
     - a file that is no checkpoint is refused by name.
     """
 
+    # the config key that names the initial weights, for sentences about them
+    weights_key = "MODEL.WEIGHTS"
+
     def save(self, name: str, **kwargs: Any) -> None:
         """Save model, checkpointables and `kwargs` as `name`.pth.
 
@@ -73,18 +76,18 @@ class SafeCheckpointer(DetectionCheckpointer):
             return super().load(path, *args, **kwargs)
         except (OSError, AssertionError) as error:
             raise UserError(
-                f"The weights {path} cannot be read: {first_line(error)}. Check MODEL.WEIGHTS; without a "
+                f"The weights {path} cannot be read: {first_line(error)}. Check {self.weights_key}; without a "
                 "network, download the file elsewhere and name its path."
             ) from error
         except (pickle.UnpicklingError, EOFError, RuntimeError, UnicodeDecodeError) as error:
             raise UserError(
                 f"{path} is not a checkpoint, or was cut short while it was written ({first_line(error)}); name "
-                "another file in MODEL.WEIGHTS, or in OUTPUT_DIR/last_checkpoint when you resume."
+                f"another file in {self.weights_key}, or in OUTPUT_DIR/last_checkpoint when you resume."
             ) from error
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path} holds no checkpoint of this kind of model ({type(error).__name__}: {first_line(error)}); "
-                "name the weights of a Detectron2 model in MODEL.WEIGHTS."
+                f"name the weights of a Detectron2 model in {self.weights_key}."
             ) from error
         finally:
             self._parsed_url_during_load = None

@@ -1,9 +1,10 @@
 """One optimizer for each player; together they hold every parameter exactly once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.solver import build_lr_scheduler, build_optimizer, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
@@ -20,16 +21,39 @@ def build_generator_optimizer(
     "sgd" is Detectron2's `build_optimizer`; "adamw" takes the same keys for learning rate, decay and clipping.
     """
     kind = check_choice("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER)
-    excluded = list(exclude)
-    switched_off = [parameter for parameter in excluded if parameter.requires_grad]
-    # Detectron2 leaves out what needs no gradient, which is how a parameter is kept from its optimizer.
+    with left_out(exclude):
+        return build_optimizer(cfg, model) if kind == "sgd" else _adamw(cfg, model)
+
+
+@contextmanager
+def left_out(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Detectron2's optimizers that are built within the block do not hold `parameters`."""
+    # It leaves out what needs no gradient, which is how a parameter is kept from its optimizer.
+    switched_off = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in switched_off:
         parameter.requires_grad_(False)
     try:
-        return build_optimizer(cfg, model) if kind == "sgd" else _adamw(cfg, model)
+        yield
     finally:
         for parameter in switched_off:
             parameter.requires_grad_(True)
+
+
+def clipping(
+    optimizer: type[torch.optim.Optimizer], clip_value: float, clip_type: str = "norm"
+) -> type[torch.optim.Optimizer]:
+    """The same kind of optimizer, which clips the gradient of every parameter before its step.
+
+    Args:
+        optimizer: such as torch.optim.AdamW.
+        clip_value: the greatest norm, or the greatest absolute value.
+        clip_type: "norm" or "value".
+    """
+    cfg = get_cfg()
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = clip_type
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = float(clip_value)
+    return maybe_add_gradient_clipping(cfg, optimizer)
 
 
 def _adamw(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -4,6 +4,8 @@ import glob
 import os
 import re
 import tempfile
+from collections.abc import Mapping
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
@@ -23,20 +25,56 @@ _FIXED = (
     "MODEL.GAN.MASK.DISCRIMINATOR",
     "MODEL.GAN.MASK.CHANNELS",
     "MODEL.GAN.MASK.NORM",
+    "MODEL.GAN.BOX.ENABLED",
+    "MODEL.GAN.BOX.DISCRIMINATOR",
+    "MODEL.GAN.BOX.CHANNELS",
+    "MODEL.GAN.BOX.NORM",
+    "MODEL.GAN.REG.SPECTRAL_NORM",
     "SOLVER.OPTIMIZER",
     "SOLVER.DISC.OPTIMIZER",
 )
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Reads what a LazyConfig leaves, whose objects are of no interest here, and runs none of them."""
+
+
+_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
+
+
+def read_plain(source: Any) -> Any:
+    """The YAML of `source`, text or an open file, with None for every object of Python."""
+    return yaml.load(source, _PlainLoader)
+
+
 def claim_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
-    """Make sure that a run may write to `cfg.OUTPUT_DIR`, which is made if need be.
+    """`claim_folder` for OUTPUT_DIR."""
+    fixed = {key: look_up(cfg, key) for key in _FIXED}
+    claim_folder(cfg.OUTPUT_DIR, fixed, resume=resume, eval_only=eval_only)
+
+
+def claim_folder(
+    path: str,
+    fixed: Mapping[str, object],
+    *,
+    resume: bool,
+    eval_only: bool,
+    key: str = "OUTPUT_DIR",
+    weights_key: str = "MODEL.WEIGHTS",
+) -> None:
+    """Make sure that a run may write to the folder `path`, which is made if need be.
+
+    Args:
+        path: the output directory.
+        fixed: config keys that a resumed run must not change, dots between their parts, with their values.
+        resume, eval_only: what the run is going to do.
+        key, weights_key: the config keys that name the folder and the initial weights.
 
     Raises:
         UserError: it is no writable folder, or its disk is full; or it holds the checkpoint of another run and neither
             `resume` nor `eval_only` is set; or what it holds cannot be resumed by this config. Nothing in it has been
             changed then.
     """
-    path = cfg.OUTPUT_DIR
     try:
         os.makedirs(path, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as file:
@@ -45,22 +83,25 @@ def claim_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise UserError(
-            f"OUTPUT_DIR {path} is not writable ({error.strerror}); set OUTPUT_DIR to a folder you may write to."
+            f"{key} {path} is not writable ({error.strerror}); set {key} to a folder you may write to."
         ) from error
     if eval_only:
         return
     checkpoints = _names(path, "*.pth")
     if checkpoints and not resume:
         raise UserError(
-            f"OUTPUT_DIR {path} already holds a checkpoint of another run ({checkpoints[-1]}); add --resume to "
-            "continue that run, or set OUTPUT_DIR to another folder."
+            f"{key} {path} already holds a checkpoint of another run ({checkpoints[-1]}); add --resume to "
+            f"continue that run, or set {key} to another folder."
         )
-    if checkpoints:
-        last = _last_checkpoint(path, checkpoints)
-        if last:
-            _check_resumable(cfg)
-            if not os.path.exists(os.path.join(path, _TAG)):
-                write_whole(os.path.join(path, _TAG), lambda file: file.write(last.encode()), "Free some disk space.")
+    last = _last_checkpoint(path, checkpoints) if checkpoints else ""
+    if last:
+        for name, was, now in _changes(path, fixed):
+            raise UserError(
+                f"The run in {path} has {name} {was}, but this config says {now}; resume it with what it had, "
+                f"or start another run with its weights as {weights_key} and another {key}."
+            )
+        if not os.path.exists(os.path.join(path, _TAG)):
+            write_whole(os.path.join(path, _TAG), lambda file: file.write(last.encode()), "Free some disk space.")
     for name in [*_names(path, f"model_*{UNFINISHED}"), *_names(path, f"{_TAG}{UNFINISHED}")]:
         os.remove(os.path.join(path, name))
 
@@ -90,22 +131,19 @@ def _last_checkpoint(folder: str, checkpoints: list[str]) -> str:
     return last
 
 
-def _check_resumable(cfg: CfgNode) -> None:
+def _changes(path: str, fixed: Mapping[str, object]) -> list[tuple[str, object, object]]:
+    """(key, value in the run's config.yaml, value now) of all that differs; a key that the run had not does not."""
     try:
-        with open(os.path.join(cfg.OUTPUT_DIR, "config.yaml"), encoding="utf-8") as file:
-            before = yaml.safe_load(file)
+        with open(os.path.join(path, "config.yaml"), encoding="utf-8") as file:
+            before = read_plain(file)
     except (OSError, yaml.YAMLError):
-        return
-    for key in _FIXED:
-        was, now = _look_up(before, key), _look_up(cfg, key)
-        if was is not None and _plain(was) != _plain(now):
-            raise UserError(
-                f"The run in {cfg.OUTPUT_DIR} has {key} {was}, but this config says {now}; resume it with what it had, "
-                "or start another run with its weights as MODEL.WEIGHTS and another OUTPUT_DIR."
-            )
+        return []
+    pairs = {key: (look_up(before, key), now) for key, now in fixed.items()}
+    return [(key, was, now) for key, (was, now) in pairs.items() if was is not None and was != _plain(now)]
 
 
-def _look_up(node: object, key: str) -> object:
+def look_up(node: Any, key: str) -> object:
+    """The value at `key`, dots between its parts, of nested dictionaries; None if there is none."""
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
     return node

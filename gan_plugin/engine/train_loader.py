@@ -207,15 +207,25 @@ def build_resumable_train_loader(cfg: CfgNode) -> ResumableTrainLoader:
 
 
 def _training_records(cfg: CfgNode) -> list[dict[str, Any]]:
+    return training_records(
+        cfg.DATASETS.TRAIN,
+        cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
+        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
+    )
+
+
+def training_records(names: Any, filter_empty: bool = True, **options: Any) -> list[dict[str, Any]]:
+    """The records of the training sets `names`, one or several; arguments as in `get_detection_dataset_dicts`.
+
+    Raises:
+        UserError: nothing is left to train on.
+    """
+    names = [names] if isinstance(names, str) else list(names)
     try:
-        return get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN,
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
-            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
-        )
+        return get_detection_dataset_dicts(names, filter_empty, **options)
     except AssertionError as error:
         raise UserError(
-            f"There is nothing to train on in DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)}: {error or 'no data set'}. "
+            f"There is nothing to train on in DATASETS.TRAIN {tuple(names)}: {error or 'no data set'}. "
             "Images without instances are left out unless DATALOADER.FILTER_EMPTY_ANNOTATIONS is False."
         ) from error

@@ -13,12 +13,24 @@ EVALUATOR_TYPES = ("cityscapes_instance", "coco")
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
-    """The evaluator of `dataset_name`, chosen by the `evaluator_type` in its metadata.
+    """`official_evaluator` for a config.
 
     Args:
         cfg: MODEL.MASK_ON decides whether masks are measured, OUTPUT_DIR where files go.
         dataset_name: a registered data set.
-        output_folder: for the predictions and the truth in COCO format; OUTPUT_DIR/inference/<dataset_name> if None.
+        output_folder: OUTPUT_DIR/inference/<dataset_name> if None.
+    """
+    folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+    return official_evaluator(dataset_name, folder, cfg.MODEL.MASK_ON)
+
+
+def official_evaluator(dataset_name: str, output_folder: str, masks: bool = True) -> DatasetEvaluator:
+    """The evaluator of `dataset_name`, chosen by the `evaluator_type` in its metadata.
+
+    Args:
+        dataset_name: a registered data set.
+        output_folder: for the predictions and the truth in COCO format.
+        masks: whether masks are measured beside the boxes.
 
     Returns:
         "coco": COCOEvaluator ("bbox" and, with masks, "segm"). "cityscapes_instance": the same plus, with masks, the
@@ -33,9 +45,8 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
             f"The data set '{dataset_name}' has evaluator_type {evaluator_type!r}, for which there is no evaluator; "
             f"set it in its metadata to one of: {', '.join(EVALUATOR_TYPES)}."
         )
-    folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
-    coco = _coco_evaluator(dataset_name, folder, cfg.MODEL.MASK_ON)
-    if evaluator_type == "cityscapes_instance" and cfg.MODEL.MASK_ON:
+    coco = _coco_evaluator(dataset_name, output_folder, masks)
+    if evaluator_type == "cityscapes_instance" and masks:
         return DatasetEvaluators([CityscapesInstanceMetrics(dataset_name), coco])
     return coco
 

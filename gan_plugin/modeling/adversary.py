@@ -185,6 +185,15 @@ class MaskAdversary(Adversary):
         return losses
 
 
+def adversaries(**by_name: Adversary | None) -> nn.ModuleDict:
+    """The adversaries that a model takes, for a LazyConfig; None stands for one that is switched off.
+
+    Args:
+        by_name: "mask" and "box".
+    """
+    return nn.ModuleDict({name: adversary for name, adversary in by_name.items() if adversary is not None})
+
+
 def _nothing(verdicts: Verdicts) -> torch.Tensor:
     """A zero that depends on the verdicts on no samples."""
     parts = verdicts if isinstance(verdicts, tuple) else (verdicts,)

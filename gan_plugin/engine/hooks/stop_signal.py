@@ -20,6 +20,7 @@ _WORKER_SECONDS = 600
 
 # inherited by the processes that are forked while it is set
 _forking_workers = False
+_at_fork = threading.local()
 
 
 class TrainingInterrupted(BaseException):
@@ -97,8 +98,7 @@ class StopOnSignal(HookBase):
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
-            _act_in_child(signum)
-            return
+            return  # in a data loader's worker that has just been forked
         self._received = signum
         self.restore()
         if self._may_leave:
@@ -116,13 +116,25 @@ def forking_workers() -> Iterator[None]:
         _forking_workers = False
 
 
-def _act_in_child(signum: int) -> None:
-    """What the handler does in a child that has inherited it and has none of its own."""
-    if _forking_workers:
-        return
-    # A pool, such as the one that reads Cityscapes' annotations, ends its workers by SIGTERM and waits for them.
-    signal.signal(signum, signal.SIG_DFL)
-    os.kill(os.getpid(), signum)
+def _hold_signals() -> None:
+    _at_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _let_signals_go() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _at_fork.mask)
+
+
+def _drop_handlers_in_child() -> None:
+    if not _forking_workers:
+        for number in _SIGNALS:
+            if getattr(signal.getsignal(number), "__func__", None) is StopOnSignal._note:
+                signal.signal(number, signal.SIG_DFL)
+    _let_signals_go()
+
+
+# A pool, such as the one that reads Cityscapes' annotations, ends its workers by SIGTERM and waits for them. A handler
+# in Python is no answer: what comes before the child's interpreter is up, or just before it waits for a lock, is lost.
+os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_go, after_in_child=_drop_handlers_in_child)
 
 
 def outlive_one_signal() -> None:

@@ -1,0 +1,218 @@
+"""From a command line to a checked LazyConfig, and from its nodes to objects."""
+
+import argparse
+import copy
+import difflib
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import yaml
+from detectron2 import model_zoo
+from detectron2.config import LazyConfig, instantiate
+from detectron2.utils.registry import _convert_target_to_string
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from gan_plugin.config import CHOICES
+from gan_plugin.errors import UserError
+from gan_plugin.files import first_line
+
+from .run_dir import read_plain
+
+# What `train` has beside the keys of Detectron2's common/train.py, with its defaults.
+TRAIN_DEFAULTS: dict[str, Any] = {
+    # of every random number, the order of images included; below 0 another one in each run
+    "seed": -1,
+    # batches whose gradients are added up for one step
+    "accumulate": 1,
+    # a scalar such as "segm/AP": its best evaluation is kept as model_best.pth; "" keeps none
+    "best_metric": "",
+    "gan": {
+        # "joint": one optimizer for both players; "alternating": disc_optimizer for the discriminators
+        "mode": "joint",
+        # alternating mode: "thesis" steps the discriminator first, "paper" lets both players use the same one
+        "order": "thesis",
+        # alternating mode: the discriminator's steps per step of the generator
+        "disc_steps": 1,
+    },
+    # decay of the generator's moving average, such as 0.999, 0 for none; whether it is evaluated as well
+    "ema": {"decay": 0.0, "evaluate": True},
+}
+_NEEDED = ("model", "dataloader.train", "optimizer", "lr_multiplier")
+_NEEDED_TO_ALTERNATE = ("disc_optimizer", "disc_lr_multiplier")
+# What a checkpoint's optimizers and weights depend on; a run cannot change it half way.
+_FIXED = (
+    "train.gan.mode",
+    "optimizer._target_",
+    "disc_optimizer._target_",
+    "model.adversaries.mask.discriminator",
+    "model.adversaries.box.discriminator",
+)
+_ABSENT = object()
+
+
+def train_defaults() -> Any:
+    """`train` of Detectron2's common/train.py with our keys."""
+    return OmegaConf.merge(model_zoo.get_config("common/train.py").train, TRAIN_DEFAULTS)
+
+
+def load_lazy_config(args: argparse.Namespace) -> DictConfig:
+    """The config that `--config-file` and the command line's key=value overrides describe.
+
+    Args:
+        args: with `config_file` and `opts`, as Detectron2's `default_argument_parser` makes them.
+
+    Raises:
+        UserError: the file is missing or fails, or a key or a value does not exist or is out of range.
+    """
+    cfg = _load_file(args.config_file)
+    cfg.train = OmegaConf.merge(train_defaults(), cfg.get("train", {}))
+    for override in args.opts:
+        _apply(cfg, override)
+    if cfg.train.device == "cuda" and not torch.cuda.is_available():
+        cfg.train.device = "cpu"
+    _check(cfg, args.config_file)
+    return cfg
+
+
+def _load_file(path: str) -> DictConfig:
+    if not path:
+        raise UserError("There is no config: name a LazyConfig with --config-file, such as one in configs/lazy/.")
+    if not os.path.isfile(path):
+        raise UserError(f"The config file {path} does not exist; check --config-file.")
+    try:
+        return LazyConfig.load(path)
+    except Exception as error:  # a config is code, which may fail in any way
+        raise UserError(f"The config file {path} is wrong: {type(error).__name__}: {first_line(error)}.") from error
+
+
+def _apply(cfg: DictConfig, override: str) -> None:
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+        if not (parsed.is_add() or parsed.is_delete()):
+            _check_key(cfg, parsed.key_or_group)
+        LazyConfig.apply_overrides(cfg, [override])
+    except (HydraException, OmegaConfBaseException, KeyError, NotImplementedError) as error:
+        raise UserError(f"The override {override!r} is wrong: {first_line(error)}; write it as key=value.") from error
+
+
+def _check_key(cfg: DictConfig, key: str) -> None:
+    """Refuse a key that nothing would read; a call's argument may be one that has its default so far."""
+    if OmegaConf.select(cfg, key, default=_ABSENT) is not _ABSENT:
+        return
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    if isinstance(node, DictConfig) and "_target_" in node:
+        return
+    known = [str(entry) for entry in node] if isinstance(node, DictConfig) else []
+    near = difflib.get_close_matches(name, known, n=1) or sorted(known)
+    raise UserError(
+        f"The config has no key {key}"
+        + (f"; {parent or 'it'} has {', '.join(near)}." if near else ".")
+        + f" To add a key of your own write +{key}=value."
+    )
+
+
+def _check(cfg: DictConfig, path: str) -> None:
+    needed = _NEEDED + (_NEEDED_TO_ALTERNATE if cfg.train.gan.mode == "alternating" else ())
+    missing = [key for key in needed if OmegaConf.select(cfg, key) is None]
+    if missing:
+        raise UserError(f"The config {path} has no {', '.join(missing)}; see configs/lazy/ for what a run needs.")
+    try:
+        OmegaConf.resolve(copy.deepcopy(cfg))
+    except OmegaConfBaseException as error:
+        raise UserError(f"The config {path} is wrong: {first_line(error)}.") from error
+    for key, is_good, expected in _RULES:
+        value = OmegaConf.select(cfg, key)
+        if not is_good(value):
+            raise UserError(f"{key} is {value!r}; set it to {expected}.")
+    gan, accumulate = cfg.train.gan, cfg.train.accumulate
+    if gan.mode == "alternating" and accumulate > 1 and (gan.order != "paper" or gan.disc_steps > 1):
+        raise UserError(
+            f"train.accumulate {accumulate} needs train.gan.order=paper and train.gan.disc_steps=1 in the alternating "
+            "mode: a discriminator that steps first would have to see all batches first."
+        )
+
+
+def _whole(least: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and value >= least
+
+
+def _one_of(key: str) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: value in CHOICES[key]), "one of " + ", ".join(CHOICES[key])
+
+
+_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("train.gan.mode", *_one_of("MODEL.GAN.MODE")),
+    ("train.gan.order", *_one_of("MODEL.GAN.ORDER")),
+    ("train.gan.disc_steps", _whole(1), "1 or more"),
+    ("train.accumulate", _whole(1), "1 or more"),
+    ("train.max_iter", _whole(1), "a whole number, 1 or more"),
+    ("train.eval_period", _whole(0), "a whole number, 0 for no evaluation during training"),
+    ("train.log_period", _whole(1), "a whole number, 1 or more"),
+    ("train.checkpointer.period", _whole(1), "a whole number, 1 or more"),
+    ("train.device", lambda value: str(value).split(":")[0] in ("cuda", "cpu"), "cuda or cpu"),
+    ("train.ema.decay", lambda value: isinstance(value, int | float) and 0 <= value < 1, "0 for none, or below 1"),
+)
+
+
+def build(cfg: DictConfig, key: str) -> Any:
+    """The object that the node at `key` describes.
+
+    Raises:
+        UserError: it does not describe one: a missing or unknown argument, a name that leads nowhere.
+    """
+    return _instantiate(OmegaConf.select(cfg, key), key)
+
+
+def build_optimizer(cfg: DictConfig, key: str, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer at `key` over the parameters of `model` that learn; `cfg` stays as it is. Errors as in `build`."""
+    node = copy.deepcopy(OmegaConf.select(cfg, key))
+    if not isinstance(node.get("params"), DictConfig):
+        raise UserError(f"{key}.params must be a call with an argument `model`, as in Detectron2's common/optim.py.")
+    node.params.model = model
+    optimizer = _instantiate(node, key)
+    for group in optimizer.param_groups:
+        # A checkpoint holds these values, and must be readable without omegaconf.
+        group.update({name: tuple(value) for name, value in group.items() if isinstance(value, ListConfig)})
+    return optimizer
+
+
+def _instantiate(node: Any, key: str) -> Any:
+    try:
+        return instantiate(node)
+    except UserError:
+        raise
+    except (OmegaConfBaseException, ImportError) as error:
+        raise UserError(f"{key} of the config is wrong: {first_line(error)}.") from error
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise UserError(f"{key} of the config is wrong: {first_line(error)}.") from error
+
+
+def dataset_names(cfg: DictConfig, parts: Iterable[str]) -> list[str]:
+    """The names of the data sets of `dataloader.<part>.dataset.names`, one or several each."""
+    found = [OmegaConf.select(cfg, f"dataloader.{part}.dataset.names", default=[]) for part in parts]
+    return [name for names in found for name in ([names] if isinstance(names, str) else names)]
+
+
+def fixed_values(cfg: DictConfig) -> dict[str, Any]:
+    """What a resumed run must not change, as it is read from config.yaml."""
+    values = {key: OmegaConf.select(cfg, key, default=None) for key in _FIXED}
+    return {key: read_plain(yaml.dump(_by_name({"_target_": value})))["_target_"] for key, value in values.items()}
+
+
+def _by_name(value: Any) -> Any:
+    """Plain dictionaries with the names of what is called, as LazyConfig.save writes them."""
+    value = OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
+    if isinstance(value, dict):
+        named = {key: _by_name(entry) for key, entry in value.items()}
+        target = named.get("_target_")
+        return named | {"_target_": _convert_target_to_string(target)} if callable(target) else named
+    return value

@@ -1,0 +1,236 @@
+"""What a trainer of two players does around its steps, whichever kind of config has described them."""
+
+import logging
+import os
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from detectron2.engine import HookBase, TrainerBase, create_ddp_model, default_writers, hooks
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import EventWriter
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from gan_plugin.modeling.meta_arch import discriminator_parameters
+
+from .checkpoint import SafeCheckpointer
+from .guard import NonFiniteLossError, diverged, quiet_user_errors
+from .hooks import (
+    BestCheckpoint,
+    DiscriminatorLRScheduler,
+    Evaluation,
+    GeneratorEMA,
+    JointLRScheduler,
+    StopOnSignal,
+)
+from .results import finite_metrics, log_results
+from .rng import capture_rng_state, restore_rng_state
+from .steps import AlternatingStep, JointStep
+from .train_loader import ResumableTrainLoader
+from .writers import GamePrinter, SamplePictureWriter
+
+_logger = logging.getLogger(__name__)
+_FINAL = "model_final"
+_AVERAGE = "model_final_ema"
+
+
+class GameLoop(TrainerBase):
+    """Detectron2's training loop with exact resume, safe checkpoints, the moving average and a clean end on a signal.
+
+    A subclass builds the parts, registers `arrange_hooks`, and says in `evaluate_weights` how to evaluate.
+    """
+
+    model: Any
+    data_loader: Any
+    optimizer: Any
+
+    def __init__(
+        self,
+        step: JointStep | AlternatingStep,
+        scheduler: LRScheduler,
+        *,
+        max_iter: int,
+        output_dir: str,
+        ema: GeneratorEMA | None = None,
+        evaluate_ema: bool = True,
+    ) -> None:
+        """
+        Args:
+            step: one iteration, with model, loader and optimizers.
+            scheduler: of the step's (first) optimizer.
+            max_iter: iterations of the run.
+            output_dir: where checkpoints and logs go.
+            ema: the generator's moving average, if one is kept.
+            evaluate_ema: whether it is evaluated beside the weights.
+        """
+        TrainerBase.__init__(self)
+        self._trainer = step
+        self.scheduler = scheduler
+        self.max_iter = max_iter
+        self._output_dir = output_dir
+        self._ema = ema
+        self._evaluate_ema = evaluate_ema
+        self.checkpointer = SafeCheckpointer(step.model, output_dir, trainer=weakref.proxy(self))
+        self._stop = StopOnSignal(self.checkpointer)
+        self._rng_state: dict[str, Any] | None = None
+        self._resumes_exactly = isinstance(step.data_loader, ResumableTrainLoader)
+        if not self._resumes_exactly:
+            _logger.warning("The training loader is not a ResumableTrainLoader: --resume will start its data anew.")
+
+    def arrange_hooks(
+        self,
+        schedules: Sequence[HookBase],
+        *,
+        checkpoints: Mapping[str, Any],
+        eval_period: int,
+        eval_at_end: bool,
+        best_metric: str = "",
+        write_period: int = 20,
+        precise_bn: HookBase | None = None,
+    ) -> list[HookBase]:
+        """The hooks, in this order for these reasons.
+
+        Schedules and the average first: a checkpoint of iteration i must hold what iteration i + 1 starts with.
+        Checkpoint before evaluation: what fails there has been saved. A signal is answered after the checkpoint's turn
+        and before a long evaluation. The best checkpoint needs the evaluation's result, the writers everyone's.
+
+        Args:
+            schedules: `schedule_hooks`.
+            checkpoints: arguments of Detectron2's PeriodicCheckpointer, `period` among them.
+            eval_period: iterations between evaluations, 0 for none during training.
+            eval_at_end: whether to evaluate at the end.
+            best_metric: what the best checkpoint is the best in, such as "segm/AP"; "" keeps none.
+            write_period: iterations between lines of the log.
+            precise_bn: Detectron2's hook, if wanted.
+        """
+        ret = [hooks.IterationTimer(), *schedules, self._ema, precise_bn]
+        if comm.is_main_process():
+            ret.append(hooks.PeriodicCheckpointer(self.checkpointer, **checkpoints))
+        ret.append(self._stop)
+        ret.append(Evaluation(eval_period, self._evaluate, self._stop, eval_at_end))
+        if comm.is_main_process():
+            if best_metric:
+                ret.append(BestCheckpoint(self.checkpointer, best_metric, self._ema))
+            ret.append(hooks.PeriodicWriter(self.build_writers(), period=write_period))
+        return [hook for hook in ret if hook is not None]
+
+    def schedule_hooks(self, disc_scheduler: LRScheduler | None, disc_lr_factor: float) -> list[HookBase]:
+        """The hooks that step and record the learning rates.
+
+        Args:
+            disc_scheduler: of the discriminator's own optimizer in the alternating mode.
+            disc_lr_factor: what one optimizer for both multiplies the discriminator's steps by.
+        """
+        if isinstance(self._trainer, AlternatingStep):
+            return [hooks.LRScheduler(), DiscriminatorLRScheduler(self._trainer.disc_optimizer, disc_scheduler)]
+        if discriminator_parameters(self.model):
+            return [JointLRScheduler(disc_lr_factor)]
+        return [hooks.LRScheduler()]
+
+    def build_writers(self) -> list[EventWriter]:
+        """Detectron2's console, JSON and TensorBoard writers, and ours for the game."""
+        pictures = SamplePictureWriter(os.path.join(self._output_dir, "samples"))
+        return [pictures, *default_writers(self._output_dir, self.max_iter), GamePrinter()]
+
+    def evaluate_weights(self, subfolder: str) -> Any:
+        """Evaluate what the model holds; returns nested results.
+
+        Args:
+            subfolder: of the output directory, for the evaluation's files; "" for the directory itself.
+        """
+        raise NotImplementedError
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self._rng_state is not None:
+            # The checkpoint has the first process' state only; the others must not draw the same numbers.
+            if comm.is_main_process():
+                restore_rng_state(self._rng_state)
+            else:
+                seed_all_rng((self.start_iter + 1) * comm.get_world_size() + comm.get_rank())
+            self._rng_state = None
+
+    def after_train(self) -> None:
+        try:
+            if self._ema is not None and self.iter >= self.max_iter and comm.is_main_process():
+                self.checkpointer.save_weights(_AVERAGE, self._ema.generator_state())
+            super().after_train()
+        finally:
+            self._stop.restore()
+
+    def train(self) -> OrderedDict | None:
+        """Train from `start_iter` to `max_iter`; returns the last evaluation's results, if any."""
+        if self.start_iter >= self.max_iter:
+            final = os.path.join(self._output_dir, f"{_FINAL}.pth")
+            _logger.info(
+                f"The run in {self._output_dir} has its {self.max_iter} iterations: nothing left to train. "
+                f"Evaluate it with --eval-only and the weights {final}."
+            )
+            self._write_lost_files()
+            return None
+        with quiet_user_errors():
+            self._loop()
+        return getattr(self, "_last_eval_results", None)
+
+    def _write_lost_files(self) -> None:
+        # A run may be killed after its last periodic checkpoint, which holds all of them, and before the last of these.
+        if self.start_iter > self.max_iter or not comm.is_main_process():
+            return
+        present = os.listdir(self._output_dir)
+        if f"{_FINAL}.pth" not in present:
+            if self._rng_state is not None:
+                restore_rng_state(self._rng_state)
+            self.checkpointer.save(_FINAL, iteration=self.iter)
+        if self._ema is not None and f"{_AVERAGE}.pth" not in present:
+            self.checkpointer.save_weights(_AVERAGE, self._ema.generator_state())
+
+    def _loop(self) -> None:
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+
+    def run_step(self) -> None:
+        self._trainer.iter = self.iter
+        try:
+            self._trainer.run_step()
+        except NonFiniteLossError:
+            raise
+        except FloatingPointError as error:
+            # Detectron2's region proposals refuse values that are not finite before there is a loss to look at.
+            raise diverged(self.iter, str(error)) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        own = {"_trainer": self._trainer.state_dict(), "rng": capture_rng_state()}
+        data = self.data_loader.state_dict() if self._resumes_exactly else None
+        return {**TrainerBase.state_dict(self), **own, "data": data}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        TrainerBase.load_state_dict(self, state_dict)
+        self._trainer.load_state_dict(state_dict["_trainer"])
+        if self._resumes_exactly and state_dict["data"] is not None:
+            first = (self.iter + 1) * self._trainer.accumulate
+            self.data_loader.load_state_dict(state_dict["data"], first_batch=first)
+        self._rng_state = state_dict["rng"]
+
+    def _evaluate(self) -> dict[str, float]:
+        results = self.evaluate_weights("")
+        if self._ema is not None and self._evaluate_ema:
+            with self._ema.in_place():
+                results["ema"] = self.evaluate_weights("ema")
+        self._last_eval_results = results
+        if comm.is_main_process():
+            log_results(results)
+        return finite_metrics(results)
+
+
+def wrap_for_processes(model: nn.Module, **options: Any) -> nn.Module:
+    """The model in DistributedDataParallel if there are several processes.
+
+    Args:
+        model: on its device.
+        options: of Detectron2's `create_ddp_model`.
+    """
+    # On a CPU there is no device to name, and Detectron2 would name one.
+    devices = {"device_ids": None} if next(model.parameters()).device.type == "cpu" else {}
+    return create_ddp_model(model, **devices, **options)

@@ -1,0 +1,103 @@
+#!/usr/bin/env python
+"""Train or evaluate a model of a Detectron2 LazyConfig.
+
+    python tools/lazyconfig_train_net.py --config-file configs/lazy/gan_mask_rcnn_cityscapes.py [--resume] [key=value]
+    python tools/lazyconfig_train_net.py --config-file ... --eval-only train.init_checkpoint=path/to/model.pth
+
+Data sets are looked for under $DETECTRON2_DATASETS (default: ./datasets).
+"""
+
+import argparse
+import logging
+import sys
+
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+
+from gan_plugin.data.checks import check_datasets
+from gan_plugin.engine.checkpoint import SafeCheckpointer
+from gan_plugin.engine.hooks import TrainingInterrupted
+from gan_plugin.engine.lazy_config import dataset_names, fixed_values, load_lazy_config
+from gan_plugin.engine.lazy_trainer import LazyTrainer, build_model
+from gan_plugin.engine.lazy_trainer import evaluate as evaluate_model
+from gan_plugin.engine.results import append_metrics, log_results
+from gan_plugin.engine.run_dir import claim_folder
+from gan_plugin.errors import UserError, run_command_line, sentence_of
+
+
+def check_evaluation(cfg: DictConfig) -> None:
+    """Raise a UserError unless the config has what --eval-only needs."""
+    if not cfg.train.init_checkpoint:
+        raise UserError("--eval-only needs weights to evaluate; add train.init_checkpoint=path/to/model_final.pth.")
+    if "evaluator" not in cfg.dataloader:
+        raise UserError("--eval-only needs dataloader.test and dataloader.evaluator, which the config does not have.")
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Evaluate train.init_checkpoint; print the table and add a line to metrics.json in train.output_dir."""
+    model = build_model(cfg)
+    checkpointer = SafeCheckpointer(model, cfg.train.output_dir)
+    checkpointer.weights_key = "train.init_checkpoint"
+    extra = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
+    results = evaluate_model(cfg, model)
+    if comm.is_main_process():
+        log_results(results)
+        append_metrics(cfg.train.output_dir, results, iteration=extra.get("iteration", 0))
+
+
+def train(cfg: DictConfig, *, resume: bool) -> None:
+    """Train from the last checkpoint in train.output_dir if `resume` is set, else from train.init_checkpoint."""
+    trainer = LazyTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.train()
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line says, in this process."""
+    cfg = load_lazy_config(args)
+    if args.eval_only:
+        check_evaluation(cfg)
+    check_datasets(dataset_names(cfg, ("test",) if args.eval_only else ("train", "test")))
+    if comm.is_main_process():
+        claim_folder(
+            cfg.train.output_dir,
+            fixed_values(cfg),
+            resume=args.resume,
+            eval_only=args.eval_only,
+            key="train.output_dir",
+            weights_key="train.init_checkpoint",
+        )
+    default_setup(cfg, args)
+    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
+    try:
+        evaluate(cfg) if args.eval_only else train(cfg, resume=args.resume)
+    except UserError as error:
+        logging.getLogger("gan_plugin").error(sentence_of(error))
+        raise
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = default_argument_parser(epilog=__doc__).parse_args(arguments)
+    # Detectron2's parser takes all that follows the first override for one; a flag is meant as a flag there too.
+    args.resume = args.resume or "--resume" in args.opts
+    args.eval_only = args.eval_only or "--eval-only" in args.opts
+    args.opts = [option for option in args.opts if option not in ("--resume", "--eval-only")]
+    try:
+        launch(
+            run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except TrainingInterrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command_line(main))
