@@ -20,6 +20,8 @@ def add_gan_config(cfg: CN) -> None:
     cfg.SOLVER.ACCUMULATE = 1
     # a scalar such as "segm/AP": its best evaluation is kept as model_best.pth; "" keeps none (AdversarialTrainer)
     cfg.TEST.BEST_METRIC = ""
+    # Cityscapes AP: "official" by cityscapesScripts, through a file per mask; "fast" in memory, the same numbers
+    cfg.TEST.CITYSCAPES_EVALUATOR = "official"
     _add_data_keys(cfg)
 
 
@@ -158,6 +160,7 @@ CHOICES = {
     "SOLVER.OPTIMIZER": ("sgd", "adamw"),
     "SOLVER.DISC.OPTIMIZER": ("adam", "adamw", "sgd"),
     "SOLVER.DISC.SCHEDULE": ("constant", "follow"),
+    "TEST.CITYSCAPES_EVALUATOR": ("official", "fast"),
 }
 
 

@@ -1,10 +1,18 @@
-"""What several tests of the trainer do: run it, read its files, compare, and script its evaluation."""
+"""What several tests do: make a config, run the trainer, read its files, compare, and script its evaluation."""
 
 from pathlib import Path
 
 import torch
+from detectron2.config import get_cfg
 
-from gan_plugin import AdversarialTrainer
+from gan_plugin import AdversarialTrainer, add_gan_config
+
+
+def plugin_cfg():
+    """Detectron2's defaults and ours."""
+    cfg = get_cfg()
+    add_gan_config(cfg)
+    return cfg
 
 
 def train(cfg, resume=False):

@@ -1,4 +1,4 @@
-"""Choose the evaluator of a data set from its metadata."""
+"""Choose the evaluators of a data set from its metadata and the config."""
 
 import os
 
@@ -6,8 +6,11 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
 
+from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.cityscapes import CityscapesInstanceMetrics
+from gan_plugin.evaluation.fast_cityscapes import FastCityscapesInstanceEvaluator
+from gan_plugin.evaluation.per_image_ap import PerImageAP
 
 EVALUATOR_TYPES = ("cityscapes_instance", "coco")
 
@@ -16,25 +19,51 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
     """`official_evaluator` for a config.
 
     Args:
-        cfg: MODEL.MASK_ON decides whether masks are measured, OUTPUT_DIR where files go.
+        cfg: MODEL.MASK_ON decides whether masks are measured, OUTPUT_DIR where files go; TEST.CITYSCAPES_EVALUATOR,
+            TEST.COCO_EVALUATOR, TEST.BOUNDARY_AP and TEST.PER_IMAGE_AP as `add_gan_config` explains them.
         dataset_name: a registered data set.
         output_folder: OUTPUT_DIR/inference/<dataset_name> if None.
+
+    Raises:
+        UserError: as `official_evaluator`, or keys that contradict each other.
     """
-    folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
-    return official_evaluator(dataset_name, folder, cfg.MODEL.MASK_ON)
+    check_evaluation(cfg)
+    return official_evaluator(
+        dataset_name,
+        output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name),
+        cfg.MODEL.MASK_ON,
+        cityscapes=check_choice("TEST.CITYSCAPES_EVALUATOR", cfg.TEST.CITYSCAPES_EVALUATOR),
+        coco=cfg.TEST.COCO_EVALUATOR,
+        boundary=cfg.TEST.BOUNDARY_AP,
+        per_image=cfg.TEST.PER_IMAGE_AP,
+    )
 
 
-def official_evaluator(dataset_name: str, output_folder: str, masks: bool = True) -> DatasetEvaluator:
+def official_evaluator(
+    dataset_name: str,
+    output_folder: str,
+    masks: bool = True,
+    *,
+    cityscapes: str = "official",
+    coco: str = "pycocotools",
+    boundary: bool = False,
+    per_image: bool = False,
+) -> DatasetEvaluator:
     """The evaluator of `dataset_name`, chosen by the `evaluator_type` in its metadata.
 
     Args:
         dataset_name: a registered data set.
         output_folder: for the predictions and the truth in COCO format.
         masks: whether masks are measured beside the boxes.
+        cityscapes: "official" or "fast", two ways to the same Cityscapes AP.
+        coco: "pycocotools" or "faster", two ways to the same COCO metrics.
+        boundary: whether "faster" measures the Boundary AP as well.
+        per_image: whether AP, cAP and rAP per image are measured as well.
 
     Returns:
         "coco": COCOEvaluator ("bbox" and, with masks, "segm"). "cityscapes_instance": the same plus, with masks, the
-        official Cityscapes AP under "cityscapes". All scores are in percent.
+        Cityscapes AP under "cityscapes". Both with "boundary" and "per_image" where they are asked for. All scores are
+        in percent.
 
     Raises:
         UserError: another evaluator_type, or none.
@@ -45,17 +74,36 @@ def official_evaluator(dataset_name: str, output_folder: str, masks: bool = True
             f"The data set '{dataset_name}' has evaluator_type {evaluator_type!r}, for which there is no evaluator; "
             f"set it in its metadata to one of: {', '.join(EVALUATOR_TYPES)}."
         )
-    coco = _coco_evaluator(dataset_name, output_folder, masks)
+    tasks = ("bbox", *(("segm",) if masks else ()), *(("boundary",) if boundary else ()))
+    metrics = _coco_evaluator(dataset_name, output_folder, tasks, coco)
+    evaluators: list[DatasetEvaluator] = [metrics]
     if evaluator_type == "cityscapes_instance" and masks:
-        return DatasetEvaluators([CityscapesInstanceMetrics(dataset_name), coco])
-    return coco
+        kind = FastCityscapesInstanceEvaluator if cityscapes == "fast" else CityscapesInstanceMetrics
+        evaluators.insert(0, kind(dataset_name))
+    if per_image:
+        evaluators.append(PerImageAP(dataset_name, metrics._coco_api))
+    return DatasetEvaluators(evaluators) if len(evaluators) > 1 else metrics
 
 
-def _coco_evaluator(dataset_name: str, folder: str, masks: bool) -> COCOEvaluator:
+def check_evaluation(cfg: CfgNode) -> None:
+    """Raise a UserError if the keys of TEST ask for what cannot be measured together."""
+    evaluator = check_choice("TEST.COCO_EVALUATOR", cfg.TEST.COCO_EVALUATOR)
+    for key, wanted in (("BOUNDARY_AP", cfg.TEST.BOUNDARY_AP), ("PER_IMAGE_AP", cfg.TEST.PER_IMAGE_AP)):
+        if wanted and not cfg.MODEL.MASK_ON:
+            raise UserError(f"TEST.{key} measures masks, but MODEL.MASK_ON is False; set TEST.{key} to False.")
+    if cfg.TEST.BOUNDARY_AP and evaluator != "faster":
+        raise UserError('TEST.BOUNDARY_AP needs TEST.COCO_EVALUATOR "faster": pycocotools has no Boundary AP.')
+
+
+def _coco_evaluator(dataset_name: str, folder: str, tasks: tuple[str, ...], way: str) -> COCOEvaluator:
     metadata = MetadataCatalog.get(dataset_name)
     # An earlier COCOEvaluator leaves the file it converted the truth to in the metadata. The next one would use it
     # unseen, though it may be deleted by now or describe other images.
     if os.path.basename(metadata.get("json_file", "")) == f"{dataset_name}_coco_format.json":
         del metadata.json_file
-    tasks = ("bbox", "segm") if masks else ("bbox",)
+    if way == "faster":
+        # Here, so that the default still runs in an environment from before this evaluator.
+        from gan_plugin.evaluation.fast_coco import FastCOCOEvaluator
+
+        return FastCOCOEvaluator(dataset_name, tasks=tasks, output_dir=folder, allow_cached_coco=False)
     return COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder, allow_cached_coco=False)

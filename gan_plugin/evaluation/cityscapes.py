@@ -1,10 +1,11 @@
 """The official Cityscapes instance AP, by class, over the images that were evaluated."""
 
 import copy
+import logging
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.evaluation import CityscapesInstanceEvaluator
@@ -56,17 +57,12 @@ class CityscapesInstanceMetrics(CityscapesInstanceEvaluator):
         scores = {"AP": averages["allAp"], "AP50": averages["allAp50%"]}
         for name, score in averages["classes"].items():
             scores |= {f"AP-{name}": score["ap"], f"AP50-{name}": score["ap50%"]}
-        scores = {name: 100 * float(score) for name, score in scores.items() if not math.isnan(score)}
-        if scores:
-            self._logger.info("Cityscapes instance AP:\n" + create_small_table(scores))
-        else:
-            self._logger.warning("These images hold no instance to find, so there is no Cityscapes AP.")
-        return OrderedDict(cityscapes=scores)
+        return OrderedDict(cityscapes=in_percent(scores, self._logger))
 
     def _official_averages(self, image_files: list[str]) -> dict[str, Any]:
         import cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling as official
 
-        truth = [self._truth_of(image_file) for image_file in image_files]
+        truth = [truth_of(image_file, self._metadata.gt_dir) for image_file in image_files]
         predictions = [os.path.join(self._temp_dir, _stem(image_file) + "_pred.txt") for image_file in image_files]
         # the script keeps its settings in a module global; a copy leaves other evaluators in this process alone
         settings = copy.copy(official.args)
@@ -82,13 +78,29 @@ class CityscapesInstanceMetrics(CityscapesInstanceEvaluator):
                 raise
             raise UserError(problem) from error
 
-    def _truth_of(self, image_file: str) -> str:
-        city = os.path.basename(os.path.dirname(image_file))
-        name = _stem(image_file).removesuffix("_leftImg8bit") + "_gtFine_instanceIds.png"
-        path = os.path.join(PathManager.get_local_path(self._metadata.gt_dir), city, name)
-        if not os.path.isfile(path):
-            raise UserError(f"{path} is missing, so {image_file} cannot be evaluated; unpack gtFine again.")
-        return path
+
+def truth_of(image_file: str, gt_dir: str) -> str:
+    """The path of the instance-id image of <city>/<name>_leftImg8bit.<suffix> under `gt_dir`, gtFine/<split>.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    city = os.path.basename(os.path.dirname(image_file))
+    name = _stem(image_file).removesuffix("_leftImg8bit") + "_gtFine_instanceIds.png"
+    path = os.path.join(PathManager.get_local_path(gt_dir), city, name)
+    if not os.path.isfile(path):
+        raise UserError(f"{path} is missing, so {image_file} cannot be evaluated; unpack gtFine again.")
+    return path
+
+
+def in_percent(scores: Mapping[str, float], logger: logging.Logger) -> dict[str, float]:
+    """The `scores`, in [0, 1] or NaN, in percent and without the NaN; logged as a table."""
+    known = {name: 100 * float(score) for name, score in scores.items() if not math.isnan(score)}
+    if known:
+        logger.info("Cityscapes instance AP:\n" + create_small_table(known))
+    else:
+        logger.warning("These images hold no instance to find, so there is no Cityscapes AP.")
+    return known
 
 
 def _stem(image_file: str) -> str:

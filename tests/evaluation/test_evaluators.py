@@ -10,13 +10,13 @@ import torch
 from cityscapesscripts.helpers.annotation import Annotation
 from cityscapesscripts.helpers.labels import id2label, labels
 from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
-from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.cityscapes import load_cityscapes_instances
 from detectron2.evaluation import CityscapesInstanceEvaluator
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 from PIL import Image
+from support import plugin_cfg
 
 from gan_plugin.data.subsets import register_subsets
 from gan_plugin.errors import UserError
@@ -121,7 +121,7 @@ def moved(predictions, pixels):
 
 
 def test_the_truth_as_prediction_scores_100_and_a_missing_class_0(cityscapes, tmp_path):
-    cfg = get_cfg()
+    cfg = plugin_cfg()
     cfg.MODEL.MASK_ON, cfg.OUTPUT_DIR = True, str(tmp_path / "output")
     evaluator = build_evaluator(cfg, NAME)
     truth = {image: truth_as_predictions(image) for image in images_of(cityscapes)}
@@ -227,7 +227,7 @@ def test_two_processes_score_as_one(cityscapes, tmp_path):
 
 
 def test_the_coco_truth_is_never_a_stale_file(cityscapes, tmp_path):
-    cfg = get_cfg()
+    cfg = plugin_cfg()
     cfg.MODEL.MASK_ON = False
     folder = str(tmp_path / "output")
     drawn = []
@@ -245,4 +245,4 @@ def test_an_unknown_evaluator_type_lists_the_known_ones(cityscapes):
     register_subsets(NAME, 0, {"one": 1})
     del MetadataCatalog.get(f"{NAME}_one").evaluator_type
     with pytest.raises(UserError, match="evaluator_type None.*cityscapes_instance, coco"):
-        build_evaluator(get_cfg(), f"{NAME}_one")
+        build_evaluator(plugin_cfg(), f"{NAME}_one")
