@@ -20,6 +20,12 @@ def add_gan_config(cfg: CN) -> None:
     cfg.SOLVER.ACCUMULATE = 1
     # a scalar such as "segm/AP": its best evaluation is kept as model_best.pth; "" keeps none (AdversarialTrainer)
     cfg.TEST.BEST_METRIC = ""
+    # what computes COCO AP: "pycocotools", or "faster" (faster-coco-eval: the same numbers sooner, and AR as well)
+    cfg.TEST.COCO_EVALUATOR = "pycocotools"
+    # Boundary AP as "boundary/AP" and so on; needs COCO_EVALUATOR "faster"
+    cfg.TEST.BOUNDARY_AP = False
+    # mean AP, cAP (by class) and rAP (over IoU thresholds) of single images, as "per_image/AP" and so on
+    cfg.TEST.PER_IMAGE_AP = False
     _add_data_keys(cfg)
 
 
@@ -158,6 +164,7 @@ CHOICES = {
     "SOLVER.OPTIMIZER": ("sgd", "adamw"),
     "SOLVER.DISC.OPTIMIZER": ("adam", "adamw", "sgd"),
     "SOLVER.DISC.SCHEDULE": ("constant", "follow"),
+    "TEST.COCO_EVALUATOR": ("pycocotools", "faster"),
 }
 
 

@@ -10,7 +10,6 @@ import torch
 from cityscapesscripts.helpers.annotation import Annotation
 from cityscapesscripts.helpers.labels import id2label, labels
 from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
-from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.cityscapes import load_cityscapes_instances
 from detectron2.evaluation import CityscapesInstanceEvaluator
@@ -120,10 +119,9 @@ def moved(predictions, pixels):
     return [(name, np.roll(mask, pixels, axis=1), score - 0.1 * pixels / 10) for name, mask, score in predictions]
 
 
-def test_the_truth_as_prediction_scores_100_and_a_missing_class_0(cityscapes, tmp_path):
-    cfg = get_cfg()
-    cfg.MODEL.MASK_ON, cfg.OUTPUT_DIR = True, str(tmp_path / "output")
-    evaluator = build_evaluator(cfg, NAME)
+def test_the_truth_as_prediction_scores_100_and_a_missing_class_0(cityscapes, tmp_path, tiny_cfg):
+    tiny_cfg.OUTPUT_DIR = str(tmp_path / "output")
+    evaluator = build_evaluator(tiny_cfg, NAME)
     truth = {image: truth_as_predictions(image) for image in images_of(cityscapes)}
     scores = scores_of(evaluator, truth)
     assert scores["cityscapes"] == pytest.approx(
@@ -226,23 +224,22 @@ def test_two_processes_score_as_one(cityscapes, tmp_path):
     assert collected == {0: alone, 1: None}
 
 
-def test_the_coco_truth_is_never_a_stale_file(cityscapes, tmp_path):
-    cfg = get_cfg()
-    cfg.MODEL.MASK_ON = False
+def test_the_coco_truth_is_never_a_stale_file(cityscapes, tmp_path, tiny_cfg):
+    tiny_cfg.MODEL.MASK_ON = False
     folder = str(tmp_path / "output")
     drawn = []
     for seed in (0, 1):
         name = register_subsets(NAME, seed, {"one": 1})[0]
         expected = [record["image_id"] for record in DatasetCatalog.get(name)]
-        assert build_evaluator(cfg, name, folder)._coco_api.getImgIds() == expected
+        assert build_evaluator(tiny_cfg, name, folder)._coco_api.getImgIds() == expected
         (tmp_path / "output" / f"{name}_coco_format.json").unlink()
-        assert build_evaluator(cfg, name, folder)._coco_api.getImgIds() == expected
+        assert build_evaluator(tiny_cfg, name, folder)._coco_api.getImgIds() == expected
         drawn += expected
     assert drawn[0] != drawn[1]
 
 
-def test_an_unknown_evaluator_type_lists_the_known_ones(cityscapes):
+def test_an_unknown_evaluator_type_lists_the_known_ones(cityscapes, tiny_cfg):
     register_subsets(NAME, 0, {"one": 1})
     del MetadataCatalog.get(f"{NAME}_one").evaluator_type
     with pytest.raises(UserError, match="evaluator_type None.*cityscapes_instance, coco"):
-        build_evaluator(get_cfg(), f"{NAME}_one")
+        build_evaluator(tiny_cfg, f"{NAME}_one")
