@@ -3,7 +3,7 @@ PYTHON ?= python3
 OUT ?= output/demo
 BIN := .venv/bin
 READY := .venv/.ready
-CHECKED := gan_plugin tools tests $(wildcard projects)
+CHECKED := gan_plugin tools tests configs $(wildcard projects)
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test lint bench clean

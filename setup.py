@@ -30,6 +30,7 @@ setup(
         "fvcore>=0.1.5.post20221221",
         "iopath>=0.1.9",
         "pycocotools>=2.0.8",
+        "faster-coco-eval>=1.8",
         "cityscapesScripts>=2.2.4",
         "shapely>=2.0",
         "omegaconf>=2.3",

@@ -22,6 +22,12 @@ def add_gan_config(cfg: CN) -> None:
     cfg.TEST.BEST_METRIC = ""
     # Cityscapes AP: "official" by cityscapesScripts, through a file per mask; "fast" in memory, the same numbers
     cfg.TEST.CITYSCAPES_EVALUATOR = "official"
+    # what computes COCO AP: "pycocotools", or "faster" (faster-coco-eval: the same numbers sooner, and AR as well)
+    cfg.TEST.COCO_EVALUATOR = "pycocotools"
+    # Boundary AP as "boundary/AP" and so on; needs COCO_EVALUATOR "faster"
+    cfg.TEST.BOUNDARY_AP = False
+    # mean AP, cAP (by class) and rAP (over IoU thresholds) of single images, as "per_image/AP" and so on
+    cfg.TEST.PER_IMAGE_AP = False
     _add_data_keys(cfg)
 
 
@@ -161,6 +167,7 @@ CHOICES = {
     "SOLVER.DISC.OPTIMIZER": ("adam", "adamw", "sgd"),
     "SOLVER.DISC.SCHEDULE": ("constant", "follow"),
     "TEST.CITYSCAPES_EVALUATOR": ("official", "fast"),
+    "TEST.COCO_EVALUATOR": ("pycocotools", "faster"),
 }
 
 

@@ -11,14 +11,14 @@ import argparse
 import logging
 import sys
 
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from gan_plugin.data.checks import check_datasets
 from gan_plugin.engine.checkpoint import SafeCheckpointer
-from gan_plugin.engine.hooks import TrainingInterrupted
+from gan_plugin.engine.launch import flags_first, launch
 from gan_plugin.engine.lazy_config import dataset_names, fixed_values, load_lazy_config
 from gan_plugin.engine.lazy_trainer import LazyTrainer, build_model
 from gan_plugin.engine.lazy_trainer import evaluate as evaluate_model
@@ -79,24 +79,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    args = default_argument_parser(epilog=__doc__).parse_args(arguments)
-    # Detectron2's parser takes all that follows the first override for one; a flag is meant as a flag there too.
-    args.resume = args.resume or "--resume" in args.opts
-    args.eval_only = args.eval_only or "--eval-only" in args.opts
-    args.opts = [option for option in args.opts if option not in ("--resume", "--eval-only")]
-    try:
-        launch(
-            run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
-    except TrainingInterrupted as stop:
-        print(stop, file=sys.stderr)
-        return stop.exit_code
-    return 0
+    line = flags_first(sys.argv[1:] if arguments is None else arguments)
+    return launch(run, default_argument_parser(epilog=__doc__).parse_args(line))
 
 
 if __name__ == "__main__":

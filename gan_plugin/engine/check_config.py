@@ -10,6 +10,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, ROI_MASK_HEAD_REGISTRY
 
 from gan_plugin.config import CHOICES, check_choice
 from gan_plugin.errors import UserError
+from gan_plugin.evaluation.build import check_evaluation
 
 
 def check_values(cfg: CfgNode) -> None:
@@ -20,6 +21,7 @@ def check_values(cfg: CfgNode) -> None:
             raise UserError(f"{key} is {value!r}; set it to {expected}.")
     for key in CHOICES:
         check_choice(key, _value_of(cfg, key))
+    check_evaluation(cfg)
     if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and cfg.SOLVER.MAX_ITER in cfg.SOLVER.STEPS:
         raise UserError(f"SOLVER.STEPS holds {cfg.SOLVER.MAX_ITER}, which is MAX_ITER; set steps before the end.")
     for key, name, registry in (

@@ -1,1 +1,1 @@
-"""Evaluators: the official Cityscapes instance AP by class, COCO AP, and the choice between them."""
+"""Evaluators: official Cityscapes AP by class, COCO AP and AR, Boundary AP, AP by image, and their choice."""
