@@ -28,8 +28,6 @@ from gan_plugin.errors import UserError, explanation, run_command_line
 
 def evaluate(cfg: CfgNode) -> None:
     """Evaluate MODEL.WEIGHTS on DATASETS.TEST; print the table and add a line to OUTPUT_DIR/metrics.json."""
-    if not cfg.MODEL.WEIGHTS:
-        raise UserError("--eval-only needs weights to evaluate; add MODEL.WEIGHTS path/to/model_final.pth.")
     model = AdversarialTrainer.build_model(cfg)
     extra = SafeCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=False)
     results = AdversarialTrainer.test(cfg, model)
@@ -48,6 +46,8 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says, in this process."""
     cfg = load_config(args)
+    if args.eval_only and not cfg.MODEL.WEIGHTS:
+        raise UserError("--eval-only needs weights to evaluate; add MODEL.WEIGHTS path/to/model_final.pth.")
     prepare_datasets(cfg, train=not args.eval_only)
     if comm.is_main_process():
         claim_output_dir(cfg, resume=args.resume, eval_only=args.eval_only)
