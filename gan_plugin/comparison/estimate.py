@@ -77,12 +77,17 @@ def describe(plan: Plan, output: Path, cost: Cost, jobs: int) -> str:
 
 
 def _span(plan: Plan, left: Mapping[str, float], jobs: int) -> float:
-    """Seconds until all is done, if runs at a time do not slow each other: each takes the slot that is free first."""
+    """Seconds until all is done, if runs at a time do not slow each other: a free slot takes what can start first."""
     free = [0.0] * jobs
     ends: dict[str | None, float] = {None: 0.0}
-    for run in plan.runs():
+    waiting = plan.runs()
+    while waiting:
         slot = free.index(min(free))
-        ends[run.name] = max(free[slot], ends[run.parent]) + left[run.name]
+        start, place = min(
+            (max(free[slot], ends[run.parent]), i) for i, run in enumerate(waiting) if run.parent in ends
+        )
+        run = waiting.pop(place)
+        ends[run.name] = start + left[run.name]
         if left[run.name]:
             free[slot] = ends[run.name]
     return max(ends.values())

@@ -124,12 +124,12 @@ def extended(former: Plan, asked: Plan, folder: str) -> Plan:
         UserError: they differ in anything else.
     """
     changed = {
-        "the config": former.config != asked.config,
-        "the iterations": (former.iterations_a, former.iterations_b) != (asked.iterations_a, asked.iterations_b),
-        "the sizes or the data set": former.split != asked.split,
-        "the protocol": (former.stage_a, former.stage_b) != (asked.stage_a, asked.stage_b),
+        "other images or sizes": former.split != asked.split,
+        "other iterations": (former.iterations_a, former.iterations_b) != (asked.iterations_a, asked.iterations_b),
+        "another config": former.config != asked.config,
+        "another schedule": (former.stage_a, former.stage_b) != (asked.stage_a, asked.stage_b),
         **{
-            f"the arm '{arm}'": former.arms[arm] != settings
+            f"other keys for the arm '{arm}'": former.arms[arm] != settings
             for arm, settings in asked.arms.items()
             if arm in former.arms
         },
@@ -137,7 +137,7 @@ def extended(former: Plan, asked: Plan, folder: str) -> Plan:
     differing = [what for what, differs in changed.items() if differs]
     if differing:
         raise UserError(
-            f"{folder} holds a comparison in which {differing[0]} was another; repeat it as it was, with "
+            f"{folder} holds a comparison with {differing[0]}; repeat it as it was, with "
             "more arms or seeds if you like, or choose another --output."
         )
     seeds = sorted({*former.seeds, *asked.seeds})

@@ -99,16 +99,21 @@ def _headline(metrics: Mapping[str, Any]) -> str | None:
 
 
 def _shortfalls(results: Mapping[str, Any]) -> list[str]:
-    """A sentence for each run without results."""
+    """A sentence for each run that lacks results."""
     sentences = []
+    headlines = [name for metrics in _by_task(results["statistics"]).values() if (name := _headline(metrics))]
     for arm, seeds in results["runs"].items():
         for seed, run in seeds.items():
+            missing = [name for name in headlines if run["metrics"].get(name) is None]
             if run["status"] != "finished":
                 reason = results["failures"].get(run["folder"], "")
-                sentences.append(f"The run {run['folder']} has {run['status']}. {reason}".strip())
-            elif not run["metrics"]:
+                sentences.append(f"The run {run['folder']}: {run['status']}. {reason}".strip())
+            elif missing or not headlines:
                 what = _MODEL_A_NAME if arm == MODEL_A else arm
-                sentences.append(f"The evaluation of {what} with seed {seed} gave no number: it has detected nothing.")
+                sentences.append(
+                    f"{what} with seed {seed} has no {', '.join(missing) or 'score'}, most often because it detects "
+                    "nothing; its means are over the other seeds, which flatters it."
+                )
     return sentences
 
 

@@ -33,9 +33,10 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
         failures: name of the run -> why it failed.
 
     Returns:
-        "plan", "versions", "failures"; "runs": arm (model A is "a") -> seed -> {"folder", "status", "metrics"};
+        "plan", "versions", "failures"; "runs": arm (model A is "a") -> seed -> {"folder", "status", "metrics"}, where
+        a metric that this run did not define but another did is None;
         "statistics": metric -> arm -> {"values": seed -> value, "n", "mean", "std", "difference"}. Scores are in
-        percent as the evaluators give them; a metric that a run did not define is left out.
+        percent as the evaluators give them.
     """
     runs: dict[str, dict[str, Any]] = {}
     for run in plan.runs():
@@ -44,6 +45,7 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
         status = "finished" if finished else "failed" if run.name in failures else "not finished"
         metrics = final_scores(folder, run.iterations) if finished else {}
         runs.setdefault(run.arm, {})[str(run.seed)] = {"folder": run.name, "status": status, "metrics": metrics}
+    _fill_gaps(runs)
     return {
         "plan": plan.to_dict(),
         "versions": _versions(),
@@ -58,14 +60,21 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: str(module.__version__) for name, module in modules.items()}}
 
 
+def _fill_gaps(runs: Mapping[str, Mapping[str, Any]]) -> None:
+    finished = [run for seeds in runs.values() for run in seeds.values() if run["status"] == "finished"]
+    names = dict.fromkeys(metric for run in finished for metric in run["metrics"])
+    for run in finished:
+        run["metrics"] = {name: run["metrics"].get(name) for name in names}
+
+
 def _statistics(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    metrics = {metric: None for seeds in runs.values() for run in seeds.values() for metric in run["metrics"]}
+    metrics = dict.fromkeys(metric for seeds in runs.values() for run in seeds.values() for metric in run["metrics"])
     return {metric: _of_metric(metric, runs) for metric in metrics}
 
 
 def _of_metric(metric: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     values = {
-        arm: {int(seed): run["metrics"][metric] for seed, run in seeds.items() if metric in run["metrics"]}
+        arm: {int(seed): value for seed, run in seeds.items() if (value := run["metrics"].get(metric)) is not None}
         for arm, seeds in runs.items()
     }
     rows = {}
@@ -95,7 +104,7 @@ def save_results(results: Mapping[str, Any], output: Path) -> None:
     write_if_new(output / TABLE, text.getvalue())
 
 
-def _rows(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, str, float]]:
+def _rows(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, str, float | None]]:
     for arm, seeds in runs.items():
         for seed, run in seeds.items():
             for metric, value in run["metrics"].items():
