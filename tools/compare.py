@@ -89,7 +89,7 @@ def compare(asked: Plan, output: Path, jobs: int) -> int:
         results = collect(plan, output, failures)
         save_results(results, output)
         report = write_comparison_report(results, output)
-    print(f"{len(plan.arms)} arms x {len(plan.seeds)} seeds: {report}")
+    print(f"Arms: {', '.join(plan.arms)}. Seeds: {', '.join(map(str, plan.seeds))}. Report: {report}")
     for name, sentence in failures.items():
         print(f"error: {name} failed: {sentence}", file=sys.stderr)
     return USER_ERROR_EXIT_CODE if failures else 0

@@ -30,7 +30,7 @@ def draw_bars(metric: str, rows: Mapping[str, Mapping[str, Any]]) -> Curve:
         beside = place + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [place]
         axes.plot(beside, values, "o", ms=4, mfc="none", mec=INK)
     axes.set_xticks(range(len(shown)), list(shown), color=INK)
-    axes.set_ylabel(f"{metric} (%)", color=INK)
+    axes.set_ylabel(metric, color=INK)
     axes.tick_params(colors=INK)
     axes.grid(axis="y", color=INK, alpha=0.15)
     axes.spines[["top", "right"]].set_visible(False)

@@ -51,7 +51,7 @@ def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
         shortfalls=_shortfalls(results),
         tasks=tasks,
         headlines={task: metrics[headline] for task, metrics in tasks.items() if (headline := _headline(metrics))},
-        bars=[draw_bars(name, _named(metrics[name])) for metrics in tasks.values() if (name := _headline(metrics))],
+        bars=[draw_bars(name, metrics[name]) for metrics in tasks.values() if (name := _headline(metrics))],
         curves=_curves(results, output),
         versions=results["versions"],
         command=_command(plan),

@@ -35,8 +35,8 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
     Returns:
         "plan", "versions", "failures"; "runs": arm (model A is "a") -> seed -> {"folder", "status", "metrics"}, where
         a metric that this run did not define but another did is None;
-        "statistics": metric -> arm -> {"values": seed -> value, "n", "mean", "std", "difference"}. Scores are in
-        percent as the evaluators give them.
+        "statistics": metric -> arm -> {"values": seed -> value, "n", "mean", "std", "difference"}. Scores are
+        those of metrics.json, in its units.
     """
     runs: dict[str, dict[str, Any]] = {}
     for run in plan.runs():

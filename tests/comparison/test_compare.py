@@ -221,7 +221,7 @@ def test_bad_input_is_a_sentence_and_writes_nothing(environment, tmp_path, capsy
 def test_no_data_set_is_the_sentence_of_the_data_set(environment, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     assert start(tmp_path / "out") == 2
-    assert "PennFudanPed.zip" in capsys.readouterr().err
+    assert "The data set 'penn_fudan_train_a' needs" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_or_is_anothers(environment, tmp_path, capsys):
