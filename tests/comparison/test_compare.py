@@ -2,26 +2,19 @@
 
 import csv
 import json
-import logging
 import os
 import re
 import shutil
-import signal
 import statistics
-import sys
-import time
 from pathlib import Path
 
 import compare
 import pytest
 import torch
-import train_net
-from detectron2.utils.logger import setup_logger
 from support import assert_same
 
 from gan_plugin.comparison import run as run_module
 from gan_plugin.comparison.estimate import Cost
-from gan_plugin.comparison.process import TrainNet
 from gan_plugin.errors import run_command_line
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/quick_schedules/gan_mask_rcnn_penn_fudan_quick.yaml"
@@ -52,44 +45,6 @@ def arguments(output, *more, iterations=4):
     return [*words, *map(str, more), *options]
 
 
-class Forked(TrainNet):
-    """Runs train_net's `main` in a child of this process, which saves the seconds of importing everything again."""
-
-    def __init__(self, tool, arguments, folder, environment, keep_open):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._console, self._process = folder / "console.txt", self
-        self._pid, self._code = os.fork(), None
-        if self._pid:
-            return
-        code = 70
-        try:
-            console = os.open(self._console, os.O_CREAT | os.O_WRONLY)
-            os.dup2(console, 1)
-            os.dup2(console, 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-            setup_logger.cache_clear()
-            for name in ("detectron2", "fvcore", "gan_plugin"):
-                logging.getLogger(name).handlers.clear()
-            code = run_command_line(lambda: train_net.main(list(arguments)))
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-
-    def poll(self):
-        if self._code is None:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            self._code = os.waitstatus_to_exitcode(status) if pid else None
-        return self._code
-
-    def terminate(self):
-        os.kill(self._pid, signal.SIGTERM)
-
-    def wait(self):
-        while self.poll() is None:
-            time.sleep(0.01)
-        return self._code
-
-
 def start(output, *more, **changes):
     return run_command_line(lambda: compare.main(arguments(output, *more, **changes)))
 
@@ -108,7 +63,7 @@ def environment(pedestrians):
 
 
 @pytest.fixture(scope="module")
-def finished(environment, tmp_path_factory):
+def finished(environment, forked, tmp_path_factory):
     """The folder of a comparison, and a copy of the checkpoint in the middle of each run, which it drops at its end."""
     folder, kept = tmp_path_factory.mktemp("comparison") / "out", tmp_path_factory.mktemp("kept")
     settle = run_module.settle
@@ -119,7 +74,7 @@ def finished(environment, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "settle", settle_with_a_copy)
-        patch.setattr(run_module, "TrainNet", Forked)
+        patch.setattr(run_module, "TrainNet", forked)
         assert start(folder) == 0
     return folder, kept
 
@@ -232,8 +187,8 @@ def test_an_output_that_cannot_be_written_or_is_anothers(environment, tmp_path, 
     assert "holds files that are not of a comparison" in capsys.readouterr().err
 
 
-def test_a_failed_run_is_exit_code_2_and_in_the_report(finished, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run_module, "TrainNet", Forked)
+def test_a_failed_run_is_exit_code_2_and_in_the_report(finished, forked, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_module, "TrainNet", forked)
     folder = tmp_path / "out"
     shutil.copytree(finished[0], folder)
     (folder / "seed1/lsgan/metrics.json").unlink()
