@@ -133,8 +133,8 @@ def test_what_is_left_of_a_run(tmp_path):
     assert arguments_of(arm, tmp_path)[:2] == ["--config-file", str(tmp_path / "config.yaml")]
     assert "--resume" not in arguments_of(arm, tmp_path)
     assert arguments_of(arm, tmp_path)[-1] == repr(str(tmp_path / first.name / "model_final.pth"))
-    write_metrics(folder, {"iteration": 2, "total_loss": 1.0, "gan/mask/d_real": 0.5})
-    assert "--resume" in arguments_of(arm, tmp_path) and iterations_done(folder) == 3
+    write_metrics(folder, {"iteration": 3, "total_loss": 1.0, "gan/mask/d_real": 0.5})
+    assert "--resume" in arguments_of(arm, tmp_path) and iterations_done(folder) == 4
     (folder / "model_final.pth").touch()
     assert state_of(folder, 4) is State.EVALUATE
     assert "--eval-only" in arguments_of(arm, tmp_path) and "--resume" not in arguments_of(arm, tmp_path)
