@@ -16,9 +16,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 # Okabe and Ito, without the yellow that vanishes on white
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c8c8c")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c8c8c")
 # stands for the colour of text in the picture, and is replaced by a CSS variable that follows light and dark
-_INK = "#010203"
+INK = "#010203"
 _STYLE = "<style>svg{--ink:#222;color-scheme:light dark}@media(prefers-color-scheme:dark){svg{--ink:#ddd}}</style>"
 _WIDTH, _HEIGHT = 5.4, 2.7
 
@@ -173,7 +173,7 @@ def _svg(group: _Group, series: Mapping[str, tuple[str, np.ndarray]]) -> str:
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
-    for (key, (name, points)), colour in zip(series.items(), _COLOURS * 9, strict=False):
+    for (key, (name, points)), colour in zip(series.items(), COLOURS * 9, strict=False):
         line: dict[str, Any] = {"color": colour, "lw": 1.8, "label": name}
         if key in _NOT_SMOOTHED or len(points) < 20:
             axes.plot(*points.T, marker="o" if len(points) < 20 else None, ms=3, **line)
@@ -189,24 +189,29 @@ def _svg(group: _Group, series: Mapping[str, tuple[str, np.ndarray]]) -> str:
     if group.bounds:
         axes.set_ylim(*group.bounds)
     _set_look(figure, axes)
+    return svg_of(figure)
+
+
+def svg_of(figure: Figure) -> str:
+    """The figure as an SVG document, byte for byte the same each time; what is drawn in INK follows light and dark."""
     # glyphs as paths look the same everywhere; a fixed salt makes the same run give the same file
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "gan_plugin"}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue().replace(_INK, "var(--ink)")
+    text = buffer.getvalue().replace(INK, "var(--ink)")
     head, tag, rest = text[text.index("<svg") :].partition(">")
     return head + tag + _STYLE + rest
 
 
 def _set_look(figure: Figure, axes: matplotlib.axes.Axes) -> None:
-    axes.set_xlabel("iteration", color=_INK)
+    axes.set_xlabel("iteration", color=INK)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-    axes.tick_params(colors=_INK, which="both")
-    axes.grid(color=_INK, alpha=0.15)
+    axes.tick_params(colors=INK, which="both")
+    axes.grid(color=INK, alpha=0.15)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.spines[["left", "bottom"]].set_color(INK)
     # above the axes, where it can hide no curve
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, labelcolor=_INK, fontsize=9, handlelength=1.4)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, labelcolor=INK, fontsize=9, handlelength=1.4)
 
 
 def _alt(title: str, series: Mapping[str, tuple[str, np.ndarray]]) -> str:

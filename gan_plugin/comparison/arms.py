@@ -1,0 +1,109 @@
+"""The arms of a comparison: what each changes in the config that all of them share."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from gan_plugin.engine.export import STOCK_ROI_HEADS
+from gan_plugin.errors import UserError
+
+BASELINE = "baseline"
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a reader is told about the arm, its config keys, and those that depend on the shared config."""
+
+    description: str
+    settings: Settings
+    adapted: Callable[[CfgNode], Settings] = field(default=lambda cfg: {})
+
+
+def _paper_system(cfg: CfgNode) -> Settings:
+    """The paper's discriminators as wide as the config's own one is, and its optimizer where the generator's is SGD."""
+    gan, share = cfg.MODEL.GAN, min(1.0, cfg.MODEL.GAN.MASK.CHANNELS[0] / 64)
+    heads = cfg.MODEL.ROI_HEADS.NAME
+    settings: Settings = {
+        "MODEL.GAN.MASK.CHANNELS": [max(1, int(width * share)) for width in (64, 128, 256, 512, 1024)],
+        "MODEL.GAN.BOX.CHANNELS": [max(1, int(width * share)) for width in (64, 128, 256, 512)],
+        "MODEL.GAN.BOX.NORM": gan.MASK.NORM,
+        "MODEL.ROI_HEADS.NAME": {stock: ours for ours, stock in STOCK_ROI_HEADS.items()}.get(heads, heads),
+    }
+    if cfg.SOLVER.OPTIMIZER == "sgd":
+        settings |= {
+            "SOLVER.DISC.OPTIMIZER": "sgd",
+            "SOLVER.DISC.BASE_LR": cfg.SOLVER.BASE_LR / 5,
+            "SOLVER.DISC.MOMENTUM": 0.9,
+            "SOLVER.DISC.WEIGHT_DECAY": 0.0001,
+            "SOLVER.DISC.SCHEDULE": "follow",
+        }
+    return settings
+
+
+_MASK_PLAYER: Settings = {"MODEL.GAN.ENABLED": True, "MODEL.GAN.MASK.ENABLED": True, "MODEL.GAN.BOX.ENABLED": False}
+
+ARMS: dict[str, Arm] = {
+    BASELINE: Arm("no adversary: the plain model, trained on as long as the others", {"MODEL.GAN.ENABLED": False}),
+    "bce": Arm(
+        "the config's mask discriminator with binary cross entropy (thesis eq 4.2 and 4.4)",
+        {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "NonSaturatingBCE"},
+    ),
+    "lsgan": Arm(
+        "the config's mask discriminator with least squares (thesis eq 4.5 and 4.6)",
+        {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "LeastSquares"},
+    ),
+    "hinge": Arm(
+        "the config's mask discriminator with the hinge loss",
+        {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "Hinge"},
+    ),
+    "paper": Arm(
+        "discriminators of masked RoI features and of boxes (Le et al. 2020, arXiv 2010.13757, released coefficients)",
+        {
+            "MODEL.GAN.ENABLED": True,
+            "MODEL.GAN.ORDER": "paper",
+            "MODEL.GAN.MASK.ENABLED": True,
+            "MODEL.GAN.MASK.DISCRIMINATOR": "MaskedFeatureDiscriminator",
+            "MODEL.GAN.MASK.OBJECTIVE": "MultiLayerL1",
+            "MODEL.GAN.MASK.WEIGHT": 0.5,
+            "MODEL.GAN.MASK.REC_WEIGHT": 0.0,
+            "MODEL.GAN.MASK.INPUT_SIZE": 28,
+            "MODEL.GAN.MASK.MATCHING": "proposal",
+            "MODEL.GAN.BOX.ENABLED": True,
+            "MODEL.GAN.BOX.WEIGHT": 0.025,
+            "MODEL.GAN.LABELS.REAL": [1.0, 1.0],
+            "MODEL.GAN.LABELS.FAKE": [0.0, 0.0],
+            "MODEL.GAN.LABELS.FLIP_PROB": 0.0,
+        },
+        _paper_system,
+    ),
+    "best": Arm(
+        "the setting that we think best: least squares on binarised masks, its gradient a tenth of the mask loss'",
+        {
+            **_MASK_PLAYER,
+            "MODEL.GAN.MASK.OBJECTIVE": "LeastSquares",
+            "MODEL.GAN.MASK.FAKE": "straight_through",
+            "MODEL.GAN.BALANCE.ENABLED": True,
+            "MODEL.GAN.MASK.WEIGHT": 0.1,
+        },
+    ),
+}
+
+
+def arm_settings(names: Iterable[str], cfg: CfgNode) -> dict[str, Settings]:
+    """Arm -> config keys and values, for `names` without repetitions, the baseline first.
+
+    Args:
+        names: keys of ARMS. The baseline is always there, since every difference is one to it.
+        cfg: the config that all arms share.
+
+    Raises:
+        UserError: an arm is unknown; the sentence lists the known ones.
+    """
+    chosen = list(dict.fromkeys([BASELINE, *names]))
+    for name in chosen:
+        if name not in ARMS:
+            raise UserError(f"The arm '{name}' is unknown; --arms takes {', '.join(ARMS)}.")
+    return {name: {**ARMS[name].settings, **ARMS[name].adapted(cfg)} for name in chosen}

@@ -1,0 +1,144 @@
+"""What is to be run: the thesis' protocol (sections 6.3 and 6.4) for several seeds and arms."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from gan_plugin.errors import UserError
+
+from .arms import Settings, arm_settings
+from .schedule import scaled_schedule
+from .split import Split, make_split
+
+MODEL_A = "a"
+WEIGHTS = "model_final.pth"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of tools/train_net.py."""
+
+    seed: int
+    # MODEL_A or the name of an arm
+    arm: str
+    iterations: int
+    # in KEY VALUE form, without OUTPUT_DIR and the weights of model A
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        """Its folder within that of the comparison."""
+        return f"seed{self.seed}/{self.arm}"
+
+    @property
+    def parent(self) -> str | None:
+        """The name of the run whose weights this one starts from; None for model A, which has the config's."""
+        return None if self.arm == MODEL_A else f"seed{self.seed}/{MODEL_A}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what the runs of a comparison are."""
+
+    config_file: str
+    # the config that all runs share, as YAML
+    config: str
+    split: Split
+    iterations_a: int
+    iterations_b: int
+    stage_a: Settings
+    stage_b: Settings
+    arms: dict[str, Settings]
+    seeds: list[int]
+
+    def runs(self) -> list[Run]:
+        """All runs; each model A before the arms that start from it."""
+        runs = []
+        for seed in self.seeds:
+            runs.append(Run(seed, MODEL_A, self.iterations_a, {**self.stage_a, "SEED": seed}))
+            for arm, settings in self.arms.items():
+                runs.append(Run(seed, arm, self.iterations_b, {**settings, **self.stage_b, "SEED": seed}))
+        return runs
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plan.json holds it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(content: dict[str, Any]) -> "Plan":
+        """The inverse of `to_dict`; KeyError or TypeError if `content` is no plan."""
+        return Plan(**{**content, "split": Split(**content["split"])})
+
+
+def make_plan(
+    cfg: CfgNode,
+    *,
+    config_file: str,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    iterations: tuple[int, int],
+    sizes: Sequence[int] | None = None,
+) -> Plan:
+    """Plan a comparison.
+
+    Args:
+        cfg: the config that all runs share; neither its OUTPUT_DIR nor its SEED matters.
+        config_file: where it came from, for the report.
+        arms: keys of `ARMS`; the baseline is added.
+        seeds: of the weights, the order of the data and the augmentation, one model A each.
+        iterations: of stage A and of stage B.
+        sizes: images in A, B and the held-out part; None for the config's.
+
+    Raises:
+        UserError: an arm, a number or the data set is not usable.
+    """
+    for option, value in zip(("--iters-a", "--iters-b"), iterations, strict=True):
+        if value < 1:
+            raise UserError(f"{option} is {value}; set it to 1 or more.")
+    if not seeds or min(seeds) < 0:
+        raise UserError(f"--seeds is {list(seeds)}; give one or more numbers >= 0.")
+    cfg = cfg.clone()
+    cfg.defrost()
+    split = make_split(cfg, sizes)
+    a, b, held_out = split.names
+    cfg.OUTPUT_DIR, cfg.SEED = "output", -1
+    test = {"DATASETS.TEST": [held_out]}
+    stage_a = {**scaled_schedule(cfg, iterations[0]), "MODEL.GAN.ENABLED": False, "DATASETS.TRAIN": [a], **test}
+    # model A has learnt what the config's START_ITER waits for
+    stage_b = {
+        **scaled_schedule(cfg, iterations[1]),
+        "MODEL.GAN.START_ITER": 0,
+        "DATASETS.TRAIN": [b],
+        **test,
+    }
+    chosen = arm_settings(arms, cfg)
+    return Plan(config_file, cfg.dump(), split, *iterations, stage_a, stage_b, chosen, sorted(set(seeds)))
+
+
+def extended(former: Plan, asked: Plan, folder: str) -> Plan:
+    """`former` with the arms and the seeds of `asked` added.
+
+    Raises:
+        UserError: they differ in anything else.
+    """
+    changed = {
+        "other images or sizes": former.split != asked.split,
+        "other iterations": (former.iterations_a, former.iterations_b) != (asked.iterations_a, asked.iterations_b),
+        "another config": former.config != asked.config,
+        "another schedule": (former.stage_a, former.stage_b) != (asked.stage_a, asked.stage_b),
+        **{
+            f"other keys for the arm '{arm}'": former.arms[arm] != settings
+            for arm, settings in asked.arms.items()
+            if arm in former.arms
+        },
+    }
+    differing = [what for what, differs in changed.items() if differs]
+    if differing:
+        raise UserError(
+            f"{folder} holds a comparison with {differing[0]}; repeat it as it was, with "
+            "more arms or seeds if you like, or choose another --output."
+        )
+    seeds = sorted({*former.seeds, *asked.seeds})
+    return replace(former, arms={**former.arms, **asked.arms}, seeds=seeds)

@@ -1,0 +1,137 @@
+"""One self-contained HTML file about a comparison."""
+
+import base64
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+import gan_plugin.visualization
+from gan_plugin.visualization.curves import Curve, draw_curves, read_metrics
+
+from .arms import ARMS
+from .bars import draw_bars
+from .plan import MODEL_A
+from .statistics import LEAST_SEEDS, chance_of_one_sign
+from .workspace import write_if_new
+
+REPORT = "report.html"
+_MODEL_A_NAME = "model A"
+# the curves that show how the game went
+_GAME = ("Generator: sum of its losses", "Generator: adversarial losses", "Discriminator")
+
+
+def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
+    """Write OUTPUT/report.html, whose words, numbers and pictures are a function of the results and the runs alone.
+
+    Args:
+        results: see `collect`.
+        output: the comparison's folder, with its runs.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    plan = results["plan"]
+    tasks = _by_task(results["statistics"])
+    seeds = len(plan["seeds"])
+    page = _template().render(
+        title=output.resolve().name,
+        plan=plan,
+        arms={name: ARMS[name].description if name in ARMS else "" for name in plan["arms"]},
+        seeds=seeds,
+        least_seeds=LEAST_SEEDS,
+        chance=100 * chance_of_one_sign(seeds),
+        scaled=plan["split"]["asked"] != plan["split"]["used"],
+        shortfalls=_shortfalls(results),
+        tasks=tasks,
+        headlines={task: metrics[headline] for task, metrics in tasks.items() if (headline := _headline(metrics))},
+        bars=[draw_bars(name, metrics[name]) for metrics in tasks.values() if (name := _headline(metrics))],
+        curves=_curves(results, output),
+        versions=results["versions"],
+        command=_command(plan),
+        number=_number,
+        model_a=_MODEL_A_NAME,
+    )
+    write_if_new(output / REPORT, page)
+    return output / REPORT
+
+
+def _template() -> Template:
+    folders = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
+    environment = Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined)
+    environment.filters["data_uri"] = _data_uri
+    return environment.get_template("comparison.html.j2")
+
+
+def _data_uri(curve: Curve) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(curve.svg.encode()).decode()}"
+
+
+def _number(value: float | None, sign: bool = False) -> str:
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    # a minus sign of the width of the plus
+    return f"{value:{'+' if sign else ''}.2f}".replace("-", "−")
+
+
+def _by_task(statistics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{"segm": {"segm/AP": rows, ...}, "ema/segm": ...}: what all classes have in common before what one has alone."""
+    tasks: dict[str, dict[str, Any]] = {}
+    for metric in sorted(statistics, key=lambda name: (name.rpartition("/")[0], "-" in name.rpartition("/")[2])):
+        tasks.setdefault(metric.rpartition("/")[0], {})[metric] = _named(statistics[metric])
+    # masks are what the adversary is for
+    return dict(sorted(tasks.items(), key=lambda item: (item[0] != "segm", item[0] == "bbox")))
+
+
+def _named(rows: Mapping[str, Any]) -> dict[str, Any]:
+    return {_MODEL_A_NAME if arm == MODEL_A else arm: row for arm, row in rows.items()}
+
+
+def _headline(metrics: Mapping[str, Any]) -> str | None:
+    """The metric that sums up its task: its AP, or else the first that is no class's own."""
+    return next((name for name in metrics if re.search(r"/AP$", name)), next(iter(metrics), None))
+
+
+def _shortfalls(results: Mapping[str, Any]) -> list[str]:
+    """A sentence for each run that lacks results."""
+    sentences = []
+    headlines = [name for metrics in _by_task(results["statistics"]).values() if (name := _headline(metrics))]
+    for arm, seeds in results["runs"].items():
+        for seed, run in seeds.items():
+            missing = [name for name in headlines if run["metrics"].get(name) is None]
+            if run["status"] != "finished":
+                reason = results["failures"].get(run["folder"], "")
+                sentences.append(f"The run {run['folder']}: {run['status']}. {reason}".strip())
+            elif missing or not headlines:
+                what = _MODEL_A_NAME if arm == MODEL_A else arm
+                sentences.append(
+                    f"{what} with seed {seed} has no {', '.join(missing) or 'score'}, most often because it detects "
+                    "nothing; its means are over the other seeds, which flatters it."
+                )
+    return sentences
+
+
+def _curves(results: Mapping[str, Any], output: Path) -> dict[str, dict[str, list[Curve]]]:
+    """Arm -> seed -> curves of the game."""
+    curves: dict[str, dict[str, list[Curve]]] = {}
+    for arm in results["plan"]["arms"]:
+        for seed, run in results["runs"][arm].items():
+            file = output / run["folder"] / "metrics.json"
+            drawn = draw_curves(read_metrics(file)) if file.is_file() else []
+            curves.setdefault(arm, {})[seed] = [curve for curve in drawn if curve.title.startswith(_GAME)]
+    return curves
+
+
+def _command(plan: Mapping[str, Any]) -> str:
+    sizes = " ".join(map(str, plan["split"]["asked"]))
+    return (
+        f"python tools/compare.py --config-file {plan['config_file']} --arms {' '.join(plan['arms'])} "
+        f"--seeds {' '.join(map(str, plan['seeds']))} --iters-a {plan['iterations_a']} "
+        f"--iters-b {plan['iterations_b']} --sizes {sizes} --output DIR"
+    )

@@ -1,0 +1,111 @@
+"""The numbers of a comparison: every metric of every arm and seed, and their statistics."""
+
+import csv
+import io
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import detectron2
+import numpy as np
+import torch
+
+import gan_plugin
+
+from .arms import BASELINE
+from .plan import MODEL_A, Plan
+from .state import State, final_scores, state_of
+from .statistics import difference, spread
+from .workspace import write_if_new
+
+RESULTS, TABLE = "results.json", "results.csv"
+
+
+def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that the runs of `plan` in `output` have left, as results.json holds it.
+
+    Args:
+        plan: of the comparison.
+        output: its folder.
+        failures: name of the run -> why it failed.
+
+    Returns:
+        "plan", "versions", "failures"; "runs": arm (model A is "a") -> seed -> {"folder", "status", "metrics"}, where
+        a metric that this run did not define but another did is None;
+        "statistics": metric -> arm -> {"values": seed -> value, "n", "mean", "std", "difference"}. Scores are
+        those of metrics.json, in its units.
+    """
+    runs: dict[str, dict[str, Any]] = {}
+    for run in plan.runs():
+        folder = output / run.name
+        finished = state_of(folder, run.iterations) is State.FINISHED
+        status = "finished" if finished else "failed" if run.name in failures else "not finished"
+        metrics = final_scores(folder, run.iterations) if finished else {}
+        runs.setdefault(run.arm, {})[str(run.seed)] = {"folder": run.name, "status": status, "metrics": metrics}
+    _fill_gaps(runs)
+    return {
+        "plan": plan.to_dict(),
+        "versions": _versions(),
+        "failures": dict(failures),
+        "runs": runs,
+        "statistics": _statistics(runs),
+    }
+
+
+def _versions() -> dict[str, str]:
+    modules = {"gan_plugin": gan_plugin, "torch": torch, "detectron2": detectron2, "numpy": np}
+    return {"python": platform.python_version(), **{name: str(module.__version__) for name, module in modules.items()}}
+
+
+def _fill_gaps(runs: Mapping[str, Mapping[str, Any]]) -> None:
+    finished = [run for seeds in runs.values() for run in seeds.values() if run["status"] == "finished"]
+    names = dict.fromkeys(metric for run in finished for metric in run["metrics"])
+    for run in finished:
+        run["metrics"] = {name: run["metrics"].get(name) for name in names}
+
+
+def _statistics(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    metrics = dict.fromkeys(metric for seeds in runs.values() for run in seeds.values() for metric in run["metrics"])
+    return {metric: _of_metric(metric, runs) for metric in metrics}
+
+
+def _of_metric(metric: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    values = {
+        arm: {int(seed): value for seed, run in seeds.items() if (value := run["metrics"].get(metric)) is not None}
+        for arm, seeds in runs.items()
+    }
+    rows = {}
+    for arm, of_seed in values.items():
+        rows[arm] = {"values": _with_text_keys(of_seed), **asdict(spread(list(of_seed.values()))), "difference": None}
+        if arm not in (BASELINE, MODEL_A):
+            compared = asdict(difference(of_seed, values[BASELINE]))
+            rows[arm]["difference"] = {**compared, "by_seed": _with_text_keys(compared["by_seed"])}
+    return rows
+
+
+def _with_text_keys(values: Mapping[int, float]) -> dict[str, float]:
+    return {str(seed): value for seed, value in values.items()}
+
+
+def save_results(results: Mapping[str, Any], output: Path) -> None:
+    """Write results.json, and results.csv with a line for each arm, seed and metric.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    write_if_new(output / RESULTS, json.dumps(results, indent=1))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["arm", "seed", "metric", "value"])
+    writer.writerows(_rows(results["runs"]))
+    write_if_new(output / TABLE, text.getvalue())
+
+
+def _rows(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, str, float | None]]:
+    for arm, seeds in runs.items():
+        for seed, run in seeds.items():
+            for metric, value in run["metrics"].items():
+                yield arm, seed, metric, value

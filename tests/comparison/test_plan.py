@@ -1,0 +1,177 @@
+"""Arms, schedules, splits and plans."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
+
+from gan_plugin.comparison.arms import ARMS, arm_settings
+from gan_plugin.comparison.plan import Plan, extended, make_plan
+from gan_plugin.comparison.process import key_values
+from gan_plugin.comparison.schedule import scaled_schedule
+from gan_plugin.comparison.split import make_split
+from gan_plugin.engine.setup import load_config
+from gan_plugin.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+QUICK = CONFIGS / "quick_schedules"
+
+
+def config(path, *options):
+    return load_config(argparse.Namespace(config_file=str(path), opts=[str(option) for option in options]))
+
+
+@pytest.fixture
+def cfg(pedestrians, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(pedestrians))
+    return config(QUICK / "gan_mask_rcnn_penn_fudan_quick.yaml")
+
+
+def plan_of(cfg, **changes):
+    options = {"arms": ["lsgan"], "seeds": [0, 1], "iterations": (50, 100), **changes}
+    return make_plan(cfg, config_file="x.yaml", **options)
+
+
+def test_a_schedule_keeps_its_shares():
+    cfg = config(CONFIGS / "gan_mask_rcnn_cityscapes.yaml")
+    # a third of 4464: steps at 1116, 2232, 3348; warm-up, start of the game and checkpoints after 372
+    assert scaled_schedule(cfg, 1488) == {
+        "SOLVER.MAX_ITER": 1488,
+        "SOLVER.STEPS": [372, 744, 1116],
+        "SOLVER.WARMUP_ITERS": 124,
+        "SOLVER.CHECKPOINT_PERIOD": 124,
+        "MODEL.GAN.START_ITER": 124,
+        "MODEL.GAN.WARMUP_ITERS": 0,
+        "TEST.EVAL_PERIOD": 0,
+        "TEST.BEST_METRIC": "",
+    }
+
+
+def test_steps_that_collide_or_leave_the_run_are_dropped():
+    cfg = config(CONFIGS / "gan_mask_rcnn_cityscapes.yaml")
+    # of 2 iterations the steps are at 0.5, 1 and 1.5
+    assert scaled_schedule(cfg, 2)["SOLVER.STEPS"] == [1]
+    assert scaled_schedule(cfg, 2)["SOLVER.CHECKPOINT_PERIOD"] == 1
+
+
+def test_the_runs_of_a_plan(cfg):
+    runs = plan_of(cfg).runs()
+    assert [run.name for run in runs] == [f"seed{s}/{arm}" for s in (0, 1) for arm in ("a", "baseline", "lsgan")]
+    a, baseline, lsgan = runs[3:]
+    assert (a.parent, baseline.parent, lsgan.parent) == (None, "seed1/a", "seed1/a")
+    assert a.settings["MODEL.GAN.ENABLED"] is False and a.settings["DATASETS.TRAIN"] == ["penn_fudan_train_a"]
+    assert (a.iterations, a.settings["SOLVER.MAX_ITER"], a.settings["SEED"]) == (50, 50, 1)
+    # the config's game begins at 150 of 500 and rises for 50; model A has had its time without
+    assert (lsgan.settings["MODEL.GAN.START_ITER"], lsgan.settings["MODEL.GAN.WARMUP_ITERS"]) == (0, 10)
+    assert lsgan.settings["DATASETS.TRAIN"] == ["penn_fudan_train_b"]
+    assert lsgan.settings["DATASETS.TEST"] == ["penn_fudan_val"] == a.settings["DATASETS.TEST"]
+    shared = baseline.settings.keys() - ARMS["baseline"].settings.keys()
+    assert {"SEED", "SOLVER.MAX_ITER", "DATASETS.TRAIN"} <= shared
+    assert all(baseline.settings[key] == lsgan.settings[key] for key in shared)
+
+
+@pytest.mark.parametrize("quick", ["gan_mask_rcnn_penn_fudan_quick.yaml", "mask_rcnn_cityscapes_quick.yaml"])
+def test_every_arm_has_the_baselines_model_and_its_own_adversary(quick):
+    cfg = config(QUICK / quick)
+    models = {}
+    for arm, settings in arm_settings(ARMS, cfg).items():
+        own = config(QUICK / quick, *key_values(settings))
+        models[arm] = {name: tuple(weight.shape) for name, weight in build_model(own).state_dict().items()}
+    assert models.keys() == ARMS.keys()
+    for arm, weights in models.items():
+        players = {name.split(".")[1] for name in weights if name.startswith("adversaries.")}
+        assert players == {"baseline": set(), "paper": {"mask", "box"}}.get(arm, {"mask"})
+        assert {k: v for k, v in weights.items() if not k.startswith("adversaries.")} == models["baseline"]
+
+
+def test_the_papers_optimizer_goes_with_the_papers_generator():
+    cfg = config(CONFIGS / "gan_mask_rcnn_cityscapes.yaml")
+    settings = arm_settings(["paper"], cfg)["paper"]
+    assert settings["SOLVER.DISC.BASE_LR"] == pytest.approx(0.005 / 5)
+    assert settings["MODEL.GAN.MASK.CHANNELS"] == [64, 128, 256, 512, 1024]
+    quick = arm_settings(["paper"], config(QUICK / "gan_mask_rcnn_cityscapes_quick.yaml"))["paper"]
+    assert "SOLVER.DISC.BASE_LR" not in quick and quick["MODEL.GAN.BOX.CHANNELS"] == [16, 32, 64, 128]
+
+
+def test_an_unknown_arm_lists_the_known(cfg):
+    with pytest.raises(UserError, match="'lsgam' is unknown; --arms takes baseline, bce, lsgan, hinge, paper, best"):
+        plan_of(cfg, arms=["lsgam"])
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"iterations": (0, 5)}, "--iters-a is 0"),
+        ({"iterations": (5, -1)}, "--iters-b is -1"),
+        ({"seeds": [0, -1]}, "--seeds is"),
+        ({"sizes": (5, 0, 5)}, "leave a part of the data set empty"),
+    ],
+)
+def test_numbers_out_of_range(cfg, changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        plan_of(cfg, **changes)
+
+
+def test_pedestrians_are_scaled_to_what_is_there(cfg):
+    split = plan_of(cfg).split
+    # 16 images in the proportion of 75, 75, 20
+    assert (split.asked, split.used) == ([75, 75, 20], [7, 7, 2])
+
+
+@pytest.fixture
+def registered():
+    """40 empty records under a name of their own."""
+    DatasetCatalog.register("forty", lambda: [{"file_name": f"{i:02}.png", "annotations": []} for i in range(40)])
+    MetadataCatalog.get("forty").set(thing_classes=["x"], evaluator_type="coco")
+    yield "forty"
+    for name in ("forty", "forty_a", "forty_b", "forty_eval"):
+        DatasetCatalog.pop(name, None)
+        MetadataCatalog.pop(name, None)
+
+
+@pytest.mark.parametrize("train", ["forty", "forty_a"])
+def test_any_other_set_has_its_subsets(cfg, registered, train):
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TRAIN = (train,)
+    split = make_split(cfg, (10, 8, 4))
+    assert split.names == ["forty_a", "forty_b", "forty_eval"]
+    assert split.used == [10, 8, 4] == list(cfg.DATASETS.SUBSETS.SIZES)
+
+
+def test_two_sets_are_refused(cfg, registered):
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TRAIN = ("forty", "penn_fudan_train_a")
+    with pytest.raises(UserError, match="names 2: forty, penn_fudan"):
+        make_split(cfg, None)
+
+
+def test_a_plan_survives_its_file(cfg):
+    plan = plan_of(cfg, arms=ARMS)
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+def test_a_plan_takes_more_arms_and_seeds(cfg):
+    more = extended(plan_of(cfg), plan_of(cfg, arms=["bce"], seeds=[4]), "folder")
+    assert list(more.arms) == ["baseline", "lsgan", "bce"] and more.seeds == [0, 1, 4]
+
+
+def test_a_changed_plan_is_refused(cfg, monkeypatch):
+    plan = plan_of(cfg)
+    changed = cfg.clone()
+    changed.defrost()
+    changed.SOLVER.BASE_LR = 0.5
+    for other, what in (
+        (plan_of(cfg, iterations=(50, 101)), "other iterations"),
+        (plan_of(cfg, sizes=(8, 6, 2)), "other images or sizes"),
+        (plan_of(changed), "another config"),
+    ):
+        with pytest.raises(UserError, match=f"folder holds a comparison with {what}; repeat it as it was"):
+            extended(plan, other, "folder")
+    monkeypatch.setitem(ARMS, "lsgan", ARMS["hinge"])
+    with pytest.raises(UserError, match="other keys for the arm 'lsgan'"):
+        extended(plan, plan_of(cfg), "folder")
