@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _bench_cityscapes import measure_cityscapes
 from _bench_pooling import BASELINE, measure_pooling
 from _bench_training import MODES, make_batch, measure_inference, measure_memory, measure_training, variant_cfg
 from detectron2.config import CfgNode
@@ -36,6 +37,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", default="512x256", metavar="WxH", help="image size in pixels")
     parser.add_argument("--batch", type=int, default=2, help="images of a step")
     parser.add_argument("--rounds", type=int, default=12, help="how often each variant is timed")
+    parser.add_argument("--images", type=int, default=4, help="images of the comparison of Cityscapes evaluators")
     parser.add_argument("--json", default="output/bench.json", metavar="FILE", help="where the numbers go")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys to change")
     return parser.parse_args(arguments)
@@ -66,6 +68,7 @@ def measure(args: argparse.Namespace, width: int, height: int) -> dict[str, Any]
         "adversaries_share": {name.replace(" ", "_"): 1 - 1 / ratio for name, ratio in training.items()},
         "inference_ratio": tables["inference"]["adversarial"]["ratio_median"],
         "prroi_vs_roialign": tables["pooling"][PRROI]["ratio_median"],
+        "cityscapes_evaluator": measure_cityscapes(args.images, 100, 2048, 1024),
         "peak_memory": measure_memory(configs, batch),
         "tables": tables,
         "size": args.size,
@@ -85,8 +88,12 @@ def show(report: dict[str, Any]) -> str:
     ]
     headers = ["what", "variant", "median s", "ratio min", "ratio median", "ratio max", "peak MB"]
     formats = ("", "", ".4f", ".3f", ".3f", ".3f", ".0f")
+    evaluator = report["cityscapes_evaluator"]
     return tabulate(rows, headers=headers, floatfmt=formats, tablefmt="github") + (
         f"\nRatios to the first row of each part ({BASELINE} for pooling), of the same round; {report['device']}."
+        f"\nCityscapes AP, {evaluator['images']} images of {evaluator['size']} with {evaluator['instances']} objects: "
+        f"official {evaluator['seconds']['official']:.1f} s, fast {evaluator['seconds']['fast']:.2f} s, "
+        f"{evaluator['speedup']['fast']:.0f} times faster; greatest difference {evaluator['difference']:.1g}."
     )
 
 
@@ -96,8 +103,8 @@ def main(arguments: list[str] | None = None) -> None:
         width, height = (int(side) for side in args.size.split("x"))
     except ValueError as error:
         raise UserError(f"--size is {args.size!r}; write it as WIDTHxHEIGHT, such as 512x256.") from error
-    if min(width, height, args.batch, args.rounds) < 1:
-        raise UserError("--size, --batch and --rounds must be positive.")
+    if min(width, height, args.batch, args.rounds, args.images) < 1:
+        raise UserError("--size, --batch, --rounds and --images must be positive.")
     out = Path(args.json)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
