@@ -8,6 +8,8 @@
 3. cityscapesScripts 2.3.0 dumps its raw matches as `matches.json` into the working directory whatever its arguments
    say, and from numpy 2.3 on fails to serialise them (`'numpy.int64' object has no attribute '__dict__'`). Nothing
    reads the file: it is no longer written. The scores do not depend on it.
+4. cityscapesScripts 2.3.0 fails with an IndexError where a class has instances, but all of its predictions lie on
+   ignored pixels. Such a class gets the AP 0, as one without predictions does.
 
 Nothing is imported before its user imports it.
 """
@@ -137,20 +139,21 @@ class _RepairingLoader(Loader):
 
 
 def repair_evaluator(module: Any) -> None:
-    """Mend faults 2 and 3 in one of the EVALUATORS, where it has them.
+    """Mend faults 2 to 4 in one of the EVALUATORS, where it has them.
 
     Args:
         module: the imported module; its globals `np` and `writeDict2JSON` are replaced if need be.
     """
-    if not hasattr(module.np, "in1d"):
-        module.np = _NumpyWithIn1d("numpy")
+    sums_scores = hasattr(module, "evaluateMatches") and "cumsum" in module.evaluateMatches.__code__.co_names
+    if sums_scores or not hasattr(module.np, "in1d"):
+        module.np = _NumpyView("numpy")
     code = module.evaluateImgLists.__code__
     if _MATCHES_FILE in code.co_consts and not isinstance(module.writeDict2JSON, _JsonWriter):
         module.writeDict2JSON = _JsonWriter(module.writeDict2JSON)
 
 
-class _NumpyWithIn1d(ModuleType):
-    """numpy, plus the `in1d` that numpy 2.4 removed."""
+class _NumpyView(ModuleType):
+    """numpy, plus the `in1d` that numpy 2.4 removed, and with a `cumsum` that always has a last element."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
@@ -159,6 +162,11 @@ class _NumpyWithIn1d(ModuleType):
     def in1d(values: Any, test_values: Any, assume_unique: bool = False, invert: bool = False) -> np.ndarray:
         """Whether each of `values` is among `test_values`: a flat boolean array."""
         return np.isin(values, test_values, assume_unique=assume_unique, invert=invert).ravel()
+
+    @staticmethod
+    def cumsum(values: Any) -> np.ndarray:
+        """The running sums of a flat array; [0] for an empty one."""
+        return np.cumsum(values) if np.size(values) else np.zeros(1, int)
 
 
 class _JsonWriter:
