@@ -104,7 +104,7 @@ def make_plan(
     split = make_split(cfg, sizes)
     a, b, held_out = split.names
     cfg.OUTPUT_DIR, cfg.SEED = "output", -1
-    test = {"DATASETS.TEST": [held_out]}
+    test = {"DATASETS.TEST": [held_out], **_metrics(cfg)}
     stage_a = {**scaled_schedule(cfg, iterations[0]), "MODEL.GAN.ENABLED": False, "DATASETS.TRAIN": [a], **test}
     # model A has learnt what the config's START_ITER waits for
     stage_b = {
@@ -115,6 +115,12 @@ def make_plan(
     }
     chosen = arm_settings(arms, cfg)
     return Plan(config_file, cfg.dump(), split, *iterations, stage_a, stage_b, chosen, sorted(set(seeds)))
+
+
+def _metrics(cfg: CfgNode) -> Settings:
+    """Every metric that there is: COCO AP and AR, and for masks Boundary AP and AP image by image."""
+    masks = cfg.MODEL.MASK_ON
+    return {"TEST.COCO_EVALUATOR": "faster", "TEST.BOUNDARY_AP": masks, "TEST.PER_IMAGE_AP": masks}
 
 
 def extended(former: Plan, asked: Plan, folder: str) -> Plan:

@@ -33,6 +33,17 @@ def apportion(sizes: Sequence[int], total: int) -> list[int]:
     return shares
 
 
+def _none_empty(shares: list[int], sizes: Sequence[int]) -> list[int]:
+    """The shares with one item taken from the largest for each that was asked for and got none."""
+    filled = list(shares)
+    for i, size in enumerate(sizes):
+        largest = max(range(len(filled)), key=lambda j: filled[j])
+        if size > 0 and filled[i] == 0 and filled[largest] > 1:
+            filled[largest] -= 1
+            filled[i] = 1
+    return filled
+
+
 def draw_subsets(
     names: Iterable[str], seed: int, sizes: Mapping[str, int], use_all: bool = False
 ) -> dict[str, list[str]]:
@@ -41,23 +52,21 @@ def draw_subsets(
     Args:
         names: what to draw from; order and repetitions do not matter.
         seed: of the shuffle. The global random states are not touched.
-        sizes: subset name -> number of names. Scaled down in proportion when there are fewer names than that.
+        sizes: subset name -> number of names. Scaled down in proportion when there are fewer names than that,
+            but for one name at least each.
         use_all: also scale up, so that every name is used exactly once.
 
     Returns:
         Subset name -> sorted names.
 
     Raises:
-        UserError: a subset that was asked for would be empty.
+        UserError: there are fewer names than subsets.
     """
     pool = sorted(set(names))
     wanted = list(sizes.values())
-    shares = apportion(wanted, len(pool) if use_all else min(len(pool), sum(wanted)))
+    shares = _none_empty(apportion(wanted, len(pool) if use_all else min(len(pool), sum(wanted))), wanted)
     if any(want > 0 and share == 0 for want, share in zip(wanted, shares, strict=True)):
-        raise UserError(
-            f"{len(pool)} images are too few to be split into {dict(sizes)}: one subset would be empty; "
-            "add images or ask for sizes that are closer together."
-        )
+        raise UserError(f"{len(pool)} images are too few to be split into {dict(sizes)}; add images.")
     random.Random(seed).shuffle(pool)
     subsets, start = {}, 0
     for name, share in zip(sizes, shares, strict=True):

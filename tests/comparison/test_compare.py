@@ -118,7 +118,8 @@ def test_the_report_stands_alone(finished):
     pictures = re.findall(r"<figure><img src=\"data:image/svg\+xml;base64,[^\"]{999,}\" alt=\"([^\"]+)\">", page)
     captions = re.findall(r"<figcaption>([^<]{60,})</figcaption>", page)
     assert len(pictures) == len(captions) == page.count("<figure>")
-    assert sum("bar chart" in alt for alt in pictures) == 2 and any("Discriminator" in alt for alt in pictures)
+    # masks, boxes, boundaries, image by image
+    assert sum("bar chart" in alt for alt in pictures) == 4 and any("Discriminator" in alt for alt in pictures)
 
 
 def test_again_computes_nothing(finished):

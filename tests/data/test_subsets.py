@@ -103,5 +103,7 @@ def test_resolve_registers_a_subset_by_its_name_or_lists_near_matches(parent):
 
 def test_too_few_images_is_a_sentence(parent):
     register_subsets(PARENT, 0, {"a": 1000, "b": 1000, "eval": 1})
+    assert [len(names_in(f"{PARENT}_{part}")) for part in ("a", "b", "eval")] == [19, 20, 1]
+    register_subsets(PARENT, 0, {f"p{number}": 1 for number in range(41)})
     with pytest.raises(UserError, match="40 images are too few"):
-        names_in(f"{PARENT}_a")
+        names_in(f"{PARENT}_p0")
