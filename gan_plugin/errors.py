@@ -86,6 +86,17 @@ def run_command_line(main: Callable[[], int | None]) -> int:
 
 
 @contextmanager
+def explanations_logged() -> Iterator[None]:
+    """Within the block an error that has an `explanation` leaves it in the plugin's log before it goes on."""
+    try:
+        yield
+    except Exception as error:
+        if sentence := explanation(error):
+            logging.getLogger("gan_plugin").error(sentence)
+        raise
+
+
+@contextmanager
 def _no_needless_tracebacks() -> Iterator[None]:
     # A log file that takes no more would bring a traceback for each line, which the console has anyway.
     strict, logging.raiseExceptions = logging.raiseExceptions, False

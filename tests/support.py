@@ -7,6 +7,18 @@ from detectron2.config import get_cfg
 
 from gan_plugin import AdversarialTrainer, add_gan_config
 
+# keys that leave a Mask R-CNN of 0.2 million parameters, whose checkpoints take no time
+SMALLEST_MODEL = {
+    "MODEL.RESNETS.DEPTH": 50,
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 16,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
+    "MODEL.FPN.OUT_CHANNELS": 16,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
+    "MODEL.ROI_MASK_HEAD.NUM_CONV": 1,
+}
+
 
 def plugin_cfg():
     """Detectron2's defaults and ours."""

@@ -8,7 +8,6 @@ Data sets are looked for under $DETECTRON2_DATASETS (default: ./datasets).
 """
 
 import argparse
-import logging
 import sys
 
 from detectron2.engine import default_argument_parser, default_setup
@@ -24,7 +23,7 @@ from gan_plugin.engine.lazy_trainer import LazyTrainer, build_model
 from gan_plugin.engine.lazy_trainer import evaluate as evaluate_model
 from gan_plugin.engine.results import append_metrics, log_results
 from gan_plugin.engine.run_dir import claim_folder
-from gan_plugin.errors import UserError, run_command_line, sentence_of
+from gan_plugin.errors import UserError, explanations_logged, run_command_line
 
 
 def check_evaluation(cfg: DictConfig) -> None:
@@ -71,11 +70,8 @@ def run(args: argparse.Namespace) -> None:
         )
     default_setup(cfg, args)
     setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
-    try:
+    with explanations_logged():
         evaluate(cfg) if args.eval_only else train(cfg, resume=args.resume)
-    except UserError as error:
-        logging.getLogger("gan_plugin").error(sentence_of(error))
-        raise
 
 
 def main(arguments: list[str] | None = None) -> int:

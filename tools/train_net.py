@@ -8,7 +8,6 @@ Data sets are looked for under $DETECTRON2_DATASETS (default: ./datasets).
 """
 
 import argparse
-import logging
 import sys
 
 from detectron2.config import CfgNode
@@ -23,7 +22,7 @@ from gan_plugin.engine.launch import flags_first, launch
 from gan_plugin.engine.results import append_metrics, log_results
 from gan_plugin.engine.run_dir import claim_output_dir
 from gan_plugin.engine.setup import load_config
-from gan_plugin.errors import UserError, explanation, run_command_line
+from gan_plugin.errors import UserError, explanations_logged, run_command_line
 
 
 def evaluate(cfg: CfgNode) -> None:
@@ -53,12 +52,8 @@ def run(args: argparse.Namespace) -> None:
         claim_output_dir(cfg, resume=args.resume, eval_only=args.eval_only)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
-    try:
+    with explanations_logged():
         evaluate(cfg) if args.eval_only else train(cfg, resume=args.resume)
-    except Exception as error:
-        if sentence := explanation(error):
-            logging.getLogger("gan_plugin").error(sentence)
-        raise
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,13 +4,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import torch
 from tqdm import tqdm
+
+from gan_plugin.signals import stop_signals_answered
 
 from .plan import Plan, Run
 from .process import TrainNet, arguments_of
@@ -45,7 +45,7 @@ def execute(plan: Plan, output: Path, tool: Path, *, jobs: int, keep_open: Seque
     Raises:
         Stopped: by SIGINT or SIGTERM; the runs have been stopped and can be continued.
     """
-    with _signals_raise(), _Queue(plan, output, tool, jobs, keep_open) as queue:
+    with stop_signals_answered(_stop), _Queue(plan, output, tool, jobs, keep_open) as queue:
         while queue.step():
             time.sleep(_POLL_SECONDS)
         return queue.failures
@@ -146,14 +146,5 @@ def _environments(jobs: int, plan: Plan) -> list[dict[str, str]]:
     return [{**shared, "CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} for job in range(jobs)]
 
 
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _stop(number: int) -> None:
+    raise Stopped(number)

@@ -3,13 +3,9 @@
 import argparse
 import multiprocessing
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import islice
-from types import FrameType
 
 import torch
 import torch.distributed
@@ -18,6 +14,7 @@ from detectron2.engine import launch as launch_detectron2
 from detectron2.utils import comm
 
 from gan_plugin.errors import UserError, run_command_line
+from gan_plugin.signals import stop_signals_answered
 
 from .hooks import TrainingInterrupted
 
@@ -47,7 +44,8 @@ def launch(main: Main, args: argparse.Namespace) -> int:
         return _run(main, args)
     _check_counts(args)
     try:
-        with _signals_go_to_children():
+        # They leave a checkpoint.
+        with stop_signals_answered(_hand_on_to_children):
             launch_detectron2(
                 _work,
                 args.num_gpus,
@@ -107,24 +105,10 @@ def _work(main: Main, args: argparse.Namespace) -> None:
     sys.exit(_guarded(main, args))
 
 
-@contextmanager
-def _signals_go_to_children() -> Iterator[None]:
-    """Within the block Ctrl-C and SIGTERM are handed to the processes that train, which leave a checkpoint."""
-
-    def hand_on(signum: int, frame: FrameType | None) -> None:
-        for child in multiprocessing.active_children():
-            if child.pid is not None:
-                os.kill(child.pid, signum)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _hand_on_to_children(signum: int) -> None:
+    for child in multiprocessing.active_children():
+        if child.pid is not None:
+            os.kill(child.pid, signum)
 
 
 def _guarded(main: Main, args: argparse.Namespace) -> int:

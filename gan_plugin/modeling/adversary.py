@@ -98,22 +98,23 @@ class Adversary(nn.Module):
         so that no process of a distributed run waits for a gradient.
         """
         real, fake = self._augmented(pair.real, pair.fake.detach())
-        loss = self.idle_loss()
         accuracy = 0.0
-        if len(pair) or self.lockstep:
+        if len(pair):
             on_real, on_fake = self._judge(real, pair), self._judge(fake, pair)
-            if len(pair):
-                accuracy = self._record(on_real, on_fake)
-                loss = loss + self._loss(on_real, on_fake)
-            else:
-                loss = loss + _nothing(on_real) + _nothing(on_fake)
+            accuracy = self._record(on_real, on_fake)
+            loss = self._loss(on_real, on_fake)
+        else:
+            loss = self.idle_loss()
+            if self.lockstep:
+                loss = loss + _nothing(self._judge(real, pair)) + _nothing(self._judge(fake, pair))
         is_open = self.gate is None or self.gate.update(accuracy, len(pair))
         losses = {f"loss_disc_{self.name}": loss if is_open else loss * 0}
         if self.regularizer.is_due(get_event_storage().iter):
-            penalty = self.idle_loss()
-            if len(pair) and is_open:
-                penalty = penalty + self.regularizer(lambda inputs: self._judge(inputs, pair), real, fake)
-            losses[f"loss_disc_{self.name}_reg"] = penalty
+            losses[f"loss_disc_{self.name}_reg"] = (
+                self.regularizer(lambda inputs: self._judge(inputs, pair), real, fake)
+                if len(pair) and is_open
+                else self.idle_loss()
+            )
         return losses
 
     def idle_loss(self) -> torch.Tensor:

@@ -129,14 +129,11 @@ class AdversarialRCNN(GeneralizedRCNN):
 
     def discriminator_losses(self, pairs: Pairs) -> dict[str, torch.Tensor]:
         """The discriminators' losses on detached samples; zeros before the first adversarial iteration."""
+        if self.ramp() == 0:
+            return {f"{DISC_LOSS_PREFIX}{name}": adversary.idle_loss() for name, adversary in self.adversaries.items()}
         losses: dict[str, torch.Tensor] = {}
         for name, adversary in self.adversaries.items():
-            begun = self.ramp() > 0
-            losses |= (
-                adversary.discriminator_losses(pairs[name])
-                if begun
-                else {f"{DISC_LOSS_PREFIX}{name}": adversary.idle_loss()}
-            )
+            losses |= adversary.discriminator_losses(pairs[name])
         return losses
 
     def ramp(self) -> float:

@@ -11,23 +11,16 @@ from pathlib import Path
 import compare
 import pytest
 import torch
-from support import assert_same
+from support import SMALLEST_MODEL, assert_same
 
 from gan_plugin.comparison import run as run_module
 from gan_plugin.comparison.estimate import Cost
 from gan_plugin.errors import run_command_line
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/quick_schedules/gan_mask_rcnn_penn_fudan_quick.yaml"
-# 0.2 million parameters; everything that it finds counts, so that there is an AP
+# everything that it finds counts, so that there is an AP
 TINY = {
-    "MODEL.RESNETS.DEPTH": 50,
-    "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 16,
-    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
-    "MODEL.FPN.OUT_CHANNELS": 16,
-    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
-    "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
-    "MODEL.ROI_MASK_HEAD.NUM_CONV": 1,
+    **SMALLEST_MODEL,
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
     "MODEL.GAN.VIS_PERIOD": 0,
     "INPUT.MIN_SIZE_TRAIN": (64,),

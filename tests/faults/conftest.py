@@ -9,19 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support import SMALLEST_MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs/quick_schedules/gan_mask_rcnn_penn_fudan_quick.yaml"
-# 0.2 million parameters, so that a checkpoint takes no time
 TINY = {
-    "MODEL.RESNETS.DEPTH": 50,
-    "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 16,
-    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
-    "MODEL.FPN.OUT_CHANNELS": 16,
-    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
-    "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
-    "MODEL.ROI_MASK_HEAD.NUM_CONV": 1,
+    **SMALLEST_MODEL,
     "MODEL.GAN.START_ITER": 0,
     "MODEL.GAN.WARMUP_ITERS": 0,
     "MODEL.GAN.VIS_PERIOD": 0,

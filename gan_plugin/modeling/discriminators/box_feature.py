@@ -12,7 +12,7 @@ from torch import nn
 from gan_plugin.errors import UserError
 
 from .build import DISCRIMINATOR_REGISTRY
-from .layers import common_arguments, conv_block, features_of, initialise, normalise_spectrally
+from .layers import common_arguments, conv_stack, features_of, initialise, logits_of, normalise_spectrally
 
 
 @DISCRIMINATOR_REGISTRY.register()
@@ -52,11 +52,7 @@ class BoxFeatureDiscriminator(nn.Module):
         super().__init__()
         if not channels:
             raise UserError("MODEL.GAN.BOX.CHANNELS is empty; give at least one number.")
-        widths = [in_channels, *channels]
-        self.blocks = nn.ModuleList(
-            conv_block(before, width, 3, 2, 1, norm if index else "")
-            for index, (before, width) in enumerate(zip(widths, channels, strict=False))
-        )
+        self.blocks = conv_stack(in_channels, channels, norm, kernel=3)
         left = -(-input_size // 2 ** len(channels))
         self.verdict = nn.Conv2d(channels[-1], 1, kernel_size=left, bias=False)
         self.judges = judges
@@ -74,6 +70,4 @@ class BoxFeatureDiscriminator(nn.Module):
         """(R, in_channels, S, S) -> (R,) logits, positive for "annotator"; or the features of every layer."""
         if self.judges == "features":
             return features_of(features, [*self.blocks, self.verdict])
-        for block in self.blocks:
-            features = block(features)
-        return self.verdict(features).flatten()
+        return logits_of(features, [*self.blocks], self.verdict)

@@ -13,7 +13,15 @@ from torch import nn
 from gan_plugin.errors import UserError
 
 from .build import DISCRIMINATOR_REGISTRY
-from .layers import common_arguments, conv_block, features_of, initialise, normalise_spectrally
+from .layers import (
+    common_arguments,
+    conv_block,
+    conv_stack,
+    features_of,
+    initialise,
+    logits_of,
+    normalise_spectrally,
+)
 
 
 @DISCRIMINATOR_REGISTRY.register()
@@ -58,12 +66,8 @@ class MaskedFeatureDiscriminator(nn.Module):
                 "MaskedFeatureDiscriminator needs two or more channels, and n of them reach a side of 2 ** n."
             )
         self.padding = ((side - input_size) // 2, (side - input_size + 1) // 2) * 2
-        widths = [in_channels, *channels]
-        last = len(channels) - 1
-        self.blocks = nn.ModuleList(
-            conv_block(before, width, *((4, 2, 1) if index < last else (2, 1, 0)), norm if index else "")
-            for index, (before, width) in enumerate(zip(widths, channels, strict=False))
-        )
+        self.blocks = conv_stack(in_channels, channels[:-1], norm)
+        self.blocks.append(conv_block(channels[-2], channels[-1], 2, 1, 0, norm))
         self.verdict = nn.Conv2d(channels[-1], 1, kernel_size=1, bias=False) if judges == "logits" else None
         initialise(self, partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"))
         if self.verdict is not None:
@@ -83,6 +87,4 @@ class MaskedFeatureDiscriminator(nn.Module):
         layers: list[Callable[[torch.Tensor], torch.Tensor]] = [lambda x: first(F.pad(x, self.padding)), *others]
         if self.verdict is None:
             return features_of(features, layers)
-        for layer in layers:
-            features = layer(features)
-        return self.verdict(features).flatten()
+        return logits_of(features, layers, self.verdict)

@@ -29,6 +29,14 @@ def conv_block(in_channels: int, out_channels: int, kernel: int, stride: int, pa
     return nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True))
 
 
+def conv_stack(in_channels: int, channels: Sequence[int], norm: str, kernel: int = 4) -> nn.ModuleList:
+    """A `conv_block` of stride 2 and padding 1 for each of `channels`, the first of them without normalisation."""
+    return nn.ModuleList(
+        conv_block(before, width, kernel, 2, 1, norm if index else "")
+        for index, (before, width) in enumerate(zip([in_channels, *channels], channels, strict=False))
+    )
+
+
 def build_norm(name: str, channels: int) -> nn.Module:
     """The normalisation of NORM: "BN", "GN" (groups of at least 8 channels, at most 32) or "SyncBN"."""
     if name == "BN" or (name == "SyncBN" and comm.get_world_size() == 1):
@@ -74,6 +82,15 @@ def features_of(
         outputs.append(block(outputs[-1]))
     weights = layer_weights(len(blocks))
     return tuple(output.flatten(1) * weight for output, weight in zip(outputs, weights, strict=True))
+
+
+def logits_of(
+    inputs: torch.Tensor, blocks: Sequence[Callable[[torch.Tensor], torch.Tensor]], verdict: nn.Module
+) -> torch.Tensor:
+    """(R, C, S, S) run through `blocks` and `verdict`, which leaves one value of each sample: (R,)."""
+    for block in blocks:
+        inputs = block(inputs)
+    return verdict(inputs).flatten()
 
 
 def common_arguments(cfg: CfgNode, player: str, input_shape: ShapeSpec) -> dict[str, Any]:

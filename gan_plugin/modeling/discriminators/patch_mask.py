@@ -12,7 +12,7 @@ from torch import nn
 from gan_plugin.errors import UserError
 
 from .build import DISCRIMINATOR_REGISTRY
-from .layers import common_arguments, conv_block, initialise, normalise_spectrally, require_logits
+from .layers import common_arguments, conv_stack, initialise, normalise_spectrally, require_logits
 
 
 @DISCRIMINATOR_REGISTRY.register()
@@ -51,14 +51,8 @@ class PatchMaskDiscriminator(nn.Module):
                 f"MODEL.GAN.MASK.INPUT_SIZE is {input_size}, but {len(channels)} CHANNELS need at least "
                 f"{2 ** len(channels)}: each one halves the side."
             )
-        widths = [in_channels, *channels]
-        self.blocks = nn.Sequential(
-            *(
-                conv_block(before, width, 4, 2, 1, norm if index else "")
-                for index, (before, width) in enumerate(zip(widths, channels, strict=False))
-            )
-        )
-        self.verdict = nn.Conv2d(widths[-1], 1, kernel_size=3, padding=1, bias=False)
+        self.blocks = nn.Sequential(*conv_stack(in_channels, channels, norm))
+        self.verdict = nn.Conv2d([in_channels, *channels][-1], 1, kernel_size=3, padding=1, bias=False)
         initialise(self, partial(nn.init.normal_, mean=0.0, std=0.02))
         if spectral:
             normalise_spectrally(self)

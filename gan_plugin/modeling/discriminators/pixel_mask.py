@@ -12,7 +12,7 @@ from torch import nn
 from gan_plugin.errors import UserError
 
 from .build import DISCRIMINATOR_REGISTRY
-from .layers import common_arguments, conv_block, features_of, initialise, normalise_spectrally
+from .layers import common_arguments, conv_stack, features_of, initialise, logits_of, normalise_spectrally
 
 
 @DISCRIMINATOR_REGISTRY.register()
@@ -57,11 +57,7 @@ class PixelMaskDiscriminator(nn.Module):
                 f"MODEL.GAN.MASK.INPUT_SIZE is {input_size}, but {len(channels)} CHANNELS need {needed}: each one "
                 "halves the side and 2 pixels must be left."
             )
-        widths = [in_channels, *channels]
-        self.blocks = nn.ModuleList(
-            conv_block(before, width, 4, 2, 1, norm if index else "")
-            for index, (before, width) in enumerate(zip(widths, channels, strict=False))
-        )
+        self.blocks = conv_stack(in_channels, channels, norm)
         self.verdict = nn.Conv2d(channels[-1], 1, kernel_size=2, bias=False)
         self.judges = judges
         initialise(self, partial(nn.init.normal_, mean=0.0, std=0.02))
@@ -76,6 +72,4 @@ class PixelMaskDiscriminator(nn.Module):
         """(R, in_channels, S, S) with values in [-1, 1] -> (R,) logits, positive for "annotator"; or the features."""
         if self.judges == "features":
             return features_of(masks, [*self.blocks, self.verdict])
-        for block in self.blocks:
-            masks = block(masks)
-        return self.verdict(masks).flatten()
+        return logits_of(masks, [*self.blocks], self.verdict)

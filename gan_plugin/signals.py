@@ -1,0 +1,28 @@
+"""Answers to Ctrl-C and SIGTERM."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def stop_signals_answered(answer: Callable[[int], None]) -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM call `answer` with their number; what answered them before is put back.
+
+    In any but the main thread, where Python takes no handlers, nothing changes.
+    """
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        answer(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
