@@ -47,6 +47,9 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        # projects/: CityscapesTuning; CarGAN and COIGAN
+        "tuning": ["optuna>=5.0"],
+        "images": ["torch-fidelity>=0.4"],
         "test": ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100"],
         "lint": ["ruff>=0.9", "mypy>=1.14"],
     },

@@ -1,0 +1,1 @@
+"""Controllable object inpainting that augments a segmentation data set."""

@@ -1,0 +1,1 @@
+"""The budgeted study: babysitting, coarse and fine search, full training, ablations, report."""
