@@ -1,6 +1,6 @@
 """What is to be run: the thesis' protocol (sections 6.3 and 6.4) for several seeds and arms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -148,3 +148,13 @@ def extended(former: Plan, asked: Plan, folder: str) -> Plan:
         )
     seeds = sorted({*former.seeds, *asked.seeds})
     return replace(former, arms={**former.arms, **asked.arms}, seeds=seeds)
+
+
+def command_of(plan: Mapping[str, Any]) -> str:
+    """The command line that gives the plan (see `Plan.to_dict`); KEY VALUE pairs given then are in its config now."""
+    sizes = " ".join(map(str, plan["split"]["asked"]))
+    return (
+        f"python tools/compare.py --config-file {plan['config_file']} --arms {' '.join(plan['arms'])} "
+        f"--seeds {' '.join(map(str, plan['seeds']))} --iters-a {plan['iterations_a']} "
+        f"--iters-b {plan['iterations_b']} --sizes {sizes} --output DIR"
+    )

@@ -14,7 +14,7 @@ from gan_plugin.visualization.curves import Curve, draw_curves, read_metrics
 
 from .arms import ARMS
 from .bars import draw_bars
-from .plan import MODEL_A
+from .plan import MODEL_A, command_of
 from .statistics import LEAST_SEEDS, chance_of_one_sign
 from .workspace import write_if_new
 
@@ -54,7 +54,7 @@ def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
         bars=[draw_bars(name, metrics[name]) for metrics in tasks.values() if (name := _headline(metrics))],
         curves=_curves(results, output),
         versions=results["versions"],
-        command=_command(plan),
+        command=command_of(plan),
         number=_number,
         model_a=_MODEL_A_NAME,
     )
@@ -126,12 +126,3 @@ def _curves(results: Mapping[str, Any], output: Path) -> dict[str, dict[str, lis
             drawn = draw_curves(read_metrics(file)) if file.is_file() else []
             curves.setdefault(arm, {})[seed] = [curve for curve in drawn if curve.title.startswith(_GAME)]
     return curves
-
-
-def _command(plan: Mapping[str, Any]) -> str:
-    sizes = " ".join(map(str, plan["split"]["asked"]))
-    return (
-        f"python tools/compare.py --config-file {plan['config_file']} --arms {' '.join(plan['arms'])} "
-        f"--seeds {' '.join(map(str, plan['seeds']))} --iters-a {plan['iterations_a']} "
-        f"--iters-b {plan['iterations_b']} --sizes {sizes} --output DIR"
-    )

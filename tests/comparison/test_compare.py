@@ -10,6 +10,7 @@ from pathlib import Path
 
 import compare
 import pytest
+import results_page
 import torch
 from support import SMALLEST_MODEL, assert_same
 
@@ -113,6 +114,26 @@ def test_the_report_stands_alone(finished):
     assert len(pictures) == len(captions) == page.count("<figure>")
     # masks, boxes, boundaries, image by image
     assert sum("bar chart" in alt for alt in pictures) == 4 and any("Discriminator" in alt for alt in pictures)
+
+
+def test_the_page_has_every_number_of_the_results(finished, tmp_path, capsys):
+    folder, _ = finished
+    page = tmp_path / "page.md"
+    command = [str(folder), "--output", str(page), "--title", "Tiny"]
+    assert run_command_line(lambda: results_page.main(command)) == 0
+    text, results = page.read_text(), json.loads((folder / "results.json").read_text())
+    (table,) = re.findall(r"## segm/AP\n\n(.*?)\n\n", text, re.DOTALL)
+    lines = {
+        cells[1]: cells[2:] for line in table.splitlines() if (cells := [cell.strip() for cell in line.split("|")])
+    }
+    for arm, name in (("a", "model A"), ("baseline", "baseline"), ("lsgan", "lsgan")):
+        values = [results["runs"][arm][seed]["metrics"]["segm/AP"] for seed in "01"]
+        assert lines[name][:3] == [f"{value:.2f}" for value in (*values, statistics.mean(values))]
+    assert "Runs without a score: none." in text and "2 seeds are too few" in text
+    for picture in re.findall(r"\]\((.+?\.svg)\)", text):
+        assert (tmp_path / picture).read_text().count("<svg") == 1
+    assert run_command_line(lambda: results_page.main([str(tmp_path), *command[1:]])) == 2
+    assert "name the --output of tools/compare.py" in capsys.readouterr().err
 
 
 def test_again_computes_nothing(finished):
