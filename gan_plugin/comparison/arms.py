@@ -55,6 +55,10 @@ ARMS: dict[str, Arm] = {
         "the config's mask discriminator with least squares (thesis eq 4.5 and 4.6)",
         {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "LeastSquares"},
     ),
+    "rec": Arm(
+        "a control: the config's mean absolute error of matched masks (thesis 4.3.3) without any verdict",
+        {**_MASK_PLAYER, "MODEL.GAN.MASK.WEIGHT": 0.0},
+    ),
     "hinge": Arm(
         "the config's mask discriminator with the hinge loss",
         {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "Hinge"},
