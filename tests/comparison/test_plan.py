@@ -97,7 +97,9 @@ def test_the_papers_optimizer_goes_with_the_papers_generator():
 
 
 def test_an_unknown_arm_lists_the_known(cfg):
-    with pytest.raises(UserError, match="'lsgam' is unknown; --arms takes baseline, bce, lsgan, rec, hinge, paper, best"):
+    with pytest.raises(
+        UserError, match="'lsgam' is unknown; --arms takes baseline, bce, lsgan, rec, hinge, paper, best"
+    ):
         plan_of(cfg, arms=["lsgam"])
 
 
