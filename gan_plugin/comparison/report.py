@@ -10,7 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 import gan_plugin.visualization
-from gan_plugin.visualization.curves import Curve, draw_curves, read_metrics
+from gan_plugin.metrics import read_metrics
+from gan_plugin.visualization.curves import Curve, draw_curves
 
 from .arms import ARMS
 from .bars import draw_bars
@@ -122,7 +123,6 @@ def _curves(results: Mapping[str, Any], output: Path) -> dict[str, dict[str, lis
     curves: dict[str, dict[str, list[Curve]]] = {}
     for arm in results["plan"]["arms"]:
         for seed, run in results["runs"][arm].items():
-            file = output / run["folder"] / "metrics.json"
-            drawn = draw_curves(read_metrics(file)) if file.is_file() else []
+            drawn = draw_curves(read_metrics(output / run["folder"] / "metrics.json"))
             curves.setdefault(arm, {})[seed] = [curve for curve in drawn if curve.title.startswith(_GAME)]
     return curves

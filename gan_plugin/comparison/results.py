@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 import gan_plugin
+from gan_plugin.metrics import final_scores
 
 from .arms import BASELINE
 from .plan import MODEL_A, Plan
-from .state import State, final_scores, state_of
+from .state import State, state_of
 from .statistics import difference, spread
 from .workspace import write_if_new
 

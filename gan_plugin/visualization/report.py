@@ -22,9 +22,10 @@ from gan_plugin.data.builtin import prepare_datasets
 from gan_plugin.data.checks import image_problem
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
+from gan_plugin.metrics import final_evaluation, read_metrics, scores_by_task
 
 from . import panels
-from .curves import draw_curves, final_evaluation, read_metrics, scores_by_task
+from .curves import draw_curves
 
 _LONGEST_SIDE = 896
 _ZOOMS = 3
@@ -52,7 +53,7 @@ def write_report(output_dir: str | Path, path: str | Path, *, score_threshold: f
     metrics_file, config_file = folder / "metrics.json", folder / "config.yaml"
     if not (metrics_file.is_file() or config_file.is_file()):
         raise UserError(f"{folder} holds neither metrics.json nor config.yaml; name the OUTPUT_DIR of a run.")
-    metrics = read_metrics(metrics_file) if metrics_file.is_file() else []
+    metrics = read_metrics(metrics_file)
     config_text = config_file.read_text(encoding="utf-8") if config_file.is_file() else ""
     evaluation = final_evaluation(metrics)
     config, names, config_problem = _read_config(config_text)

@@ -14,7 +14,8 @@ from gan_plugin.comparison.plan import Plan
 from gan_plugin.comparison.process import arguments_of
 from gan_plugin.comparison.run import execute
 from gan_plugin.comparison.split import Split
-from gan_plugin.comparison.state import State, final_scores, iterations_done, settle, state_of
+from gan_plugin.comparison.state import State, settle, state_of
+from gan_plugin.metrics import final_scores, iterations_done
 
 # notes when it ran, and does to its folder what a run does; told to fail, or to hang, by a file
 STAND_IN = """
