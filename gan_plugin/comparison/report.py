@@ -15,6 +15,7 @@ from gan_plugin.visualization.curves import Curve, draw_curves
 
 from .arms import ARMS
 from .bars import draw_bars
+from .pictures import paired_pictures
 from .plan import MODEL_A, command_of
 from .statistics import LEAST_SEEDS, chance_of_one_sign
 from .workspace import write_if_new
@@ -54,6 +55,7 @@ def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
         headlines={task: metrics[headline] for task, metrics in tasks.items() if (headline := _headline(metrics))},
         bars=[draw_bars(name, metrics[name]) for metrics in tasks.values() if (name := _headline(metrics))],
         curves=_curves(results, output),
+        **paired_pictures(results, output),
         versions=results["versions"],
         command=command_of(plan),
         number=_number,

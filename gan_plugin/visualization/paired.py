@@ -122,5 +122,7 @@ def greatest(objects: Sequence[PairedObject], measure: str, count: int, *, losse
     sign = -1 if losses else 1
     changed = [(sign * found.gain(measure), found) for found in objects]
     changed = [(size, found) for size, found in changed if size > 0]
-    changed.sort(key=lambda entry: (-entry[0], -rle_tools.area(entry[1].truth.rle), entry[1].record, entry[1].index))
+    changed.sort(
+        key=lambda entry: (-entry[0], -int(rle_tools.area(entry[1].truth.rle)), entry[1].record, entry[1].index)
+    )
     return [found for _, found in changed[:count]]
