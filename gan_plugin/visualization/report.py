@@ -22,6 +22,7 @@ from .curves import draw_curves
 from .embed import drawing, embed
 from .run_files import read_config, results_file, stored_predictions
 from .scene import Scene
+from .verdict_picture import verdict_picture
 
 _LOG_LINES = 40
 _RUN_FILES = ("metrics.json", "config.yaml", "log.txt")
@@ -69,6 +70,7 @@ def write_report(output_dir: str | Path, path: str | Path, *, score_threshold: f
         difference_legend=list(panels.DIFFERENCE_LEGEND.values()),
         outline_legend=list(panels.OUTLINE_LEGEND.items()),
         sample=_last_sample(folder / "samples"),
+        **_verdicts(folder, config, names),
         problem=_problem(folder, metrics, log),
         log_tail=log[-_LOG_LINES:],
     )
@@ -140,6 +142,16 @@ def _last_sample(folder: Path) -> dict[str, str] | None:
         return None
     alt = "Two rows of small masks: annotated ones above, predicted ones below."
     return embed(files[-1].read_bytes(), "image/png", alt, f"Iteration {int(files[-1].stem[5:])}")
+
+
+def _verdicts(folder: Path, config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Pictures of what the mask discriminator says to the first test set, or why there are none."""
+    if _look_up(config, "MODEL.GAN.ENABLED") != "True" or not names:
+        return {"verdicts": [], "verdict_note": ""}
+    try:
+        return {"verdicts": [verdict_picture(folder, names[0])], "verdict_note": ""}
+    except UserError as error:
+        return {"verdicts": [], "verdict_note": str(error)}
 
 
 def _examples(folder: Path, names: Sequence[str], threshold: float) -> tuple[list[dict[str, Any]], list[str]]:

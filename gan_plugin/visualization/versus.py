@@ -9,6 +9,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from gan_plugin.data.checks import image_problem
+from gan_plugin.errors import UserError
 
 from . import panels
 from .close_up import close_up
@@ -17,6 +18,7 @@ from .paired import MEASURES, PairedObject, RunOnImages, greatest, judge_run, pa
 from .paired_plots import draw_pairs
 from .run_files import predictions_of
 from .scene import Scene
+from .verdict_picture import verdict_picture
 
 _BASELINE = "baseline"
 # objects by each measure and in each direction; one that is among the first by both has one row
@@ -46,7 +48,7 @@ class TestSet:
 def versus(
     test_set: TestSet, baselines: Sequence[Path], gans: Sequence[Path], who: str, seeds: Sequence[str]
 ) -> dict[str, Any]:
-    """A section: "who", "summary", "plots", "groups" of rows and "scenes", as the template "versus.j2" shows them.
+    """A section as the template "versus.j2" shows it: "who", "summary", "plots", "groups" of rows, "scenes", "verdict".
 
     Args:
         test_set: whose images both sides have predicted.
@@ -55,14 +57,12 @@ def versus(
         seeds: names of the seeds.
 
     Raises:
-        UserError: a run has neither predictions nor a model to make them.
+        UserError: a run has neither predictions nor a model to make them, or there is nothing to find.
     """
     sides = [[test_set.run(folder) for folder in folders] for folders in (baselines, gans)]
     objects = pair_objects(test_set.records, *sides)
     if not objects:
-        return {"who": who, "summary": "The test images hold no annotated object.", "plots": [], "groups": []} | {
-            "scenes": []
-        }
+        raise UserError(f"The images of {test_set.name} hold no annotated object.")
     album = _Album(test_set, who, list(seeds))
     groups = [
         {"title": f"Where {who} {'loses' if losses else 'gains'} most", "rows": rows}
@@ -75,7 +75,18 @@ def versus(
         "plots": [drawing(draw_pairs(objects, measure, who)) for measure in MEASURES],
         "groups": groups,
         "scenes": album.scenes(*sides),
+        **_verdict(gans[0], test_set.name, seeds[0] if len(seeds) > 1 else ""),
     }
+
+
+def _verdict(folder: Path, name: str, seed: str) -> dict[str, Any]:
+    """ "verdict", a picture or None, and "verdict_note", why there is none."""
+    try:
+        picture = verdict_picture(folder, name)
+    except UserError as error:
+        return {"verdict": None, "verdict_note": str(error)}
+    caption = picture["caption"] + (f" The run is that of seed {seed}." if seed else "")
+    return {"verdict": {**picture, "caption": caption}, "verdict_note": ""}
 
 
 def _summary(objects: Sequence[PairedObject], who: str, seeds: int) -> str:
