@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from gan_plugin.errors import UserError
-from gan_plugin.visualization import panels
-from gan_plugin.visualization.paired import LEAST_IOU
 from gan_plugin.visualization.run_files import read_config
 from gan_plugin.visualization.versus import TestSet, versus
+from gan_plugin.visualization.versus_report import reading_help
 
 from .arms import BASELINE
 
@@ -44,10 +43,7 @@ def paired_pictures(results: Mapping[str, Any], output: Path) -> dict[str, Any]:
     return {
         "duels": sections,
         "duel_notes": notes,
-        "score_threshold": _SCORE_THRESHOLD,
-        "least_iou": LEAST_IOU,
-        "difference_legend": list(panels.DIFFERENCE_LEGEND.values())[:3],
-        "outline_legend": list(panels.OUTLINE_LEGEND.items()),
+        **reading_help(_SCORE_THRESHOLD),
     }
 
 

@@ -1,17 +1,14 @@
 """One self-contained HTML file about a comparison."""
 
-import base64
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-
-import gan_plugin.visualization
 from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import Curve, draw_curves
+from gan_plugin.visualization.embed import drawing
+from gan_plugin.visualization.page import number, template
 
 from .arms import ARMS
 from .bars import draw_bars
@@ -42,7 +39,7 @@ def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
     plan = results["plan"]
     tasks = _by_task(results["statistics"])
     seeds = len(plan["seeds"])
-    page = _template().render(
+    page = template("comparison.html.j2", [Path(__file__).parent]).render(
         title=output.resolve().name,
         plan=plan,
         arms={name: ARMS[name].description if name in ARMS else "" for name in plan["arms"]},
@@ -58,29 +55,12 @@ def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
         **paired_pictures(results, output),
         versions=results["versions"],
         command=command_of(plan),
-        number=_number,
+        number=number,
+        drawing=drawing,
         model_a=_MODEL_A_NAME,
     )
     write_if_new(output / REPORT, page)
     return output / REPORT
-
-
-def _template() -> Template:
-    folders = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
-    environment = Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined)
-    environment.filters["data_uri"] = _data_uri
-    return environment.get_template("comparison.html.j2")
-
-
-def _data_uri(curve: Curve) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(curve.svg.encode()).decode()}"
-
-
-def _number(value: float | None, sign: bool = False) -> str:
-    if value is None or not math.isfinite(value):
-        return "n/a"
-    # a minus sign of the width of the plus
-    return f"{value:{'+' if sign else ''}.2f}".replace("-", "−")
 
 
 def _by_task(statistics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -59,8 +59,14 @@ class PairedObject:
         return float(np.mean(self.gains(measure)))
 
     def typical_seed(self, measure: str) -> int:
-        """The place of the seed whose gain is nearest to the mean; the first of equals."""
-        return int(np.argmin(np.abs(np.array(self.gains(measure)) - self.gain(measure))))
+        """The place of the seed whose gain is nearest to the mean; of equals the one where more is to be seen."""
+        return typical(self.gains(measure))
+
+
+def typical(gains: Sequence[float]) -> int:
+    """The place of the gain nearest to the mean of all; of equally near ones the largest in the mean's direction."""
+    mean = float(np.mean(gains))
+    return min(range(len(gains)), key=lambda i: (round(abs(gains[i] - mean), 9), -gains[i] if mean > 0 else gains[i]))
 
 
 def fates(truth: Sequence[Instance], predicted: Sequence[Instance]) -> list[Fate]:

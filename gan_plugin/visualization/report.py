@@ -1,6 +1,5 @@
 """One self-contained HTML file about a run, from what the run left in its OUTPUT_DIR."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,17 +8,16 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import gan_plugin
 from gan_plugin.data.checks import image_problem
 from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
 from gan_plugin.metrics import final_evaluation, read_metrics, scores_by_task
 
 from . import panels
 from .curves import draw_curves
 from .embed import drawing, embed
+from .page import save_page, template
 from .run_files import read_config, results_file, stored_predictions
 from .scene import Scene
 from .verdict_picture import verdict_picture
@@ -55,7 +53,7 @@ def write_report(output_dir: str | Path, path: str | Path, *, score_threshold: f
     log_file = folder / "log.txt"
     log = log_file.read_text(encoding="utf-8", errors="replace").splitlines() if log_file.is_file() else []
     examples, example_notes = _examples(folder, names, score_threshold)
-    page = _template().render(
+    page = template("report.html.j2").render(
         title=folder.resolve().name,
         facts=_facts(folder, metrics, log),
         setting=lambda key: _look_up(config, key),
@@ -74,20 +72,7 @@ def write_report(output_dir: str | Path, path: str | Path, *, score_threshold: f
         problem=_problem(folder, metrics, log),
         log_tail=log[-_LOG_LINES:],
     )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The report {target} cannot be written ({error.strerror}); choose another path.") from error
-    write_whole(target, lambda file: file.write(page.encode()), "Choose another path, or free some disk space.")
-    return target
-
-
-def _template() -> Any:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters["number"] = lambda value: "n/a" if value is None or not math.isfinite(value) else f"{value:.2f}"
-    return environment.get_template("report.html.j2")
+    return save_page(page, target)
 
 
 def _look_up(config: Mapping[str, Any], key: str) -> str | None:

@@ -14,7 +14,8 @@ from gan_plugin.errors import UserError
 from . import panels
 from .close_up import close_up
 from .embed import drawing
-from .paired import MEASURES, PairedObject, RunOnImages, greatest, judge_run, pair_objects
+from .page import signed
+from .paired import MEASURES, PairedObject, RunOnImages, greatest, judge_run, pair_objects, typical
 from .paired_plots import draw_pairs
 from .run_files import predictions_of
 from .scene import Scene
@@ -143,12 +144,12 @@ class _Album:
             for key, name in MEASURES.items()
         )
         reasons = " and ".join(
-            f"no. {rank} by {MEASURES[key]} with {_signed(found.gain(key))}{self._over_seeds(found.gains(key))}"
+            f"{signed(found.gain(key))} by {MEASURES[key]} (no. {rank}{self._each(found.gains(key))})"
             for key, rank in ranks.items()
         )
         caption = (
-            f"{reasons[0].upper()}{reasons[1:]}: a {scene.name(found.truth)} in {self._file(found.record)}; {numbers}"
-            f"{self._of_seed(place)}."
+            f"A {scene.name(found.truth)} in {self._file(found.record)}: {self._who} minus baseline is {reasons}. "
+            f"{self._pictured(place)}{numbers}."
         )
         return {"tiles": close_up(scene.pixels, found.truth.mask, masks), "caption": caption}
 
@@ -180,37 +181,34 @@ class _Album:
         gans: Sequence[RunOnImages],
     ) -> dict[str, Any]:
         scene = Scene(self._set.records[number], self._classes, _SCENE_SIDE)
-        place = int(np.argmin(np.abs(np.array(gains) - np.mean(gains))))
+        place = typical(gains)
         found = {_BASELINE: baselines[place].found[number], self._who: gans[place].found[number]}
         tiles = [scene.image(), scene.annotated()]
         tiles += [scene.predicted(masks, f"{who}: {len(masks)} predicted") for who, masks in found.items()]
         tiles += [scene.difference(masks, who) for who, masks in found.items()]
         scores = " and ".join(f"{_image_score(scene.truth, masks):.2f} ({who})" for who, masks in found.items())
+        each = f" ({self._each(gains).removeprefix('; ')})" if len(gains) > 1 else ""
         caption = (
-            f"{title.capitalize()} of {len(self._set.records)} images, {self._file(number)}: mean mask IoU {scores}"
-            f"{self._of_seed(place)}. Gain: {_signed(float(np.mean(gains)))}{self._over_seeds(gains)}."
+            f"{title.capitalize()} of {len(self._set.records)} images, {self._file(number)}: {self._who} minus "
+            f"baseline is {signed(float(np.mean(gains)))} by mean mask IoU{each}. {self._pictured(place)}mean mask IoU "
+            f"{scores}."
         )
         return {"tiles": tiles, "caption": caption}
 
     def _file(self, number: int) -> str:
         return Path(self._set.records[number]["file_name"]).name
 
-    def _of_seed(self, place: int) -> str:
-        return f", in the pictures, which are of seed {self._seeds[place]}" if len(self._seeds) > 1 else ""
+    def _pictured(self, place: int) -> str:
+        seed = f", which are of seed {self._seeds[place]}" if len(self._seeds) > 1 else ""
+        return f"In the pictures{seed}: "
 
-    def _over_seeds(self, gains: Sequence[float]) -> str:
+    def _each(self, gains: Sequence[float]) -> str:
         if len(gains) < 2:
             return ""
-        each = ", ".join(f"{seed}: {_signed(gain)}" for seed, gain in zip(self._seeds, gains, strict=True))
-        return f", the mean over seeds ({each})"
+        return "".join(f"; seed {seed}: {signed(gain)}" for seed, gain in zip(self._seeds, gains, strict=True))
 
 
 def _image_score(truth: Sequence[panels.Instance], found: Sequence[panels.Instance]) -> float:
     # nothing to find and nothing found is as good as it gets
     score = panels.image_iou(truth, found)
     return 1.0 if score is None else score
-
-
-def _signed(value: float) -> str:
-    # a minus sign of the width of the plus
-    return f"{value:+.2f}".replace("-", "−")
