@@ -16,6 +16,7 @@ _BATCH = 64
 _NEARLY = 1e-6
 
 
+@torch.no_grad()
 def occlusion_maps(adversary: Adversary, sample: MaskSamples) -> tuple[np.ndarray, np.ndarray]:
     """Which parts of two masks speak for "predicted" to a discriminator with one logit (Zeiler and Fergus 2014).
 

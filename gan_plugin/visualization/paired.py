@@ -126,7 +126,8 @@ def greatest(objects: Sequence[PairedObject], measure: str, count: int, *, losse
     Only those that do gain (or lose). Of equal ones the larger object comes first, then the order of the images.
     """
     sign = -1 if losses else 1
-    changed = [(sign * found.gain(measure), found) for found in objects]
+    # rounded, or the last bit would decide between equal ones
+    changed = [(round(sign * found.gain(measure), 9), found) for found in objects]
     changed = [(size, found) for size, found in changed if size > 0]
     changed.sort(
         key=lambda entry: (-entry[0], -int(rle_tools.area(entry[1].truth.rle)), entry[1].record, entry[1].index)
