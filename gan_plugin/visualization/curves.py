@@ -39,8 +39,11 @@ class _Group:
 
 
 _GROUPS = (
-    _Group("Generator: sum of its losses", {"loss_gen_total": "loss_gen_total", "total_loss": "total_loss"}),
-    _Group("Discriminator: sum of its losses", {"loss_disc_total": "loss_disc_total"}),
+    _Group(
+        "Generator: sum of its losses",
+        {"loss_gen_total": "loss_gen_total: all that it minimises", "total_loss": "total_loss"},
+    ),
+    _Group("Discriminator: sum of its losses", {"loss_disc_total": "loss_disc_total: all that it minimises"}),
     _Group(
         "Generator: detection and mask losses",
         {key: key for key in ("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")},
@@ -146,7 +149,8 @@ def _svg(group: _Group, series: Mapping[str, tuple[str, np.ndarray]]) -> str:
     everything = np.concatenate([points[:, 1] for _, points in series.values()])
     if group.log and (everything > 0).all():
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        few = everything.max() < 1000 * everything.min()
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if few else (1,)))
         axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     if group.bounds:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from small_models import FEATURES, build, small
+from detectron2.data import DatasetCatalog
+from small_models import CASCADE, FEATURES, POINT_REND, build, small
 from torch import nn
 
 from gan_plugin.errors import UserError
@@ -89,12 +90,12 @@ def test_the_map_of_features_is_the_fall_of_their_distance(sample):
     [
         ("occlusion", {}),
         ("patches", {"MODEL.GAN.MASK.DISCRIMINATOR": "PatchMaskDiscriminator", "MODEL.GAN.MASK.CHANNELS": (8, 8)}),
+        ("occlusion", CASCADE),
+        ("occlusion", {**POINT_REND, "MODEL.POINT_HEAD.NUM_CLASSES": 1}),
         ("distance", {"MODEL.ROI_HEADS.NAME": "AdversarialROIHeads", **FEATURES}),
     ],
 )
 def test_the_masks_of_a_model_on_its_test_images(run_cfg, kind, keys):
-    from detectron2.data import DatasetCatalog
-
     cfg = small(run_cfg, keys)
     model = build(cfg)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
