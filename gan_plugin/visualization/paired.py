@@ -58,15 +58,19 @@ class PairedObject:
         """The mean over the seeds."""
         return float(np.mean(self.gains(measure)))
 
-    def typical_seed(self, measure: str) -> int:
-        """The place of the seed whose gain is nearest to the mean; of equals the one where more is to be seen."""
-        return typical(self.gains(measure))
+    def telling_seed(self, measure: str) -> int:
+        """The place of the seed to show; see `telling`."""
+        return telling(self.gains(measure))
 
 
-def typical(gains: Sequence[float]) -> int:
-    """The place of the gain nearest to the mean of all; of equally near ones the largest in the mean's direction."""
+def telling(gains: Sequence[float]) -> int:
+    """The place of the seed to show: of those that change at least half as much as the mean, the nearest to it.
+
+    The others would show nothing of what the mean says, which may be due to one seed. Of equal ones the first.
+    """
     mean = float(np.mean(gains))
-    return min(range(len(gains)), key=lambda i: (round(abs(gains[i] - mean), 9), -gains[i] if mean > 0 else gains[i]))
+    visible = [i for i, gain in enumerate(gains) if gain * np.sign(mean) >= abs(mean) / 2]
+    return min(visible, key=lambda i: round(abs(gains[i] - mean), 9))
 
 
 def fates(truth: Sequence[Instance], predicted: Sequence[Instance]) -> list[Fate]:

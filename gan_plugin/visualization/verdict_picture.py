@@ -70,13 +70,8 @@ def verdict_picture(folder: Path, name: str) -> dict[str, str]:
 def draw_verdicts(verdicts: Verdicts) -> bytes:
     """A PNG file with a row for each pair, and a scale of the maps' colours."""
     pairs, has_truth_maps = verdicts.pairs, verdicts.pairs[0].truth_map is not None
-    titles = [
-        "image",
-        "annotated mask",
-        *(["D's map of it"] if has_truth_maps else []),
-        "predicted mask",
-        "D's map of it",
-    ]
+    of_map = "D's verdict map" if verdicts.kind == "patches" else "occlusion map"
+    titles = ["image", "annotated mask", *([of_map] if has_truth_maps else []), "predicted mask", of_map]
     figure = Figure(figsize=(_TILE * len(titles), 1.17 * _TILE * len(pairs) + 0.9), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(pairs), len(titles), squeeze=False)

@@ -19,6 +19,7 @@ from gan_plugin.engine.rng import preserved_rng
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.adversary import Adversary
 from gan_plugin.modeling.matching import mask_iou
+from gan_plugin.modeling.presenters import drawn_masks
 from gan_plugin.modeling.samples import MaskSamples
 
 from .occlusion import occlusion_maps, scores, take
@@ -132,7 +133,7 @@ def _judged(adversary: Adversary, seen: Sequence[_Seen], count: int) -> Verdicts
             JudgedPair(
                 image=_crop(seen[i].pixels, sample.rois[0, 1:].tolist()),
                 truth=sample.truth[0].cpu().numpy(),
-                drawn=sample.logits[0].sigmoid().cpu().numpy(),
+                drawn=drawn_masks(sample, getattr(adversary.presenter, "fake", "soft"))[0].cpu().numpy(),
                 iou=float(mask_iou(sample.logits, sample.truth)),
                 on_truth=float(real[i].mean()),
                 on_drawn=verdicts[i],

@@ -15,7 +15,7 @@ from . import panels
 from .close_up import close_up
 from .embed import drawing
 from .page import signed
-from .paired import MEASURES, PairedObject, RunOnImages, greatest, judge_run, pair_objects, typical
+from .paired import MEASURES, PairedObject, RunOnImages, greatest, judge_run, pair_objects, telling
 from .paired_plots import draw_pairs
 from .run_files import predictions_of
 from .scene import Scene
@@ -136,7 +136,7 @@ class _Album:
 
     def _row(self, found: PairedObject, ranks: Mapping[str, int]) -> dict[str, Any]:
         scene = Scene(self._set.records[found.record], self._classes, _SCENE_SIDE)
-        place = found.typical_seed(next(iter(ranks)))
+        place = found.telling_seed(next(iter(ranks)))
         shown = {_BASELINE: found.baseline[place], self._who: found.gan[place]}
         masks = {who: fate.prediction.mask if fate.prediction else None for who, fate in shown.items()}
         numbers = "; ".join(
@@ -181,7 +181,7 @@ class _Album:
         gans: Sequence[RunOnImages],
     ) -> dict[str, Any]:
         scene = Scene(self._set.records[number], self._classes, _SCENE_SIDE)
-        place = typical(gains)
+        place = telling(gains)
         found = {_BASELINE: baselines[place].found[number], self._who: gans[place].found[number]}
         tiles = [scene.image(), scene.annotated()]
         tiles += [scene.predicted(masks, f"{who}: {len(masks)} predicted") for who, masks in found.items()]

@@ -78,11 +78,11 @@ def test_the_greatest_gains_and_losses_by_hand():
     assert order["boundary_iou", True] == [3, 0, 1] and order["boundary_iou", False] == [4]
 
 
-def test_the_seed_that_is_shown_is_a_typical_one():
-    assert paired.typical([0.9, 0.3, 0.0]) == 1
-    # equally near: the one where the change is to be seen
-    assert paired.typical([0.0, 0.3]) == 1 and paired.typical([-0.4, 0.1]) == 0
-    assert paired.typical([0.2]) == 0
+def test_the_seed_that_is_shown_has_something_to_show():
+    assert paired.telling([0.9, 0.3, 0.0]) == 1
+    # the mean is nearer to seeds in which nothing happens
+    assert paired.telling([0.0, 0.0, 0.3]) == 2 and paired.telling([-0.4, 0.1]) == 0
+    assert paired.telling([0.2]) == 0 and paired.telling([0.3, -0.3, 0.0]) == 2
 
 
 def test_right_and_wrong_pixels():

@@ -91,7 +91,7 @@ def test_the_map_of_features_is_the_fall_of_their_distance(sample):
         ("occlusion", {}),
         ("patches", {"MODEL.GAN.MASK.DISCRIMINATOR": "PatchMaskDiscriminator", "MODEL.GAN.MASK.CHANNELS": (8, 8)}),
         ("occlusion", CASCADE),
-        ("occlusion", {**POINT_REND, "MODEL.POINT_HEAD.NUM_CLASSES": 1}),
+        ("occlusion", {**POINT_REND, "MODEL.POINT_HEAD.NUM_CLASSES": 1, "INPUT.MASK_FORMAT": "bitmask"}),
         ("distance", {"MODEL.ROI_HEADS.NAME": "AdversarialROIHeads", **FEATURES}),
     ],
 )
