@@ -25,7 +25,7 @@ _WORDS = {
         "D judges each patch of a mask. The maps show its verdict on each: blue for “annotated”, orange for "
         "“predicted”, white where it cannot tell. The number below a mask is the mean probability of “annotated” over "
         "its patches, from 0 to 1.",
-        "half minus D's probability of “annotated” (blue: “annotated”, orange: “predicted”)",
+        "D's probability of “annotated” (blue: “annotated”, orange: “predicted”)",
     ),
     "occlusion": (
         "The number below a mask is D's probability that it is annotated, from 0 to 1. D gives one verdict for the "
@@ -70,12 +70,14 @@ def verdict_picture(folder: Path, name: str) -> dict[str, str]:
 def draw_verdicts(verdicts: Verdicts) -> bytes:
     """A PNG file with a row for each pair, and a scale of the maps' colours."""
     pairs, has_truth_maps = verdicts.pairs, verdicts.pairs[0].truth_map is not None
-    of_map = "D's verdict map" if verdicts.kind == "patches" else "occlusion map"
+    by_patch = verdicts.kind == "patches"
+    of_map = "D's verdict map" if by_patch else "occlusion map"
     titles = ["image", "annotated mask", *([of_map] if has_truth_maps else []), "predicted mask", of_map]
     figure = Figure(figsize=(_TILE * len(titles), 1.17 * _TILE * len(pairs) + 0.9), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(pairs), len(titles), squeeze=False)
-    scale = Normalize(-_reach(pairs), _reach(pairs))
+    reach = 0.5 if by_patch else _reach(pairs)
+    scale = Normalize(-reach, reach)
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=10)
     for row, pair in zip(grid, pairs, strict=True):
@@ -85,6 +87,8 @@ def draw_verdicts(verdicts: Verdicts) -> bytes:
     )
     bar.set_label(_WORDS[verdicts.kind][1], fontsize=9)
     bar.ax.tick_params(labelsize=8)
+    if by_patch:
+        bar.set_ticks([-0.5, -0.25, 0, 0.25, 0.5], labels=["1", "0.75", "0.5", "0.25", "0"])
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
