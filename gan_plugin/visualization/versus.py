@@ -98,8 +98,8 @@ def _summary(objects: Sequence[PairedObject], who: str, seeds: int) -> str:
         gains = np.array([found.gain(measure) for found in objects])
         base = np.mean([fate[measure] for found in objects for fate in found.baseline])
         sentences.append(
-            f"Mean {name}: {base:.3f} (baseline), {base + gains.mean():.3f} ({who}); {(gains > 0).sum()} objects gain, "
-            f"{(gains < 0).sum()} lose."
+            f"Mean {name}: {base:.3f} (baseline), {base + gains.mean():.3f} ({who}); objects that gain: "
+            f"{(gains > 0).sum()}, that lose: {(gains < 0).sum()}."
         )
     missed = [
         sum(fate.prediction is None for found in objects for fate in (found.baseline, found.gan)[side])

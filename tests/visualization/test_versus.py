@@ -86,10 +86,10 @@ def test_two_seeds_of_two_sides(run, tmp_path, capsys):
     text = text_of(out)
     # (0.8 + 1 + 0.5 + 0.5) / 4 and ((0.8 + 0.9) / 2 + 0 + (1 + 0.5) / 2 + 0.6) / 4
     assert (
-        "4 annotated objects, their values averaged over 2 seeds. Mean mask IoU: 0.700 (baseline), 0.550 (sharp); 3"
+        "4 annotated objects, their values averaged over 2 seeds. Mean mask IoU: 0.700 (baseline), 0.550 (sharp);"
         in text
     )
-    assert "3 objects gain, 1 lose. Missed: 0 (baseline) and 2 (sharp) of 8." in text
+    assert "that gain: 3, that lose: 1. Missed: 0 (baseline) and 2 (sharp) of 8." in text
     gains, losses = text.split("Where sharp gains most")[1].split("Where sharp loses most")
     assert (
         "A cup in image2.png: sharp minus baseline is +0.25 by mask IoU (no. 1; seed 3: +0.50; seed 5: +0.00)" in gains
