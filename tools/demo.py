@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from gan_plugin.errors import UserError, run_command_line
-from gan_plugin.visualization.curves import final_evaluation, read_metrics
+from gan_plugin.metrics import final_evaluation, read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs/quick_schedules/gan_mask_rcnn_cityscapes_quick.yaml"
@@ -89,7 +89,7 @@ def read_scores(metrics_file: Path) -> list[float]:
     Raises:
         UserError: one of them is missing or NaN.
     """
-    evaluation = final_evaluation(read_metrics(metrics_file)) if metrics_file.is_file() else {}
+    evaluation = final_evaluation(read_metrics(metrics_file))
     scores = [evaluation.get(key, math.nan) for key in SCORES]
     for key, score in zip(SCORES, scores, strict=True):
         if not math.isfinite(score):

@@ -1,9 +1,14 @@
 #!/usr/bin/env python
-"""Write one HTML file about a run: its numbers, curves and test images.
+"""Write one HTML file about a run: its numbers, curves, test images and what its discriminator says.
 
     DETECTRON2_DATASETS=datasets python tools/visualize.py OUTPUT_DIR [--out report.html] [--score 0.5]
 
-OUTPUT_DIR is that of the run. The data sets are needed for the images only.
+Or one about two runs, object by object: where a GAN gains on its baseline and where it loses. With several seeds, name
+the runs of each side in the same order.
+
+    DETECTRON2_DATASETS=datasets python tools/visualize.py --baseline DIR [DIR ...] --gan DIR [DIR ...] [--out FILE]
+
+The DIRs are OUTPUT_DIRs of runs. The data sets are needed for the images only. Exit code 2: the input is wrong.
 """
 
 import argparse
@@ -12,17 +17,30 @@ from pathlib import Path
 
 from gan_plugin.errors import UserError, run_command_line
 from gan_plugin.visualization.report import write_report
+from gan_plugin.visualization.versus_report import write_versus_report
+
+VERSUS = "versus_baseline.html"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output_dir", metavar="OUTPUT_DIR", type=Path, help="the folder of the run")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: OUTPUT_DIR/report.html")
+    parser.add_argument("output_dir", metavar="OUTPUT_DIR", type=Path, nargs="?", help="the folder of the run")
+    parser.add_argument("--baseline", nargs="+", type=Path, metavar="DIR", help="runs without an adversary")
+    parser.add_argument("--gan", nargs="+", type=Path, metavar="DIR", help="as many runs to compare with them")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help=f"default: OUTPUT_DIR/report.html, or {VERSUS} beside the first --gan"
+    )
     parser.add_argument("--score", type=float, default=0.5, metavar="S", help="the least score of a mask that is drawn")
     args = parser.parse_args(arguments)
     if not 0 <= args.score <= 1:
         raise UserError(f"--score is {args.score}; set it to a number from 0 to 1.")
-    print(write_report(args.output_dir, args.out or args.output_dir / "report.html", score_threshold=args.score))
+    if bool(args.baseline) != bool(args.gan) or bool(args.output_dir) == bool(args.gan):
+        raise UserError("Name the OUTPUT_DIR of one run, or runs to compare with both --baseline and --gan.")
+    if args.gan:
+        target = args.out or args.gan[0] / VERSUS
+        print(write_versus_report(args.baseline, args.gan, target, score_threshold=args.score))
+    else:
+        print(write_report(args.output_dir, args.out or args.output_dir / "report.html", score_threshold=args.score))
 
 
 if __name__ == "__main__":

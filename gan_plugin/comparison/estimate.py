@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan_plugin.errors import UserError
-from gan_plugin.visualization.curves import read_metrics
+from gan_plugin.metrics import iterations_done, read_metrics
 
 from .plan import MODEL_A, Plan, Run
 from .process import TrainNet, arguments_of
-from .state import State, iterations_done, state_of
+from .state import State, state_of
 from .workspace import CONFIG
 
 # Detectron2's timer leaves the first three out

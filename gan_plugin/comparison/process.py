@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from .plan import WEIGHTS, Run
-from .state import State, state_of
 from .workspace import CONFIG
 
 _CONSOLE = "console.txt"
@@ -21,14 +20,10 @@ def arguments_of(run: Run, output: Path) -> list[str]:
     """The command line of tools/train_net.py that does what is left of `run`, which is not finished."""
     folder = output / run.name
     settings: dict[str, Any] = {**run.settings, "OUTPUT_DIR": str(folder)}
-    flags = []
-    if state_of(folder, run.iterations) is State.EVALUATE:
-        flags = ["--eval-only"]
-        settings["MODEL.WEIGHTS"] = str(folder / WEIGHTS)
-    else:
-        flags = ["--resume"] if folder.exists() else []
-        if run.parent:
-            settings["MODEL.WEIGHTS"] = str(output / run.parent / WEIGHTS)
+    # continues the training, or makes up for a final evaluation that was lost
+    flags = ["--resume"] if folder.exists() else []
+    if run.parent:
+        settings["MODEL.WEIGHTS"] = str(output / run.parent / WEIGHTS)
     return ["--config-file", str(output / CONFIG), *flags, *key_values(settings)]
 
 

@@ -1,19 +1,18 @@
 """One self-contained HTML file about a comparison."""
 
-import base64
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-
-import gan_plugin.visualization
-from gan_plugin.visualization.curves import Curve, draw_curves, read_metrics
+from gan_plugin.metrics import read_metrics
+from gan_plugin.visualization.curves import Curve, draw_curves
+from gan_plugin.visualization.embed import drawing
+from gan_plugin.visualization.page import number, template
 
 from .arms import ARMS
 from .bars import draw_bars
+from .pictures import paired_pictures
 from .plan import MODEL_A, command_of
 from .statistics import LEAST_SEEDS, chance_of_one_sign
 from .workspace import write_if_new
@@ -40,7 +39,7 @@ def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
     plan = results["plan"]
     tasks = _by_task(results["statistics"])
     seeds = len(plan["seeds"])
-    page = _template().render(
+    page = template("comparison.html.j2", [Path(__file__).parent]).render(
         title=output.resolve().name,
         plan=plan,
         arms={name: ARMS[name].description if name in ARMS else "" for name in plan["arms"]},
@@ -53,31 +52,15 @@ def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
         headlines={task: metrics[headline] for task, metrics in tasks.items() if (headline := _headline(metrics))},
         bars=[draw_bars(name, metrics[name]) for metrics in tasks.values() if (name := _headline(metrics))],
         curves=_curves(results, output),
+        **paired_pictures(results, output),
         versions=results["versions"],
         command=command_of(plan),
-        number=_number,
+        number=number,
+        drawing=drawing,
         model_a=_MODEL_A_NAME,
     )
     write_if_new(output / REPORT, page)
     return output / REPORT
-
-
-def _template() -> Template:
-    folders = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
-    environment = Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined)
-    environment.filters["data_uri"] = _data_uri
-    return environment.get_template("comparison.html.j2")
-
-
-def _data_uri(curve: Curve) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(curve.svg.encode()).decode()}"
-
-
-def _number(value: float | None, sign: bool = False) -> str:
-    if value is None or not math.isfinite(value):
-        return "n/a"
-    # a minus sign of the width of the plus
-    return f"{value:{'+' if sign else ''}.2f}".replace("-", "−")
 
 
 def _by_task(statistics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -122,7 +105,6 @@ def _curves(results: Mapping[str, Any], output: Path) -> dict[str, dict[str, lis
     curves: dict[str, dict[str, list[Curve]]] = {}
     for arm in results["plan"]["arms"]:
         for seed, run in results["runs"][arm].items():
-            file = output / run["folder"] / "metrics.json"
-            drawn = draw_curves(read_metrics(file)) if file.is_file() else []
+            drawn = draw_curves(read_metrics(output / run["folder"] / "metrics.json"))
             curves.setdefault(arm, {})[seed] = [curve for curve in drawn if curve.title.startswith(_GAME)]
     return curves

@@ -3,8 +3,9 @@
 import csv
 import io
 import json
+import math
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from typing import Any
 import detectron2
 import numpy as np
 import torch
+from detectron2.data import MetadataCatalog
 
 import gan_plugin
+from gan_plugin.evaluation.fast_coco import AREAS, TASKS
+from gan_plugin.metrics import final_scores
 
 from .arms import BASELINE
 from .plan import MODEL_A, Plan
-from .state import State, final_scores, state_of
+from .state import State, state_of
 from .statistics import difference, spread
 from .workspace import write_if_new
 
@@ -34,7 +38,8 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
 
     Returns:
         "plan", "versions", "failures"; "runs": arm (model A is "a") -> seed -> {"folder", "status", "metrics"}, where
-        a metric that this run did not define but another did is None;
+        a metric is None that is not defined: the AP of a size or a class that the held-out images do not show, or of a
+        run that detected nothing. Means are over what is defined, never over zeros in its place;
         "statistics": metric -> arm -> {"values": seed -> value, "n", "mean", "std", "difference"}. Scores are
         those of metrics.json, in its units.
     """
@@ -43,9 +48,11 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
         folder = output / run.name
         finished = state_of(folder, run.iterations) is State.FINISHED
         status = "finished" if finished else "failed" if run.name in failures else "not finished"
-        metrics = final_scores(folder, run.iterations) if finished else {}
+        scores = final_scores(folder, run.iterations) if finished else {}
+        metrics = {name: score for name, score in scores.items() if math.isfinite(score)}
         runs.setdefault(run.arm, {})[str(run.seed)] = {"folder": run.name, "status": status, "metrics": metrics}
-    _fill_gaps(runs)
+    classes = MetadataCatalog.get(plan.split.names[2]).get("thing_classes", [])
+    _fill_gaps(runs, classes)
     return {
         "plan": plan.to_dict(),
         "versions": _versions(),
@@ -60,11 +67,19 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: str(module.__version__) for name, module in modules.items()}}
 
 
-def _fill_gaps(runs: Mapping[str, Mapping[str, Any]]) -> None:
+def _fill_gaps(runs: Mapping[str, Mapping[str, Any]], classes: Sequence[str]) -> None:
     finished = [run for seeds in runs.values() for run in seeds.values() if run["status"] == "finished"]
-    names = dict.fromkeys(metric for run in finished for metric in run["metrics"])
+    defined = {metric for run in finished for metric in run["metrics"]}
     for run in finished:
-        run["metrics"] = {name: run["metrics"].get(name) for name in names}
+        run["metrics"] = {name: run["metrics"].get(name) for name in sorted(defined | _siblings(defined, classes))}
+
+
+def _siblings(defined: Collection[str], classes: Sequence[str]) -> set[str]:
+    """What an evaluator measures along with the `defined` metrics, whether or not the images define it."""
+    tasks = {name.rpartition("/")[0] for name in defined if name.endswith("/AP")}
+    sized = {f"{task}/AP{size}" for task in tasks if task.rpartition("/")[2] in TASKS for size in AREAS}
+    of_class = {name.rpartition("-")[0] for name in defined if name.endswith(tuple(f"-{c}" for c in classes))}
+    return sized | {f"{stem}-{c}" for stem in of_class for c in classes}
 
 
 def _statistics(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

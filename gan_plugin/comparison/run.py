@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from gan_plugin.metrics import iterations_done
 from gan_plugin.signals import stop_signals_answered
 
 from .plan import Plan, Run
 from .process import TrainNet, arguments_of
-from .state import State, iterations_done, settle, state_of
+from .state import State, settle, state_of
 
 _POLL_SECONDS = 0.5
 # between two lines of progress in a log file

@@ -14,6 +14,7 @@ from detectron2.utils.events import EventWriter
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from gan_plugin.metrics import final_scores
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
 from .checkpoint import SafeCheckpointer
@@ -26,7 +27,7 @@ from .hooks import (
     JointLRScheduler,
     StopOnSignal,
 )
-from .results import finite_metrics, log_results
+from .results import append_metrics, finite_metrics, log_results
 from .rng import capture_rng_state, restore_rng_state
 from .steps import AlternatingStep, JointStep
 from .train_loader import ResumableTrainLoader
@@ -76,6 +77,7 @@ class GameLoop(TrainerBase):
         self.checkpointer = SafeCheckpointer(step.model, output_dir, trainer=weakref.proxy(self))
         self._stop = StopOnSignal(self.checkpointer)
         self._rng_state: dict[str, Any] | None = None
+        self._evaluates_at_end = False
         self._resumes_exactly = isinstance(step.data_loader, ResumableTrainLoader)
         if not self._resumes_exactly:
             _logger.warning("The training loader is not a ResumableTrainLoader: --resume will start its data anew.")
@@ -106,6 +108,7 @@ class GameLoop(TrainerBase):
             write_period: iterations between lines of the log.
             precise_bn: Detectron2's hook, if wanted.
         """
+        self._evaluates_at_end = eval_at_end
         ret = [hooks.IterationTimer(), *schedules, self._ema, precise_bn]
         if comm.is_main_process():
             ret.append(hooks.PeriodicCheckpointer(self.checkpointer, **checkpoints))
@@ -165,14 +168,13 @@ class GameLoop(TrainerBase):
         """Train from `start_iter` to `max_iter`; returns the last evaluation's results, if any."""
         if self.start_iter >= self.max_iter:
             final = os.path.join(self._output_dir, f"{_FINAL}.pth")
-            _logger.info(
-                f"The run in {self._output_dir} has its {self.max_iter} iterations: nothing left to train. "
-                f"Evaluate it with --eval-only and the weights {final}."
-            )
+            done = f"The run in {self._output_dir} has its {self.max_iter} iterations: nothing left to train"
+            _logger.info(f"{done}. Evaluate it with --eval-only and the weights {final}.")
             self._write_lost_files()
-            return None
-        with quiet_user_errors():
-            self._loop()
+            self._make_up_for_a_lost_evaluation()
+        else:
+            with quiet_user_errors():
+                self._loop()
         return getattr(self, "_last_eval_results", None)
 
     def _write_lost_files(self) -> None:
@@ -186,6 +188,16 @@ class GameLoop(TrainerBase):
             self.checkpointer.save(_FINAL, iteration=self.iter)
         if self._ema is not None and f"{_AVERAGE}.pth" not in present:
             self.checkpointer.save_weights(_AVERAGE, self._ema.generator_state())
+
+    def _make_up_for_a_lost_evaluation(self) -> None:
+        # A run may be killed in its final evaluation, whose numbers are written once all of them are there.
+        lost = self._evaluates_at_end and not final_scores(self._output_dir, self.max_iter)
+        # The other processes may have no metrics.json to look at.
+        if self.start_iter > self.max_iter or not comm.all_gather(lost)[0]:
+            return
+        self._evaluate()
+        if comm.is_main_process():
+            append_metrics(self._output_dir, self._last_eval_results, iteration=self.iter)
 
     def _loop(self) -> None:
         TrainerBase.train(self, self.start_iter, self.max_iter)

@@ -100,18 +100,18 @@ class Adversary(nn.Module):
         real, fake = self._augmented(pair.real, pair.fake.detach())
         accuracy = 0.0
         if len(pair):
-            on_real, on_fake = self._judge(real, pair), self._judge(fake, pair)
+            on_real, on_fake = self.judge(real, pair), self.judge(fake, pair)
             accuracy = self._record(on_real, on_fake)
             loss = self._loss(on_real, on_fake)
         else:
             loss = self.idle_loss()
             if self.lockstep:
-                loss = loss + _nothing(self._judge(real, pair)) + _nothing(self._judge(fake, pair))
+                loss = loss + _nothing(self.judge(real, pair)) + _nothing(self.judge(fake, pair))
         is_open = self.gate is None or self.gate.update(accuracy, len(pair))
         losses = {f"loss_disc_{self.name}": loss if is_open else loss * 0}
         if self.regularizer.is_due(get_event_storage().iter):
             losses[f"loss_disc_{self.name}_reg"] = (
-                self.regularizer(lambda inputs: self._judge(inputs, pair), real, fake)
+                self.regularizer(lambda inputs: self.judge(inputs, pair), real, fake)
                 if len(pair) and is_open
                 else self.idle_loss()
             )
@@ -133,7 +133,8 @@ class Adversary(nn.Module):
             return self.augment.alike(real, fake)
         return self.augment(real), self.augment(fake)
 
-    def _judge(self, inputs: torch.Tensor, pair: RealFakePair) -> Verdicts:
+    def judge(self, inputs: torch.Tensor, pair: RealFakePair) -> Verdicts:
+        """The discriminator's verdicts on `inputs`, the real or the fake side of `pair` or something of their shape."""
         return self.discriminator(*self._arguments(inputs, pair))
 
     def _judge_as_constant(self, inputs: torch.Tensor, pair: RealFakePair) -> Verdicts:

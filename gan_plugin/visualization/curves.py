@@ -1,12 +1,9 @@
-"""Curves of a run: reading metrics.json, and one SVG picture for each group of scalars."""
+"""Curves of a run: one SVG picture for each group of the scalars in its metrics.json."""
 
 import io
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -42,8 +39,11 @@ class _Group:
 
 
 _GROUPS = (
-    _Group("Generator: sum of its losses", {"loss_gen_total": "loss_gen_total", "total_loss": "total_loss"}),
-    _Group("Discriminator: sum of its losses", {"loss_disc_total": "loss_disc_total"}),
+    _Group(
+        "Generator: sum of its losses",
+        {"loss_gen_total": "loss_gen_total: all that it minimises", "total_loss": "total_loss"},
+    ),
+    _Group("Discriminator: sum of its losses", {"loss_disc_total": "loss_disc_total: all that it minimises"}),
     _Group(
         "Generator: detection and mask losses",
         {key: key for key in ("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")},
@@ -75,40 +75,6 @@ _GROUPS = (
 _NOT_SMOOTHED = ("lr", "lr_disc", "cityscapes/AP", "segm/AP", "bbox/AP")
 
 
-def read_metrics(path: str | Path) -> list[dict[str, float]]:
-    """The lines of a metrics.json in the order of their iterations.
-
-    A line that is cut off or is no JSON object is skipped. Where an iteration occurs again, as after a resume, the
-    later line adds to the earlier one and overrides it. Values that are no number are left out; NaN stays.
-    """
-    lines: dict[int, dict[str, float]] = {}
-    for text in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("iteration"), int):
-            numbers = {key: float(value) for key, value in line.items() if isinstance(value, int | float)}
-            lines.setdefault(line["iteration"], {}).update(numbers)
-    return [lines[iteration] for iteration in sorted(lines)]
-
-
-def final_evaluation(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The last of the lines (see `read_metrics`) that holds an AP; {} if there is none."""
-    return next((dict(line) for line in reversed(metrics) if any(re.search(r"/AP\d*$", key) for key in line)), {})
-
-
-def scores_by_task(evaluation: Mapping[str, float]) -> dict[str, dict[str, dict[str, float]]]:
-    """{"": {"segm": {"AP": ...}}, "ema": {...}}: scores by what precedes the task's name, by task, by metric."""
-    groups: dict[str, dict[str, dict[str, float]]] = {}
-    for key, value in evaluation.items():
-        prefix, _, metric = key.rpartition("/")
-        prefix, _, task = prefix.rpartition("/")
-        if task and metric.startswith("AP"):
-            groups.setdefault(prefix, {}).setdefault(task, {})[metric] = value
-    return groups
-
-
 def draw_curves(metrics: Sequence[Mapping[str, float]]) -> list[Curve]:
     """One picture for each group of scalars that the run has; a run without a discriminator has none of its groups.
 
@@ -116,7 +82,7 @@ def draw_curves(metrics: Sequence[Mapping[str, float]]) -> list[Curve]:
     the game does: zeros before its start are not drawn.
 
     Args:
-        metrics: see `read_metrics`.
+        metrics: see `gan_plugin.metrics.read_metrics`.
     """
     curves = []
     has_players = any("loss_gen_total" in line for line in metrics)
@@ -183,7 +149,8 @@ def _svg(group: _Group, series: Mapping[str, tuple[str, np.ndarray]]) -> str:
     everything = np.concatenate([points[:, 1] for _, points in series.values()])
     if group.log and (everything > 0).all():
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        few = everything.max() < 1000 * everything.min()
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if few else (1,)))
         axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     if group.bounds:

@@ -22,9 +22,9 @@ INSTANCE_COLOURS: list[Colour] = [tuple(bytes.fromhex(colour)) for colour in _HE
 AGREEMENT, MISSED, INVENTED, CONFUSED = 1, 2, 3, 4
 # value of `difference` -> what it means, and its colour
 DIFFERENCE_LEGEND: dict[int, tuple[str, Colour]] = {
-    AGREEMENT: ("agreement", (0, 114, 178)),
-    MISSED: ("missed", (240, 228, 66)),
-    INVENTED: ("invented", (213, 94, 0)),
+    AGREEMENT: ("agreement (true positive)", (0, 114, 178)),
+    MISSED: ("missed (false negative)", (240, 228, 66)),
+    INVENTED: ("invented (false positive)", (213, 94, 0)),
     CONFUSED: ("missed and invented: no match, or the wrong class", (255, 255, 255)),
 }
 OUTLINE_LEGEND: dict[str, Colour] = {"truth": (86, 180, 233), "prediction": (240, 228, 66)}
@@ -153,7 +153,7 @@ def draw_instances(
 ) -> np.ndarray:
     """Each mask as a translucent area with an outline and a text beside it; the result is a new image.
 
-    Large masks are drawn first. A text is left out where it would cover another text or small masks.
+    Large masks are drawn first. A text is left out where it is empty or would cover another text or small masks.
     """
     picture = image.copy()
     order = sorted(range(len(masks)), key=lambda i: -int(masks[i].sum()))
@@ -162,7 +162,7 @@ def draw_instances(
         picture[area] = (0.55 * picture[area] + 0.45 * np.array(colours[index])).astype(np.uint8)
     for index in order:
         _outline(picture, masks[index], colours[index], width=2)
-    return _write_texts(picture, [(masks[i], texts[i], colours[i]) for i in order if masks[i].any()])
+    return _write_texts(picture, [(masks[i], texts[i], colours[i]) for i in order if masks[i].any() and texts[i]])
 
 
 def draw_difference(image: np.ndarray, difference_map: np.ndarray) -> np.ndarray:

@@ -1,8 +1,5 @@
 """One self-contained HTML file about a run, from what the run left in its OUTPUT_DIR."""
 
-import base64
-import io
-import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,24 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 import gan_plugin
-from gan_plugin.config import add_gan_config
-from gan_plugin.data.builtin import prepare_datasets
 from gan_plugin.data.checks import image_problem
 from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
+from gan_plugin.metrics import final_evaluation, read_metrics, scores_by_task
 
 from . import panels
-from .curves import draw_curves, final_evaluation, read_metrics, scores_by_task
+from .curves import draw_curves
+from .embed import drawing, embed
+from .page import save_page, template
+from .run_files import read_config, results_file, stored_predictions
+from .scene import Scene
+from .verdict_picture import verdict_picture
 
-_LONGEST_SIDE = 896
-_ZOOMS = 3
 _LOG_LINES = 40
 _RUN_FILES = ("metrics.json", "config.yaml", "log.txt")
 
@@ -52,14 +46,14 @@ def write_report(output_dir: str | Path, path: str | Path, *, score_threshold: f
     metrics_file, config_file = folder / "metrics.json", folder / "config.yaml"
     if not (metrics_file.is_file() or config_file.is_file()):
         raise UserError(f"{folder} holds neither metrics.json nor config.yaml; name the OUTPUT_DIR of a run.")
-    metrics = read_metrics(metrics_file) if metrics_file.is_file() else []
+    metrics = read_metrics(metrics_file)
     config_text = config_file.read_text(encoding="utf-8") if config_file.is_file() else ""
     evaluation = final_evaluation(metrics)
-    config, names, config_problem = _read_config(config_text)
+    config, names, config_problem = read_config(folder)
     log_file = folder / "log.txt"
     log = log_file.read_text(encoding="utf-8", errors="replace").splitlines() if log_file.is_file() else []
     examples, example_notes = _examples(folder, names, score_threshold)
-    page = _template().render(
+    page = template("report.html.j2").render(
         title=folder.resolve().name,
         facts=_facts(folder, metrics, log),
         setting=lambda key: _look_up(config, key),
@@ -68,59 +62,17 @@ def write_report(output_dir: str | Path, path: str | Path, *, score_threshold: f
         evaluation=evaluation,
         scores=scores_by_task(evaluation),
         classes=_class_names(names, evaluation),
-        curves=[_picture(c.svg.encode(), "image/svg+xml", c.alt, c.title) for c in draw_curves(metrics)],
+        curves=[drawing(curve) for curve in draw_curves(metrics)],
         examples=examples,
         example_notes=example_notes,
         difference_legend=list(panels.DIFFERENCE_LEGEND.values()),
         outline_legend=list(panels.OUTLINE_LEGEND.items()),
         sample=_last_sample(folder / "samples"),
+        **_verdicts(folder, config, names),
         problem=_problem(folder, metrics, log),
         log_tail=log[-_LOG_LINES:],
     )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The report {target} cannot be written ({error.strerror}); choose another path.") from error
-    write_whole(target, lambda file: file.write(page.encode()), "Choose another path, or free some disk space.")
-    return target
-
-
-def _template() -> Any:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters["number"] = lambda value: "n/a" if value is None or not math.isfinite(value) else f"{value:.2f}"
-    return environment.get_template("report.html.j2")
-
-
-def _picture(content: bytes, media_type: str, alt: str, caption: str) -> dict[str, str]:
-    data = base64.b64encode(content).decode()
-    return {"src": f"data:{media_type};base64,{data}", "alt": alt, "caption": caption}
-
-
-def _photo(pixels: np.ndarray, alt: str, caption: str) -> dict[str, str]:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
-    return _picture(buffer.getvalue(), "image/jpeg", alt, caption)
-
-
-def _read_config(text: str) -> tuple[dict[str, Any], list[str], str]:
-    """The config as nested dicts, the test sets that could be made ready, and what went wrong, as a sentence."""
-    if not text:
-        return {}, [], "The run left no config.yaml, so its settings and its test set are unknown."
-    cfg = get_cfg()
-    add_gan_config(cfg)
-    try:
-        config = yaml.safe_load(text)
-        # only this node: a project's own keys elsewhere are none of our business
-        cfg.DATASETS.merge_from_other_cfg(CfgNode(config["DATASETS"]))
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        return {}, [], f"config.yaml cannot be read ({type(error).__name__})."
-    try:
-        prepare_datasets(cfg, train=False)
-    except UserError as error:
-        return config, [], f"The test set is not available, so no images are shown: {error}"
-    return config, list(cfg.DATASETS.TEST), ""
+    return save_page(page, target)
 
 
 def _look_up(config: Mapping[str, Any], key: str) -> str | None:
@@ -174,7 +126,17 @@ def _last_sample(folder: Path) -> dict[str, str] | None:
     if not files or image_problem(files[-1]):
         return None
     alt = "Two rows of small masks: annotated ones above, predicted ones below."
-    return _picture(files[-1].read_bytes(), "image/png", alt, f"Iteration {int(files[-1].stem[5:])}")
+    return embed(files[-1].read_bytes(), "image/png", alt, f"Iteration {int(files[-1].stem[5:])}")
+
+
+def _verdicts(folder: Path, config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Pictures of what the mask discriminator says to the first test set, or why there are none."""
+    if _look_up(config, "MODEL.GAN.ENABLED") != "True" or not names:
+        return {"verdicts": [], "verdict_note": ""}
+    try:
+        return {"verdicts": [verdict_picture(folder, names[0])], "verdict_note": ""}
+    except UserError as error:
+        return {"verdicts": [], "verdict_note": str(error)}
 
 
 def _examples(folder: Path, names: Sequence[str], threshold: float) -> tuple[list[dict[str, Any]], list[str]]:
@@ -183,11 +145,12 @@ def _examples(folder: Path, names: Sequence[str], threshold: float) -> tuple[lis
     notes = []
     for name in names:
         metadata = MetadataCatalog.get(name)
-        file = folder / "inference" / (name if len(names) > 1 else "") / "coco_instances_results.json"
+        several = len(names) > 1
         try:
-            predicted = panels.read_predictions(file, metadata.get("thing_dataset_id_to_contiguous_id", {}))
+            predicted = stored_predictions(folder, name, several=several)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            notes.append(f"No images of {name}: inference/{file.name} is missing or unusable ({type(error).__name__}).")
+            file = results_file(folder, name, several=several).relative_to(folder)
+            notes.append(f"No images of {name}: {file} is missing or unusable ({type(error).__name__}).")
             continue
         ranked = []
         for record in DatasetCatalog.get(name):
@@ -205,49 +168,8 @@ def _examples(folder: Path, names: Sequence[str], threshold: float) -> tuple[lis
                 continue
             title = f"{place} of {len(ranked)} images of {name}: mask IoU {iou:.2f}"
             hint = f"score {threshold} or more" if sure else f"none scores {threshold}, so the best few"
-            pictures = _pictures(record, found, metadata.get("thing_classes", []), hint)
+            scene = Scene(record, metadata.get("thing_classes", []))
+            shown = [scene.image(), scene.annotated(), scene.predicted(found, f"Predicted: {len(found)} ({hint})")]
+            pictures = {"panels": [*shown, scene.difference(found)], "zooms": scene.zooms(found)}
             examples.append({"title": title, "file": Path(record["file_name"]).name, **pictures})
     return examples, notes
-
-
-def _pictures(record: dict[str, Any], found: list[panels.Instance], classes: Sequence[str], hint: str) -> dict:
-    image = np.asarray(Image.open(record["file_name"]).convert("RGB"))
-    truth = panels.instances_of_record(record)
-    matches = panels.match(truth, found)
-    # an object and its prediction share a colour
-    order = {partner: index for index, (partner, _) in matches.items()}
-    order |= {index: len(truth) + k for k, index in enumerate(sorted(set(range(len(found))) - set(order)))}
-    picture, colours = panels.scale(image, _LONGEST_SIDE), panels.INSTANCE_COLOURS
-
-    def draw(instances: list[panels.Instance], numbers: Sequence[int], texts: list[str]) -> np.ndarray:
-        masks = [panels.scale(instance.mask, _LONGEST_SIDE) for instance in instances]
-        return panels.draw_instances(picture, masks, texts, [colours[number % len(colours)] for number in numbers])
-
-    def name(instance: panels.Instance) -> str:
-        return classes[instance.label] if instance.label < len(classes) else str(instance.label)
-
-    drawn_truth = draw(truth, range(len(truth)), [name(t) for t in truth])
-    drawn_found = draw(found, [order[i] for i in range(len(found))], [f"{name(p)} {p.score:.2f}" for p in found])
-    differing = panels.scale(panels.difference(truth, found, image.shape[:2]), _LONGEST_SIDE)
-    largest = sorted(matches, key=lambda index: -truth[index].mask.sum())[:_ZOOMS]
-    zooms = [(truth[i], found[matches[i][0]], matches[i][1]) for i in largest]
-    pairs = len(matches)
-    counts = f"{pairs} matched, {len(truth) - pairs} missed, {len(found) - pairs} invented"
-    return {
-        "panels": [
-            _photo(picture, "The image as it is.", "Image"),
-            _photo(
-                drawn_truth,
-                f"The image with {len(truth)} annotated masks.",
-                f"Truth: {len(truth)} {'object' if len(truth) == 1 else 'objects'}",
-            ),
-            _photo(drawn_found, f"The image with {len(found)} predicted masks.", f"Predicted: {len(found)} ({hint})"),
-            _photo(panels.draw_difference(picture, differing), f"Difference: {counts}.", f"Difference: {counts}"),
-        ],
-        "zooms": [
-            _photo(
-                panels.boundary_zoom(image, t.mask, p.mask), f"Outlines of a {name(t)}.", f"{name(t)}, IoU {iou:.2f}"
-            )
-            for t, p, iou in zooms
-        ],
-    }

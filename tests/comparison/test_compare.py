@@ -109,11 +109,16 @@ def test_the_report_stands_alone(finished):
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
     for words in ("An interval over fewer than\n3 means nothing", "75 / 75 / 20", "7 / 7 / 2", "2 seeds: an interval"):
         assert words in page
-    pictures = re.findall(r"<figure><img src=\"data:image/svg\+xml;base64,[^\"]{999,}\" alt=\"([^\"]+)\">", page)
-    captions = re.findall(r"<figcaption>([^<]{60,})</figcaption>", page)
-    assert len(pictures) == len(captions) == page.count("<figure>")
+    figures = re.findall(r"<figure.*?</figure>", page, re.DOTALL)
+    assert all(re.search(r"<figcaption>[^<]{60,}</figcaption>", figure) for figure in figures)
+    pictures = re.findall(r"<img src=\"data:image/[a-z+]+;base64,[^\"]{999,}\" alt=\"([^\"]+)\">", page)
+    assert len(pictures) == page.count("<img")
     # masks, boxes, boundaries, image by image
     assert sum("bar chart" in alt for alt in pictures) == 4 and any("Discriminator" in alt for alt in pictures)
+    # by mask and by boundary IoU
+    assert sum("Scatter plot" in alt for alt in pictures) == 2
+    assert sum("the annotated mask, the predicted mask" in alt for alt in pictures) == 1
+    assert "lsgan against the baseline" in page and "seed 0: " in page
 
 
 def test_the_page_has_every_number_of_the_results(finished, tmp_path, capsys):

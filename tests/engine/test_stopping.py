@@ -1,5 +1,6 @@
 """How a run ends before its time: a signal, a loss that is not finite."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -38,6 +39,31 @@ def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(run_cfg, monkeypatc
     # the live weights, although the evaluation had put the average in their place
     assert_same(dict(load(run_cfg, name)["model"]), dict(weights))
     assert (Path(run_cfg.OUTPUT_DIR) / "model_final_ema.pth").exists() == (when == "end")
+
+
+def test_a_final_evaluation_that_was_killed_is_made_up_for_with_the_average(run_cfg, monkeypatch):
+    run_cfg.DATASETS.TEST, run_cfg.MODEL.GAN.EMA.DECAY = ("penn_fudan_val",), 0.5
+    file = Path(run_cfg.OUTPUT_DIR) / "metrics.json"
+    scripted(monkeypatch, [7.0])
+    trained = train(run_cfg)
+    lines = file.read_text().splitlines(keepends=True)
+    assert json.loads(lines[-1]) == {"segm/AP": 7.0, "ema/segm/AP": 17.0, "iteration": 3}
+    # what a kill in the midst of it leaves
+    file.write_text("".join(lines[:-1]))
+    seen = []
+
+    def test(cls, cfg, model, evaluators=None):
+        seen.append({name: weight.clone() for name, weight in model.state_dict().items()})
+        return {"segm": {"AP": float(len(seen))}}
+
+    monkeypatch.setattr(AdversarialTrainer, "test", classmethod(test))
+    train(run_cfg, resume=True)
+    assert json.loads(file.read_text().splitlines()[-1]) == {"segm/AP": 1.0, "ema/segm/AP": 2.0, "iteration": 2}
+    average = trained._ema.generator_state()
+    assert_same(seen[0], dict(trained.model.state_dict()))
+    assert_same({name: seen[1][name] for name in average}, average)
+    train(run_cfg, resume=True)
+    assert len(seen) == 2
 
 
 def test_a_run_that_fails_in_its_last_iteration_is_not_evaluated(run_cfg, monkeypatch):

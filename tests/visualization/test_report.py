@@ -13,7 +13,8 @@ from PIL import Image
 
 from gan_plugin.config import add_gan_config
 from gan_plugin.errors import UserError, run_command_line
-from gan_plugin.visualization.curves import draw_curves, final_evaluation, read_metrics, smooth
+from gan_plugin.metrics import final_evaluation, read_metrics
+from gan_plugin.visualization.curves import draw_curves, smooth
 from gan_plugin.visualization.panels import instance_from_mask
 from gan_plugin.visualization.report import write_report
 

@@ -1,0 +1,31 @@
+"""Pictures as part of an HTML file."""
+
+import base64
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from .curves import Curve
+
+# "src" (a data URI), "alt" and "caption"
+Embedded = Mapping[str, str]
+
+
+def embed(content: bytes, media_type: str, alt: str, caption: str) -> dict[str, str]:
+    """A picture file as what a template needs of it."""
+    data = base64.b64encode(content).decode()
+    return {"src": f"data:{media_type};base64,{data}", "alt": alt, "caption": caption}
+
+
+def photo(pixels: np.ndarray, alt: str, caption: str) -> dict[str, str]:
+    """(H, W, 3) uint8 RGB as a JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
+    return embed(buffer.getvalue(), "image/jpeg", alt, caption)
+
+
+def drawing(curve: Curve, caption: str = "") -> dict[str, str]:
+    """A curve as SVG; its title stands in for a caption."""
+    return embed(curve.svg.encode(), "image/svg+xml", curve.alt, caption or curve.title)

@@ -1,0 +1,45 @@
+"""HTML files from templates."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+
+_HERE = Path(__file__).parent
+
+
+def template(name: str, folders: Sequence[Path] = ()) -> Template:
+    """The template `name` of `folders` or this one; with a filter `number` that turns what is not finite into n/a."""
+    environment = Environment(loader=FileSystemLoader([*folders, _HERE]), autoescape=True, undefined=StrictUndefined)
+    environment.filters["number"] = number
+    return environment.get_template(name)
+
+
+def number(value: float | None, sign: bool = False) -> str:
+    """Two decimals, or "n/a" for what is not defined; with `sign` always + or −."""
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    return signed(value) if sign else f"{value:.2f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """Two decimals after + or −, a minus sign of the width of the plus."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def save_page(page: str, target: Path) -> Path:
+    """Write `page` to `target`, whose folder is made if need be; returns `target`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The report {target} cannot be written ({error.strerror}); choose another path.") from error
+    write_whole(target, lambda file: file.write(page.encode()), "Choose another path, or free some disk space.")
+    return target

@@ -1,0 +1,110 @@
+"""What pictures need of a run: its test sets, its predictions, and its model with both players."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import build_model
+
+from gan_plugin.config import add_gan_config
+from gan_plugin.data.builtin import prepare_datasets
+from gan_plugin.engine.checkpoint import SafeCheckpointer
+from gan_plugin.engine.setup import load_config
+from gan_plugin.engine.trainer import AdversarialTrainer
+from gan_plugin.errors import UserError
+
+from .panels import Instance, instance_from_mask, read_predictions
+
+_CONFIG, _WEIGHTS = "config.yaml", "model_final.pth"
+_RESULTS = "coco_instances_results.json"
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], list[str], str]:
+    """The config of a run as nested dicts, the test sets that could be made ready, and what went wrong, a sentence."""
+    file = folder / _CONFIG
+    if not file.is_file():
+        return {}, [], "The run left no config.yaml, so its settings and its test set are unknown."
+    cfg = get_cfg()
+    add_gan_config(cfg)
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        # only this node: a project's own keys elsewhere are none of our business
+        cfg.DATASETS.merge_from_other_cfg(CfgNode(config["DATASETS"]))
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        return {}, [], f"config.yaml cannot be read ({type(error).__name__})."
+    try:
+        prepare_datasets(cfg, train=False)
+    except UserError as error:
+        return config, [], f"The test set is not available, so no images are shown: {error}"
+    return config, list(cfg.DATASETS.TEST), ""
+
+
+def results_file(folder: Path, name: str, *, several: bool) -> Path:
+    """Where a run's evaluation leaves its predictions of the test set `name`, one of `several` or the only one."""
+    return folder / "inference" / (name if several else "") / _RESULTS
+
+
+def stored_predictions(folder: Path, name: str, *, several: bool = False) -> dict[Any, list[Instance]]:
+    """Predicted masks by image_id, from the file that the evaluation left.
+
+    Raises:
+        OSError, ValueError, KeyError or TypeError: it is missing, or not what COCOEvaluator writes for masks.
+    """
+    classes: Mapping[int, int] = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id", {})
+    return read_predictions(results_file(folder, name, several=several), classes)
+
+
+def predictions_of(folder: Path, name: str) -> dict[Any, list[Instance]]:
+    """Predicted masks of the test set `name` by image_id: those that the evaluation left, or the model's anew.
+
+    Raises:
+        UserError: the run has neither.
+    """
+    for several in (False, True):
+        if results_file(folder, name, several=several).is_file():
+            try:
+                return stored_predictions(folder, name, several=several)
+            except (OSError, ValueError, KeyError, TypeError):
+                # cut off, or boxes alone: the model will tell
+                break
+    try:
+        cfg, model = load_run(folder)
+    except UserError as error:
+        # not from the error, whose sentence would stand in for this one
+        raise UserError(f"{folder} holds no predictions of {name}, and its model cannot make them: {error}") from None
+    return _predict(cfg, model, name)
+
+
+def _predict(cfg: CfgNode, model: torch.nn.Module, name: str) -> dict[Any, list[Instance]]:
+    found: dict[Any, list[Instance]] = {}
+    model.eval()
+    for batch in AdversarialTrainer.build_test_loader(cfg, name):
+        with torch.no_grad():
+            outputs = model(batch)
+        for record, output in zip(batch, outputs, strict=True):
+            instances = output["instances"].to("cpu")
+            if not instances.has("pred_masks"):
+                raise UserError(f"The model of {cfg.OUTPUT_DIR} predicts no masks, so there are none to compare.")
+            parts = zip(instances.pred_masks, instances.pred_classes.tolist(), instances.scores.tolist(), strict=True)
+            found[record["image_id"]] = [instance_from_mask(mask.numpy(), *rest) for mask, *rest in parts]
+    return found
+
+
+def load_run(folder: Path) -> tuple[CfgNode, torch.nn.Module]:
+    """The config of a finished run and its model with the final weights of both players.
+
+    Raises:
+        UserError: config.yaml or model_final.pth is missing, or not ours to read.
+    """
+    for file in (folder / _CONFIG, folder / _WEIGHTS):
+        if not file.is_file():
+            raise UserError(f"{file} is missing; let the run come to its end.")
+    cfg = load_config(argparse.Namespace(config_file=str(folder / _CONFIG), opts=[]))
+    model = build_model(cfg)
+    SafeCheckpointer(model, save_to_disk=False).load(str(folder / _WEIGHTS))
+    return cfg, model

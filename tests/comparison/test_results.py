@@ -1,0 +1,47 @@
+"""Numbers that the held-out images do not define."""
+
+import json
+
+import pytest
+from detectron2.data import MetadataCatalog
+
+from gan_plugin.comparison.plan import Plan
+from gan_plugin.comparison.report import write_comparison_report
+from gan_plugin.comparison.results import collect
+from gan_plugin.comparison.split import Split
+
+
+@pytest.fixture
+def plan():
+    """One seed, and a held-out set of two classes."""
+    names = ["held_out_a", "held_out_b", "held_out_eval"]
+    MetadataCatalog.get(names[2]).set(thing_classes=["cup", "traffic-lid"])
+    yield Plan("x.yaml", "", Split(names, [1] * 3, [1] * 3), 4, 4, {}, {}, {"baseline": {}, "bce": {}}, [0])
+    MetadataCatalog.pop(names[2])
+
+
+def test_what_is_not_defined_is_said_and_no_zero(plan, tmp_path):
+    scores = {
+        "a": {"segm/AP": 10.0, "segm/AP-cup": 10.0},
+        "baseline": {"segm/AP": 20.0, "segm/AP-cup": 20.0, "segm/APs": 4.0},
+        "bce": {"segm/AP": 30.0, "segm/AP-cup": 30.0, "segm/APs": float("nan")},
+    }
+    for arm, metrics in scores.items():
+        folder = tmp_path / "seed0" / arm
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps({"iteration": 4, **metrics}) + "\n")
+    results = collect(plan, tmp_path, {})
+    assert results["runs"]["bce"]["0"]["metrics"] == {
+        "segm/AP": 30.0,
+        "segm/AP-cup": 30.0,
+        "segm/AP-traffic-lid": None,
+        "segm/APl": None,
+        "segm/APm": None,
+        "segm/APs": None,
+    }
+    row = results["statistics"]["segm/APs"]["bce"]
+    assert (row["n"], row["mean"], row["difference"]["mean"]) == (0, None, None)
+    assert results["statistics"]["segm/APs"]["baseline"]["mean"] == 4.0
+    page = write_comparison_report(results, tmp_path).read_text()
+    table = page[page.index("segm/AP-traffic-lid") :]
+    assert table[: table.index("</table>")].count("<td>n/a</td>") >= 9
