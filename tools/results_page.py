@@ -1,9 +1,11 @@
 #!/usr/bin/env python
 """Turn a comparison into a page of Markdown with tables and bar charts.
 
-    python tools/results_page.py DIR --output docs/results/NAME.md --title "What was compared"
+    python tools/results_page.py DIR --output docs/results/NAME.md --title "What was compared" [--pictures ARM ...]
 
-DIR is the --output of tools/compare.py. The page and its figures hold nothing but what DIR/results.json holds.
+DIR is the --output of tools/compare.py. The numbers and charts are those of DIR/results.json; --pictures adds of each
+named arm the greatest gain and the greatest loss of one object, and what its discriminator says, for which
+DETECTRON2_DATASETS and the runs must be where they were.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import sys
 from pathlib import Path
 
 from gan_plugin.comparison.page import write_page
+from gan_plugin.comparison.page_pictures import write_pictures
 from gan_plugin.comparison.results import RESULTS
 from gan_plugin.errors import UserError, run_command_line
 
@@ -21,13 +24,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("comparison", type=Path, metavar="DIR", help="the --output of tools/compare.py")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.md", help="the page; its folder must exist")
     parser.add_argument("--title", required=True, help="the page's heading")
+    parser.add_argument("--pictures", nargs="+", default=[], metavar="ARM", help="arms to show pictures of")
     args = parser.parse_args(arguments)
     file = args.comparison / RESULTS
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error}); name the --output of tools/compare.py.") from error
-    for written in write_page(results, args.output, args.title):
+    if unknown := [arm for arm in args.pictures if arm not in results["plan"]["arms"]]:
+        raise UserError(f"{args.comparison} has no arm '{unknown[0]}'; it has {', '.join(results['plan']['arms'])}.")
+    stem = args.output.with_suffix("")
+    photos = write_pictures(results, args.comparison, stem, args.pictures) if args.pictures else []
+    for written in write_page(results, args.output, args.title, photos=photos):
         print(written)
     return 0
 

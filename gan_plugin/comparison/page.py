@@ -26,7 +26,13 @@ HEADLINES = (
 _PICTURED = ("segm/AP", "boundary/AP")
 
 
-def write_page(results: Mapping[str, Any], file: Path, title: str, metrics: Sequence[str] = HEADLINES) -> list[Path]:
+def write_page(
+    results: Mapping[str, Any],
+    file: Path,
+    title: str,
+    metrics: Sequence[str] = HEADLINES,
+    photos: Sequence[Sequence[str]] = (),
+) -> list[Path]:
     """Write a page with every seed's value of `metrics`, and bar charts in FILE's folder, named after FILE.
 
     Args:
@@ -34,6 +40,7 @@ def write_page(results: Mapping[str, Any], file: Path, title: str, metrics: Sequ
         file: the page, ending in .md.
         title: its heading.
         metrics: names of metrics, in the order of the page.
+        photos: as `write_pictures` returns them.
 
     Returns:
         The files written, the page first.
@@ -55,6 +62,7 @@ def write_page(results: Mapping[str, Any], file: Path, title: str, metrics: Sequ
     parts += [f"![{alt}]({picture.name})" for picture, alt in pictures]
     parts += [_table(metric, known[metric], results["plan"]["seeds"]) for metric in metrics if metric in known]
     parts.append(_footnote(results))
+    parts += [f"![{caption}]({name})\n\n{caption}" if name else caption for name, caption in photos]
     write_if_new(file, "\n\n".join(parts) + "\n")
     return [file, *(picture for picture, _ in pictures)]
 

@@ -12,6 +12,7 @@ import compare
 import pytest
 import results_page
 import torch
+from PIL import Image
 from support import SMALLEST_MODEL, assert_same
 
 from gan_plugin.comparison import run as run_module
@@ -124,7 +125,7 @@ def test_the_report_stands_alone(finished):
 def test_the_page_has_every_number_of_the_results(finished, tmp_path, capsys):
     folder, _ = finished
     page = tmp_path / "page.md"
-    command = [str(folder), "--output", str(page), "--title", "Tiny"]
+    command = [str(folder), "--output", str(page), "--title", "Tiny", "--pictures", "lsgan"]
     assert run_command_line(lambda: results_page.main(command)) == 0
     text, results = page.read_text(), json.loads((folder / "results.json").read_text())
     (table,) = re.findall(r"## segm/AP\n\n(.*?)\n\n", text, re.DOTALL)
@@ -137,6 +138,12 @@ def test_the_page_has_every_number_of_the_results(finished, tmp_path, capsys):
     assert "Runs without a score: none." in text and "2 seeds are too few" in text
     for picture in re.findall(r"\]\((.+?\.svg)\)", text):
         assert (tmp_path / picture).read_text().count("<svg") == 1
+    photos = re.findall(r"!\[(.+?)\]\((.+?\.jpg)\)", text)
+    assert any("discriminator" in caption for caption, _ in photos)
+    for caption, photo in photos:
+        assert text.count(caption) == 2 and Image.open(tmp_path / photo).size > (100, 100)
+    assert run_command_line(lambda: results_page.main([*command[:-1], "hinge"])) == 2
+    assert "has no arm 'hinge'; it has baseline, lsgan." in capsys.readouterr().err
     assert run_command_line(lambda: results_page.main([str(tmp_path), *command[1:]])) == 2
     assert "name the --output of tools/compare.py" in capsys.readouterr().err
 
