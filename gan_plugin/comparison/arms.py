@@ -84,7 +84,7 @@ ARMS: dict[str, Arm] = {
         _paper_system,
     ),
     "best": Arm(
-        "the best of a search on training images (docs/results): least squares against anti-aliased truth, its gradient "
+        "the best of a search on training images: least squares against anti-aliased truth, its gradient "
         "three tenths of the mask loss', beside the mean absolute error",
         {
             **_MASK_PLAYER,
