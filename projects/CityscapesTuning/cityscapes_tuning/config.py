@@ -12,7 +12,7 @@ def add_tuning_config(cfg: CN) -> None:
     cfg.TUNING.FREEZE = ()
     # side of the square that every training mask is squeezed through, 56 in the slides; 0 keeps full masks
     cfg.TUNING.MINI_MASK = 0
-    # data sets on which the best weights (TEST.BEST_METRIC), or else the last ones, are evaluated at the end of training
+    # data sets on which the best weights (TEST.BEST_METRIC), or else the last ones, are evaluated after training
     cfg.TUNING.TEST = ()
     # iterations that the learning rate's schedule is laid out for; 0 for SOLVER.MAX_ITER
     cfg.TUNING.SCHEDULE_ITERS = 0

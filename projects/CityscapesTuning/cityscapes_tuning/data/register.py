@@ -62,8 +62,8 @@ def _cityscapes(part: Part, classes: tuple[str, ...]) -> dict[str, Any]:
     image_dir, gt_dir = root / "leftImg8bit" / part.split, root / "gtFine" / part.split
     if not image_dir.is_dir():
         raise UserError(
-            f"{image_dir} does not exist; set DETECTRON2_DATASETS to the folder that holds cityscapes/ with leftImg8bit "
-            "and gtFine, or run `study.py demo`, which makes a toy set."
+            f"{image_dir} does not exist; set DETECTRON2_DATASETS to the folder that holds cityscapes/ with "
+            "leftImg8bit and gtFine, or run `study.py demo`, which makes a toy set."
         )
     cities = part.cities or tuple(sorted(folder.name for folder in image_dir.iterdir() if folder.is_dir()))
     for city in cities:
@@ -79,7 +79,8 @@ def _cityscapes(part: Part, classes: tuple[str, ...]) -> dict[str, Any]:
             records = pool.map(read, chosen, chunksize=4)
     if part.split == "test" and not any(record["annotations"] for record in records):
         raise UserError(
-            "The truth of Cityscapes' test split is not public, and the files here hold no object; judge on `split: val`."
+            "The truth of Cityscapes' test split is not public, and the files here hold no object; judge on "
+            "`split: val`."
         )
     metadata = {
         "thing_classes": list(classes),

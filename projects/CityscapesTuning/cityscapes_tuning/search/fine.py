@@ -1,4 +1,4 @@
-"""The fine search (slides, section 5): Hyperband whose promoted trials train on, or Optuna's own samplers and pruners."""
+"""The fine search (slides, section 5): Hyperband whose promoted trials train on, or Optuna's samplers and pruners."""
 
 import math
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def fine_plan(
     """
     linear = phase.arms[arm].get("linear") or []
     distributions: dict[str, BaseDistribution] = {
-        name: FloatDistribution(*map(float, interval), log=name not in linear) for name, interval in space.items()
+        name: FloatDistribution(float(low), float(high), log=name not in linear) for name, (low, high) in space.items()
     }
     search = _Search(context, phase, arm, rows, base, distributions)
     return search.hyperband() if phase.method == "hyperband" else search.optuna()

@@ -1,6 +1,6 @@
 """Hyperband's table of brackets and rungs (Li et al. 2018, arXiv 1603.06560, algorithm 1), and who is promoted.
 
-Optuna's HyperbandPruner only stops trials; here the best of a rung train on from their checkpoints, as Keras Tuner's do.
+Optuna's HyperbandPruner only stops trials; here the best of a rung train on from their checkpoints, as in Keras Tuner.
 """
 
 import math

@@ -10,6 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from gan_plugin.errors import UserError
@@ -132,7 +133,7 @@ class Table:
             direction: of the objective.
         """
         self.storage = storage
-        self._name, self._direction = name, direction
+        self._name, self._direction = name, StudyDirection[direction.upper()]
         self._studies: dict[str, optuna.Study] = {}
 
     def optuna_study(self, phase: str) -> optuna.Study:

@@ -174,7 +174,8 @@ class Worker:
         elif current and outcome is not None and outcome.is_good and code == 0:
             self._finish(row, folder, outcome)
         elif current and outcome is not None and outcome.status == DIVERGED:
-            self._finish_ramp(row, folder) or self._fail(row, DIVERGED, outcome.reason)
+            if not self._finish_ramp(row, folder):
+                self._fail(row, DIVERGED, outcome.reason)
         elif current and outcome is not None and outcome.status == OUT_OF_MEMORY:
             self._retry_smaller(row, folder, outcome.reason)
         elif code == -signal.SIGKILL:

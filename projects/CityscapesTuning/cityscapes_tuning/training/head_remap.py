@@ -41,8 +41,8 @@ def remap_heads(
             continue
         if tensor.shape[0] != numbers * len(source) + extra:
             raise UserError(
-                f"The initial weights have {tensor.shape[0]} rows in {name}, which do not fit the {len(source)} classes "
-                "of TUNING.SOURCE_CLASSES; name the classes that they were trained on."
+                f"The initial weights have {tensor.shape[0]} rows in {name}, which do not fit the {len(source)} "
+                "classes of TUNING.SOURCE_CLASSES; name the classes that they were trained on."
             )
         new = initial[name].detach().clone()
         for to, from_ in pairs:
