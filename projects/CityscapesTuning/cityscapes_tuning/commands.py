@@ -5,18 +5,13 @@ import json
 import sys
 from pathlib import Path
 
-from gan_plugin.comparison.process import TrainNet
-from gan_plugin.errors import USER_ERROR_EXIT_CODE, UserError
+from gan_plugin.errors import USER_ERROR_EXIT_CODE
 
-from .search.advance import Findings
-from .search.context import Context
 from .search.status import describe, trial_table
 from .search.study import PHASES
-from .search.table import Table
-from .search.worker import Stopped, Worker, print_line, shares_of_machine
+from .search.together import work_together
+from .search.worker import Stopped, Worker, print_line
 from .search.workspace import notes_of, open_study, set_up
-
-TOOL = Path(__file__).resolve().parents[1] / "study.py"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,30 +78,6 @@ def _resume(args: argparse.Namespace) -> int:
     if findings.finished and not args.phase:
         return _report(args)
     return 0
-
-
-def work_together(context: Context, table: Table, workers: int, phase: str = "") -> Findings:
-    """Work on a study in this process and in `workers` - 1 others, until it is finished.
-
-    Raises:
-        UserError: the study cannot go on.
-        Stopped: by a signal.
-    """
-    if workers < 1:
-        raise UserError(f"--workers is {workers}; set it to 1 or more.")
-    shares = shares_of_machine(workers, context.study.gpus_per_trial)
-    only = ["--phase", phase] if phase else []
-    helpers = [
-        TrainNet(TOOL, ["work", str(context.folder), *only], context.folder / "workers" / str(number), share, ())
-        for number, share in enumerate(shares[1:], start=1)
-    ]
-    try:
-        return Worker(context, table, only=phase, say=print_line, extra_environment=shares[0]).work()
-    finally:
-        for helper in helpers:
-            helper.stop()
-        for helper in helpers:
-            helper.wait()
 
 
 def _work(args: argparse.Namespace) -> int:

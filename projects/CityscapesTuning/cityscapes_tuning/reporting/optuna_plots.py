@@ -13,7 +13,7 @@ from ..search.table import Table
 from .picture import Picture, colour, new_axes, plot
 
 _CAPTIONS = {
-    "importance": "How much of the spread of the objective each hyper-parameter explains (fANOVA over complete trials).",
+    "importance": "How much of the spread of the objective each hyper-parameter explains (fANOVA, complete trials).",
     "parallel": "Every trial is a line through its hyper-parameters, coloured by its objective: dark is better.",
     "history": "The objective of each trial in the order in which the trials were made, and the best so far.",
     "intermediate": "Validation loss of every trial over its iterations; pruned trials end early.",

@@ -99,12 +99,16 @@ def _threshold_rows(study: Gathered) -> list[dict[str, Any]]:
         {
             "name": f"AP at IoU {threshold:g}",
             "ours": {variant: result.ap[place] for variant, result in study.judged.items()},
-            "slides": {variant: seed_rows.AP[variant][place] if variant in seed_rows.AP else None for variant in study.judged},
+            "slides": {
+                variant: seed_rows.AP[variant][place] if variant in seed_rows.AP else None for variant in study.judged
+            },
         }
         for place, threshold in enumerate(seed_rows.THRESHOLDS)
     ]
     ours = {variant: result.rap for variant, result in study.judged.items()}
-    rows.append({"name": "rAP", "ours": ours, "slides": {variant: seed_rows.RAP.get(variant) for variant in study.judged}})
+    rows.append(
+        {"name": "rAP", "ours": ours, "slides": {variant: seed_rows.RAP.get(variant) for variant in study.judged}}
+    )
     return rows
 
 

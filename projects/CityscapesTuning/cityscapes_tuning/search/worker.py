@@ -1,6 +1,5 @@
 """A worker: takes a trial that nobody else holds, trains it, writes down how it went, and takes the next."""
 
-import os
 import shutil
 import signal
 import sys
@@ -9,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from optuna.trial import TrialState
 
 from gan_plugin.comparison.process import TrainNet, key_values
@@ -256,19 +254,6 @@ class Worker:
 
 def _stop(number: int) -> None:
     raise Stopped(number)
-
-
-def shares_of_machine(workers: int, gpus_per_trial: int) -> list[dict[str, str]]:
-    """For each worker of this machine the variables that give it its cores, and its GPUs in turn if there are any."""
-    shared: dict[str, str] = {}
-    if workers > 1 and "OMP_NUM_THREADS" not in os.environ:
-        shared["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
-    if len(gpus) < 2:
-        return [shared] * workers
-    groups = [gpus[i : i + gpus_per_trial] for i in range(0, len(gpus), gpus_per_trial)]
-    return [{**shared, "CUDA_VISIBLE_DEVICES": ",".join(groups[i % len(groups)])} for i in range(workers)]
 
 
 def print_line(text: str) -> None:
