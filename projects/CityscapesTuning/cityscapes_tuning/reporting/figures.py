@@ -13,9 +13,13 @@ from ..search.full import FULL
 from ..search.plans import BABYSIT, LR_CHECK, OVERFIT
 from ..search.table import Row, Table
 from . import plots
+from .data_panels import data_pictures
+from .diagrams import diagrams
+from .failures import failure_pictures
 from .gather import Gathered
 from .optuna_plots import budget_bars, search_pictures
 from .picture import Picture
+from .result_panels import result_pictures
 
 Maker = Callable[[Gathered], list[Picture]]
 FIGURES = "figures"
@@ -84,7 +88,24 @@ def _scores(study: Gathered) -> list[Picture]:
 
 
 def _data(study: Gathered) -> list[Picture]:
-    return [plots.class_bars(study.statistics)]
+    return [plots.class_bars(study.statistics), *data_pictures(study.contents["test"])]
+
+
+def _predictions(study: Gathered) -> list[Picture]:
+    best = study.best_variant
+    if best is None:
+        return []
+    folder = study.context.trial_folder(f"{FULL}/{best}")
+    return result_pictures(study.judged, study.contents["test"], best, folder)
+
+
+def _failures(study: Gathered) -> list[Picture]:
+    best = study.best_variant
+    return failure_pictures(study.judged[best], study.contents["test"]) if best else []
+
+
+def _how_it_works(study: Gathered) -> list[Picture]:
+    return diagrams()
 
 
 # in the order of the report
@@ -95,6 +116,9 @@ MAKERS: dict[str, Maker] = {
     "search": _search,
     "full": _full,
     "scores": _scores,
+    "predictions": _predictions,
+    "failures": _failures,
+    "how_it_works": _how_it_works,
 }
 
 

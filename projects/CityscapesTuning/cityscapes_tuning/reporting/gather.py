@@ -9,6 +9,7 @@ from typing import Any
 
 from gan_plugin.comparison.statistics import bootstrap_interval, spread
 
+from ..data.ceiling import Ceiling, ceilings
 from ..data.parts import PARTS
 from ..data.register import read_part
 from ..data.statistics import PartStatistics, part_statistics
@@ -62,6 +63,11 @@ class Gathered:
             part: part_statistics(content["records"], content["metadata"]["thing_classes"])
             for part, content in self.contents.items()
         }
+
+    @cached_property
+    def ceilings(self) -> dict[str, Ceiling]:
+        """What mini-masks allow on the test part."""
+        return ceilings(self.contents["test"]["records"], self.context.classes)
 
     @cached_property
     def judged(self) -> dict[str, Judged]:

@@ -63,9 +63,10 @@ class Context:
             "SOLVER.CHECKPOINT_PERIOD": epoch,
             "TUNING.VAL.PERIOD": epoch,
         }
-        for layer in (study.settings, *layers):
-            merged.update(layer)
-        merged = solver_settings(merged, self.optimizer)
+        every = (study.settings, *layers)
+        named = [layer["SOLVER.OPTIMIZER"] for layer in every if "SOLVER.OPTIMIZER" in layer]
+        for layer in every:
+            merged.update(solver_settings(layer, [self.optimizer, *named][-1]))
         ruled: Settings = {
             "TUNING.DATA": DATA,
             "DATASETS.TRAIN": [dataset_name(train)],
@@ -88,7 +89,6 @@ class Context:
 def solver_settings(settings: Settings, optimizer: str) -> Settings:
     """`settings` with the study's short names as config keys: Adam's momentum is its beta 1."""
     named = {key: value for key, value in settings.items() if key not in (LR, MOMENTUM, WEIGHT_DECAY)}
-    optimizer = named.get("SOLVER.OPTIMIZER", optimizer)
     if LR in settings:
         named["SOLVER.BASE_LR"] = settings[LR]
     if WEIGHT_DECAY in settings:

@@ -80,7 +80,11 @@ class ValidationLoss(HookBase):
         Raises:
             NonFiniteLossError: a loss is NaN or infinite.
         """
-        losses = self._losses(done)
+        try:
+            losses = self._losses(done)
+        except FloatingPointError as error:
+            # Detectron2's region proposals refuse values that are not finite before there is a loss to look at.
+            raise diverged(done - 1, f"in validation, {error}") from error
         entry = {"total": sum(losses.values()), **losses}
         if not math.isfinite(entry["total"]):
             raise diverged(done - 1, "the validation loss is not finite")
