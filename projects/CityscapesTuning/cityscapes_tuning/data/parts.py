@@ -49,6 +49,10 @@ PRESETS = {"seed002": SEED002, "official": OFFICIAL}
 SEED002_IMAGES = {"train": 1403, "val": 326, "test": 174, "small_train": 154, "small_val": 59}
 
 
+# part -> most instances in an image, images without any (section 1)
+SEED002_STATISTICS = {"train": (120, 3), "val": (66, 8), "test": (46, 0)}
+
+
 def parse_parts(data: Mapping[str, Any]) -> dict[str, Part]:
     """The parts that the `data` section of a study describes.
 
@@ -92,6 +96,26 @@ def _parse_part(name: str, entry: Any) -> Part:
     if not isinstance(part.images, int) or part.images < 0:
         raise UserError(f"data.parts.{name}.images is {part.images!r}; give a whole number, 0 for all.")
     return part
+
+
+def seed002_differences(images: Mapping[str, int], most: Mapping[str, int], empty: Mapping[str, int]) -> list[str]:
+    """Sentences about what differs from the slides' numbers; none if the inference of the cities holds.
+
+    Args:
+        images, most, empty: part -> images, most instances in one image, images without any.
+    """
+    said = [
+        f"{part} has {images[part]} images, not {count}"
+        for part, count in SEED002_IMAGES.items()
+        if images[part] != count
+    ]
+    for part, (wanted_most, wanted_empty) in SEED002_STATISTICS.items():
+        if (most[part], empty[part]) != (wanted_most, wanted_empty):
+            said.append(
+                f"{part} has at most {most[part]} instances in an image and {empty[part]} images without any, not "
+                f"{wanted_most} and {wanted_empty}"
+            )
+    return [f"This is not the slides' split, which we only infer: {sentence}." for sentence in said]
 
 
 def check_leaks(images: Mapping[str, Mapping[str, str]], allowed: bool) -> list[str]:

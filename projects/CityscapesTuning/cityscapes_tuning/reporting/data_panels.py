@@ -42,7 +42,7 @@ def data_pictures(content: Mapping[str, Any]) -> list[Picture]:
     by_instance = [INSTANCE_COLOURS[i % len(INSTANCE_COLOURS)] for i in range(len(truth))]
     by_class = [INSTANCE_COLOURS[instance.label % len(INSTANCE_COLOURS)] for instance in truth]
     blank = np.zeros_like(image)
-    segmented = draw_instances(image, masks, [""] * len(masks), by_instance)
+    segmented = draw_instances(image, masks, names, by_instance)
     return [
         photo(
             "image_and_instances",

@@ -93,7 +93,7 @@ def failure_pictures(judged: Judged, content: Mapping[str, Any]) -> list[Picture
     """A gallery for each kind that occurs, and which class is taken for which."""
     records = {record["image_id"]: record for record in content["records"]}
     cases = find_failures(judged, content["records"])
-    pictures = [_confusion(judged)]
+    pictures = [_confusion(judged)] if confusion(judged) else []
     for kind, said in KINDS.items():
         own = [case for case in cases if case.kind == kind]
         tiles = [
@@ -107,7 +107,7 @@ def failure_pictures(judged: Judged, content: Mapping[str, Any]) -> list[Picture
 
 def _tile(case: Failure, record: Mapping[str, Any]) -> np.ndarray:
     image = np.asarray(Image.open(record["file_name"]).convert("RGB"))
-    drawn = draw_instances(image, [case.instance.mask], [""], [(230, 159, 0)])
+    drawn = draw_instances(image, [case.instance.mask], [case.text], [(230, 159, 0)])
     x0, y0, x1, y1 = mask_box(case.instance.mask)
     side = min(max(48, 2 * (x1 - x0), 2 * (y1 - y0)), *image.shape[:2])
     left = min(max(0, (x0 + x1 - side) // 2), image.shape[1] - side)

@@ -51,7 +51,10 @@ def _coarse(study: Gathered) -> list[Picture]:
         others = {name: level for name, level in levels.items() if name != factor}
         groups = {row.key: str(row.trial.params[factor]) for row in rows if _fits(row, others)}
         own = [row for row in rows if row.key in groups]
-        caption = f"Coarse search, {factor}: best validation loss over the learning rate; crosses diverged."
+        caption = (
+            f"Coarse search, {factor}: best validation loss over the learning rate; crosses diverged, what is above "
+            "three times the best is drawn there."
+        )
         pictures.append(plots.lr_sweep(f"coarse_{factor}", caption, own, groups))
         for level in dict.fromkeys(groups.values()):
             of_level = [row for row in own if groups[row.key] == level and row.attr("history")]

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 import gan_plugin.visualization
 from gan_plugin.files import write_whole
 
+from ..data.parts import SEED002, SEED002_STATISTICS
 from ..data.statistics import distance
 from ..search.context import Context
 from ..search.environment import environment
@@ -43,6 +44,7 @@ def write_study_report(context: Context, table: Table) -> Path:
         environment=environment(),
         distances=_distances(study),
         seed=seed_rows,
+        printed_statistics=SEED002_STATISTICS,
         preset=_is_seed002(context),
         class_rows=_class_rows(study),
         threshold_rows=_threshold_rows(study),
@@ -69,8 +71,6 @@ def _number(value: Any, digits: int = 3) -> str:
 
 
 def _is_seed002(context: Context) -> bool:
-    from ..data.parts import SEED002
-
     return context.study.parts == SEED002
 
 

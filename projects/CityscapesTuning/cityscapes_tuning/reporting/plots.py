@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gan_plugin.visualization.curves import INK, read_metrics
 
@@ -64,13 +65,15 @@ def _label(row: Row, folder: Path | None) -> str:
     return "validation" if folder is not None else row.key
 
 
-def _clip(axes: object, values: Sequence[float]) -> None:
+def _clip(axes: Any, values: Sequence[float]) -> None:
     if values and max(values) > _CLIP * sorted(values)[len(values) // 2]:
-        axes.set_ylim(top=_CLIP * sorted(values)[len(values) // 2])  # type: ignore[attr-defined]
+        axes.set_ylim(0, _CLIP * sorted(values)[len(values) // 2])
 
 
 def lr_sweep(name: str, caption: str, rows: Sequence[Row], groups: Mapping[str, str]) -> Picture:
     """The best validation loss against the learning rate, one line a group; crosses for what diverged.
+
+    What is above three times the best loss is drawn there.
 
     Args:
         name, caption: of the picture.
@@ -79,7 +82,7 @@ def lr_sweep(name: str, caption: str, rows: Sequence[Row], groups: Mapping[str, 
     """
     figure, axes = new_axes()
     values = [row.value for row in rows if row.value is not None]
-    top = min(max(values, default=1.0), _CLIP * sorted(values)[len(values) // 2]) if values else 1.0
+    top = min(max(values), _CLIP * min(values)) if values else 1.0
     for number, group in enumerate(dict.fromkeys(groups.values())):
         own = sorted((row for row in rows if groups[row.key] == group), key=lambda row: row.trial.params["lr"])
         points = [(row.trial.params["lr"], min(row.value, top)) for row in own if row.value is not None]

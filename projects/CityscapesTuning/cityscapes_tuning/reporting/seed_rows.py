@@ -29,8 +29,6 @@ CLASS_AP = {
     "caravan": (0.0, 0.0, 0.0, 0.0, 0.0),
     "train": (0.0, 0.0, 0.0, 0.0, 0.0),
 }
-# part -> most instances in an image, images without any
-STATISTICS = {"train": (120, 3), "val": (66, 8), "test": (46, 0)}
 # optimizer -> (lr, momentum, weight decay, validation loss), the best two
 FINE = {
     "sgd": ((5.93e-5, 0.98, 5.83e-3, 0.86), (7.1e-5, 0.93, 5.83e-3, 0.91)),

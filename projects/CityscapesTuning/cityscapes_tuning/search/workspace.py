@@ -17,8 +17,9 @@ from gan_plugin.files import write_whole
 from gan_plugin.locks import taken
 
 from ..config import add_tuning_config
-from ..data.parts import PARTS, check_leaks
+from ..data.parts import PARTS, SEED002, check_leaks, seed002_differences
 from ..data.register import read_part, register_parts, write_part
+from ..data.statistics import PartStatistics, part_statistics
 from .context import DATA, Context
 from .shrink import batch_of
 from .study import Study, load_study
@@ -117,6 +118,7 @@ def _config(study: Study) -> CfgNode:
 def _prepare_data(study: Study, folder: Path, cfg: CfgNode) -> None:
     images: dict[str, dict[str, str]] = {}
     classes: dict[str, list[str]] = {}
+    counted: dict[str, PartStatistics] = {}
     for name, part in study.parts.items():
         content = write_part(part, folder / DATA / f"{name}.json", cfg, study.classes)
         cities = {
@@ -124,9 +126,16 @@ def _prepare_data(study: Study, folder: Path, cfg: CfgNode) -> None:
         }
         images[name] = cities
         classes[name] = content["metadata"]["thing_classes"]
+        counted[name] = part_statistics(content["records"], classes[name])
     if len({tuple(names) for names in classes.values()}) > 1:
         raise UserError("The parts of the data have different classes; give parts of one data set.")
     notes = check_leaks(images, study.allow_leaks)
+    if study.parts == SEED002:
+        notes += seed002_differences(
+            {name: s.images for name, s in counted.items()},
+            {name: s.most for name, s in counted.items()},
+            {name: s.empty for name, s in counted.items()},
+        )
     _write(folder / DATA / NOTES, json.dumps(notes))
 
 
