@@ -144,3 +144,52 @@ def test_the_command_line_runs_a_study_with_two_processes(study_file, toy_root, 
     assert done.stdout.count("complete") == 2
     with pytest.raises(UserError, match="another study"):
         set_up(study_file(COARSE, name="b"), tmp_path / "out")
+
+
+def test_an_adversarial_trial_by_its_ap_in_a_database(study_file, work, tmp_path):
+    file = study_file(
+        {"coarse": {"epochs": 1, "lr": [0.001]}},
+        settings={"MODEL.GAN.ENABLED": True, "MODEL.GAN.START_ITER": 0, "MODEL.GAN.VIS_PERIOD": 0},
+        objective={"metric": "per_image/AP", "direction": "maximize"},
+        storage=f"sqlite:///{tmp_path}/study.db",
+    )
+    context, table, findings = work(file, tmp_path / "out")
+    (row,) = table.rows("coarse").values()
+    assert findings.finished and row.value == row.attr("scores")["per_image/AP"] and (tmp_path / "study.db").is_file()
+    metrics = (context.trial_folder(row.name) / "metrics.json").read_text()
+    assert "loss_disc_mask" in metrics and "val_loss/total" in metrics
+
+
+def test_optunas_own_search(study_file, work, tmp_path):
+    arm = {"sgd": {"space": {"lr": [0.001, 0.01]}}}
+    fine = {"method": "optuna", "trials": 2, "epochs": 1, "sampler": "tpe", "pruner": "halving", "arms": arm}
+    _, table, findings = work(study_file({"fine": fine}, epoch_iterations=1), tmp_path / "out")
+    rows = table.rows("fine-sgd")
+    assert list(rows) == ["t0", "t1"] and findings.finished
+    assert findings.winner.value == min(row.value for row in rows.values() if row.status == "complete")
+
+
+def test_a_trial_that_takes_too_long_is_ended(study_file, work, tmp_path):
+    file = study_file({"coarse": {"epochs": 50, "lr": [0.001]}}, budget={"trial_minutes": 1e-4})
+    with pytest.raises(UserError, match="It took more than 0.0001 minutes"):
+        work(file, tmp_path / "out")
+
+
+def test_a_limit_of_memory_gives_the_errors_that_are_caught():
+    from cityscapes_tuning.training.memory import limit_memory
+    from cityscapes_tuning.training.outcome import is_out_of_memory
+
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    used = int(status["VmData"].split()[0]) / (1 << 20)
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            torch.zeros(1 << 20)
+            limit_memory(used + 0.25)
+            torch.zeros(1 << 28)
+        except Exception as error:
+            code = 42 if is_out_of_memory(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42

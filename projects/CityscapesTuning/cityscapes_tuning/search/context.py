@@ -10,6 +10,11 @@ from ..data.register import dataset_name
 from .study import LR, MOMENTUM, WEIGHT_DECAY, Settings, Study
 
 TRIALS, DATA = "trials", "data"
+# what measures the objectives that are not measured anyway
+_EVALUATORS: dict[str, Settings] = {
+    "per_image": {"TEST.PER_IMAGE_AP": True},
+    "boundary": {"TEST.BOUNDARY_AP": True, "TEST.COCO_EVALUATOR": "faster"},
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Context:
         }
         if not study.objective.is_loss:
             ruled["TUNING.TEST"] = [dataset_name(val)]
+            ruled |= _EVALUATORS.get(study.objective.metric.partition("/")[0], {})
         merged.update(ruled)
         if str(merged.get("MODEL.WEIGHTS", "")).startswith("@"):
             # A trial's weights are of the study's own classes.

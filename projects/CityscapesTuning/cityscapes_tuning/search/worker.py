@@ -189,6 +189,10 @@ class Worker:
         value = min(history.values(), default=None) if metric.is_loss else outcome.scores.get(metric.metric)
         if row.settings.get("TUNING.LR_RANGE.LOW"):
             value = ramp_loss(folder)
+        if value is None and not metric.is_loss:
+            known = ", ".join(sorted(outcome.scores)) or "nothing, because the model has detected nothing"
+            self._fail(row, "no score", f"The evaluation gave no {metric.metric}; it gave {known}.")
+            return
         values = {**row.attr("values", {}), str(row.iterations): value}
         self._table.report(row, history if metric.is_loss else {row.iterations: value} if value is not None else {})
         attrs = {"history": self._entries(folder), "values": values, "scores": outcome.scores}
