@@ -14,11 +14,15 @@ def add_gan_config(cfg: CN) -> None:
     """
     cfg.MODEL.GAN = _gan_node()
     cfg.SOLVER.DISC = _discriminator_solver_node()
-    # the generator's optimizer: "sgd" is Detectron2's own; "adamw" uses BASE_LR and WEIGHT_DECAY (AdversarialTrainer)
+    # the generator's optimizer: "sgd" is Detectron2's own; "adam" and "adamw" use BASE_LR and WEIGHT_DECAY, which is an
+    # L2 term of the loss for the one and decoupled for the other (AdversarialTrainer)
     cfg.SOLVER.OPTIMIZER = "sgd"
+    # for adam and adamw
+    cfg.SOLVER.BETAS = (0.9, 0.999)
     # batches whose gradients are added up for one step; IMS_PER_BATCH is the size of each of them (AdversarialTrainer)
     cfg.SOLVER.ACCUMULATE = 1
-    # a scalar such as "segm/AP": its best evaluation is kept as model_best.pth; "" keeps none (AdversarialTrainer)
+    # a scalar such as "segm/AP", or "-val_loss/total" with a minus if less is better: its best evaluation is kept as
+    # model_best.pth; "" keeps none (AdversarialTrainer)
     cfg.TEST.BEST_METRIC = ""
     # Cityscapes AP: "official" by cityscapesScripts, through a file per mask; "fast" in memory, the same numbers
     cfg.TEST.CITYSCAPES_EVALUATOR = "official"
@@ -163,7 +167,7 @@ CHOICES = {
     "MODEL.GAN.MASK.NORM": ("BN", "GN", "SyncBN", ""),
     "MODEL.GAN.BOX.NORM": ("BN", "GN", "SyncBN", ""),
     "MODEL.GAN.ROI_POOLING": ("level", "max"),
-    "SOLVER.OPTIMIZER": ("sgd", "adamw"),
+    "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
     "SOLVER.DISC.OPTIMIZER": ("adam", "adamw", "sgd"),
     "SOLVER.DISC.SCHEDULE": ("constant", "follow"),
     "TEST.CITYSCAPES_EVALUATOR": ("official", "fast"),

@@ -1,6 +1,5 @@
 """The folder of a comparison: one plan, one call at a time."""
 
-import fcntl
 import json
 import os
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
+from gan_plugin.locks import take
 
 from .plan import Plan, extended
 
@@ -48,13 +48,9 @@ def claimed(folder: Path) -> Iterator[int]:
 
 def _wait_for(lock: int, folder: Path) -> None:
     end = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > end:
-                raise UserError(f"Another comparison is running in {folder}; wait for its end, or stop it.") from error
+    while not take(lock):
+        if time.monotonic() > end:
+            raise UserError(f"Another comparison is running in {folder}; wait for its end, or stop it.")
         time.sleep(0.2)
 
 

@@ -140,10 +140,15 @@ def _check_cityscapes(name: str, image_dir: str, gt_dir: str) -> None:
     if strays:
         raise UserError(f"{strays[0]} is not a Cityscapes image (<city>/*{_IMAGE_SUFFIX}); move it out of {image_dir}.")
     for image in images:
-        _check_truth_of(image, Path(gt_dir))
+        check_truth_of(image, Path(gt_dir))
 
 
-def _check_truth_of(image: Path, gt_dir: Path) -> None:
+def check_truth_of(image: Path, gt_dir: Path) -> None:
+    """Check that the Cityscapes image <city>/<name>_leftImg8bit.png has its annotation files under `gt_dir`.
+
+    Raises:
+        UserError: a file is missing, or the polygons are not what Cityscapes defines.
+    """
     stem = gt_dir / image.parent.name / image.name.removesuffix(_IMAGE_SUFFIX)
     truth = [Path(f"{stem}{suffix}") for suffix in _TRUTH_SUFFIXES]
     for path in truth:

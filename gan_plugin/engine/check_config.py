@@ -98,6 +98,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("SOLVER.MAX_ITER", _at_least(1), "1 or more"),
     ("SOLVER.BASE_LR", _is_amount, "a finite number, 0 or more"),
     ("SOLVER.DISC.BASE_LR", _is_amount, "a finite number, 0 or more"),
+    ("SOLVER.BETAS", _are_betas, "two numbers in [0, 1)"),
     ("SOLVER.DISC.BETAS", _are_betas, "two numbers in [0, 1)"),
     ("SOLVER.DISC.MOMENTUM", _is_amount, "a finite number, 0 or more"),
     ("SOLVER.MOMENTUM", _is_amount, "a finite number, 0 or more"),

@@ -14,6 +14,10 @@ BEST_PREFIX = "model_best"
 _ADVICE = "The checkpoints before it are kept; free some disk space and continue with --resume."
 
 
+class NonFiniteWeightError(UserError, FloatingPointError):
+    """A weight became NaN or infinite; the checkpoints before it are whole."""
+
+
 class SafeCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, except that
 
@@ -61,7 +65,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         when = "" if iteration is None else f" after iteration {iteration}"
         for key, value in weights.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise UserError(
+                raise NonFiniteWeightError(
                     f"{name}.pth was not written because {key} is no longer finite{when}; the checkpoints before it "
                     "are kept. Lower SOLVER.BASE_LR, or switch SOLVER.CLIP_GRADIENTS on, and --resume."
                 )

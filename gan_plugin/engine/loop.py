@@ -47,6 +47,7 @@ class GameLoop(TrainerBase):
     model: Any
     data_loader: Any
     optimizer: Any
+    checkpointer_class: type[SafeCheckpointer] = SafeCheckpointer
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class GameLoop(TrainerBase):
         self._output_dir = output_dir
         self._ema = ema
         self._evaluate_ema = evaluate_ema
-        self.checkpointer = SafeCheckpointer(step.model, output_dir, trainer=weakref.proxy(self))
+        self.checkpointer = self.checkpointer_class(step.model, output_dir, trainer=weakref.proxy(self))
         self._stop = StopOnSignal(self.checkpointer)
         self._rng_state: dict[str, Any] | None = None
         self._evaluates_at_end = False

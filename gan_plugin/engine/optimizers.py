@@ -18,11 +18,12 @@ def build_generator_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer that `SOLVER.OPTIMIZER` names over all parameters of `model` but `exclude`.
 
-    "sgd" is Detectron2's `build_optimizer`; "adamw" takes the same keys for learning rate, decay and clipping.
+    "sgd" is Detectron2's `build_optimizer`; "adamw" takes the same keys for learning rate, decay and clipping, and
+    so does "adam"; both read `SOLVER.BETAS`.
     """
     kind = check_choice("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER)
     with left_out(exclude):
-        return build_optimizer(cfg, model) if kind == "sgd" else _adamw(cfg, model)
+        return build_optimizer(cfg, model) if kind == "sgd" else _adam(cfg, model, decoupled=kind == "adamw")
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def clipping(
     return maybe_add_gradient_clipping(cfg, optimizer)
 
 
-def _adamw(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+def _adam(cfg: CfgNode, model: nn.Module, decoupled: bool) -> torch.optim.Optimizer:
     groups = get_default_optimizer_params(
         model,
         base_lr=cfg.SOLVER.BASE_LR,
@@ -64,8 +65,8 @@ def _adamw(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
     )
-    optimizer = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-    return optimizer(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+    optimizer = maybe_add_gradient_clipping(cfg, torch.optim.AdamW if decoupled else torch.optim.Adam)
+    return optimizer(groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.SOLVER.BETAS), weight_decay=cfg.SOLVER.WEIGHT_DECAY)
 
 
 def build_discriminator_optimizer(cfg: CfgNode, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Callable
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
@@ -13,11 +14,12 @@ from gan_plugin.errors import UserError
 from .check_config import check_values
 
 
-def load_config(args: argparse.Namespace) -> CfgNode:
+def load_config(args: argparse.Namespace, add_keys: Callable[[CfgNode], None] | None = None) -> CfgNode:
     """The config that `--config-file` and the command line's KEY VALUE pairs describe, frozen.
 
     Args:
         args: with `config_file` and `opts`, as Detectron2's `default_argument_parser` makes them.
+        add_keys: adds the config keys of a project that builds on the plugin.
 
     Raises:
         UserError: the file is missing or not YAML, or a key or a value does not exist or is out of range.
@@ -25,6 +27,8 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     cfg = get_cfg()
     add_pointrend_config(cfg)
     add_gan_config(cfg)
+    if add_keys is not None:
+        add_keys(cfg)
     if args.config_file:
         _merge_file(cfg, args.config_file)
     try:

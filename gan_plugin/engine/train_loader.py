@@ -186,8 +186,14 @@ def _sampler_factory(cfg: CfgNode) -> Callable[[list[dict[str, Any]], int], Samp
     )
 
 
-def build_resumable_train_loader(cfg: CfgNode) -> ResumableTrainLoader:
-    """The training loader of a config, with Detectron2's mapper behind our checks on every file it opens.
+def build_resumable_train_loader(
+    cfg: CfgNode, mapper: Callable[[dict[str, Any]], Any] | None = None
+) -> ResumableTrainLoader:
+    """The training loader of a config.
+
+    Args:
+        cfg: with the plugin's keys.
+        mapper: makes a model input of a record; by default Detectron2's, behind our checks on every file it opens.
 
     Raises:
         UserError: the sampler is unknown, no image is left to train on, or the processes do not divide the batch.
@@ -197,7 +203,7 @@ def build_resumable_train_loader(cfg: CfgNode) -> ResumableTrainLoader:
         raise UserError(f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; make it a multiple of {processes}.")
     return ResumableTrainLoader(
         _training_records(cfg),
-        CheckedDatasetMapper(DatasetMapper(cfg, is_train=True)),
+        mapper or CheckedDatasetMapper(DatasetMapper(cfg, is_train=True)),
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,

@@ -52,6 +52,40 @@ class ImagePairs:
         )
 
 
+def pairs_of(
+    scores: np.ndarray,
+    classes: np.ndarray,
+    masks: Sequence[Any],
+    truth_classes: np.ndarray,
+    truth_masks: Sequence[Any],
+    region_classes: np.ndarray,
+    region_masks: Sequence[Any],
+) -> ImagePairs:
+    """The pairs of an image from masks as run-length codes.
+
+    Args:
+        scores, classes, masks: of the P predictions.
+        truth_classes, truth_masks: of the G objects.
+        region_classes, region_masks: of the regions whose objects are not told apart (iscrowd).
+    """
+    own = classes[:, None] == region_classes[None, :]
+    on_region = _overlaps(masks, region_masks, crowd=True)
+    return ImagePairs(
+        scores=scores,
+        classes=classes,
+        truth_classes=truth_classes,
+        iou=_overlaps(masks, truth_masks, crowd=False),
+        crowd=np.where(own, on_region, 0).max(axis=1) if len(region_masks) else None,
+    )
+
+
+def _overlaps(masks: Sequence[Any], truth: Sequence[Any], crowd: bool) -> np.ndarray:
+    """(P, T) IoU, or with `crowd` the intersection over the prediction's own area."""
+    if not len(masks) or not len(truth):
+        return np.zeros((len(masks), len(truth)))
+    return mask_util.iou(list(masks), list(truth), [int(crowd)] * len(truth))
+
+
 def match(pairs: ImagePairs, threshold: float = 0.5) -> np.ndarray:
     """Assign objects to predictions, one to one.
 
@@ -190,26 +224,18 @@ class PerImageAP(DatasetEvaluator):
     def _pairs(self, image_id: Any, instances: Instances) -> ImagePairs:
         masks = np.asarray(instances.pred_masks, dtype=np.uint8)
         found = mask_util.encode(np.asfortranarray(masks.transpose(1, 2, 0)))
-        classes = np.asarray(instances.pred_classes)
         annotations = self._truth.imgToAnns.get(image_id, [])
         objects = [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
         regions = [annotation for annotation in annotations if annotation.get("iscrowd", 0)]
-        on_region = self._overlaps(found, regions, crowd=True)
-        own = classes[:, None] == self._classes_of(regions)[None, :]
-        return ImagePairs(
-            scores=np.asarray(instances.scores),
-            classes=classes,
-            truth_classes=self._classes_of(objects),
-            iou=self._overlaps(found, objects, crowd=False),
-            crowd=np.where(own, on_region, 0).max(axis=1) if regions else None,
+        return pairs_of(
+            np.asarray(instances.scores),
+            np.asarray(instances.pred_classes),
+            found,
+            self._classes_of(objects),
+            [self._truth.annToRLE(annotation) for annotation in objects],
+            self._classes_of(regions),
+            [self._truth.annToRLE(annotation) for annotation in regions],
         )
-
-    def _overlaps(self, found: list[dict[str, Any]], annotations: list[dict[str, Any]], crowd: bool) -> np.ndarray:
-        """(P, A) IoU, or with `crowd` the intersection over the prediction's own area."""
-        if not found or not annotations:
-            return np.zeros((len(found), len(annotations)))
-        truth = [self._truth.annToRLE(annotation) for annotation in annotations]
-        return mask_util.iou(found, truth, [int(crowd)] * len(truth))
 
     def _classes_of(self, annotations: list[dict[str, Any]]) -> np.ndarray:
         ids = [annotation["category_id"] for annotation in annotations]

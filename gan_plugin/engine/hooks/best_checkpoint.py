@@ -26,13 +26,16 @@ class BestCheckpoint(HookBase):
         """
         Args:
             checkpointer: writes the file.
-            metric: name of a scalar that evaluation records, such as "segm/AP"; larger is better.
+            metric: name of a scalar that evaluation records, such as "segm/AP"; larger is better, or smaller after a
+                minus, as in "-val_loss/total".
             ema: whose weights are saved where `metric` is one of its own ("ema/...").
         """
         self._checkpointer = checkpointer
-        self._metric = metric
+        self._metric = metric.removeprefix("-")
+        self._sign = -1.0 if metric.startswith("-") else 1.0
         self._ema = ema
         self._record = os.path.join(checkpointer.save_dir, f"{BEST_PREFIX}.json")
+        # times the sign, so that larger is better
         self._best = -math.inf
         self._judged = -1
 
@@ -42,7 +45,7 @@ class BestCheckpoint(HookBase):
                 with open(self._record, encoding="utf-8") as file:
                     record = json.load(file)
                 if record["metric"] == self._metric:
-                    self._best = float(record["value"])
+                    self._best = self._sign * float(record["value"])
             except (OSError, ValueError, KeyError, TypeError):
                 _logger.warning(f"{self._record} cannot be read; the next evaluation counts as the best so far.")
 
@@ -51,8 +54,8 @@ class BestCheckpoint(HookBase):
         if iteration == self._judged:
             return
         self._judged = iteration
-        if value > self._best:
-            self._best = value
+        if self._sign * value > self._best:
+            self._best = self._sign * value
             _logger.info(f"Best {self._metric} so far: {value:.3f} at iteration {iteration}.")
             if self._ema is not None and self._metric.startswith("ema/"):
                 self._checkpointer.save_weights(BEST_PREFIX, self._ema.generator_state())

@@ -1,0 +1,187 @@
+"""From a study's description of its data to registered data sets, through one file for each part."""
+
+import json
+import os
+from collections.abc import Mapping
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from gan_plugin.data.builtin import datasets_root, prepare_datasets
+from gan_plugin.data.subsets import replace_registration
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+
+from .parts import PARTS, Part
+from .polygons import IMAGE_SUFFIX, record_of
+
+PREFIX = "tuning_"
+_KEPT_METADATA = ("thing_classes", "thing_dataset_id_to_contiguous_id")
+
+
+def dataset_name(part: str) -> str:
+    """The name under which a part of the study is registered."""
+    return f"{PREFIX}{part}"
+
+
+def write_part(part: Part, file: Path, cfg: CfgNode, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Read the records of a part and write them to `file` as JSON, masks included, so that trials need not do it again.
+
+    Args:
+        part: what to read.
+        file: whole or absent.
+        cfg: with the plugin's keys, for registered data sets.
+        classes: of Cityscapes' folders; registered data sets have their own.
+
+    Returns:
+        What was written: {"metadata", "records"}; file names below the data sets' root are relative to it.
+
+    Raises:
+        UserError: the part is empty, or something it needs is missing or broken.
+    """
+    content = _registered(part, cfg) if part.dataset else _cityscapes(part, classes)
+    if not content["records"]:
+        raise UserError(f"The part {file.stem} of the data holds no image; check data.parts.{file.stem}.")
+    root = os.path.abspath(datasets_root())
+    for record in content["records"]:
+        path = os.path.abspath(record["file_name"])
+        record["file_name"] = os.path.relpath(path, root) if path.startswith(root + os.sep) else path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content).encode()
+    write_whole(file, lambda opened: opened.write(text), "Choose another --output, or free some disk space.")
+    return content
+
+
+def _cityscapes(part: Part, classes: tuple[str, ...]) -> dict[str, Any]:
+    root = Path(datasets_root()) / "cityscapes"
+    image_dir, gt_dir = root / "leftImg8bit" / part.split, root / "gtFine" / part.split
+    if not image_dir.is_dir():
+        raise UserError(
+            f"{image_dir} does not exist; set DETECTRON2_DATASETS to the folder that holds cityscapes/ with "
+            "leftImg8bit and gtFine, or run `study.py demo`, which makes a toy set."
+        )
+    cities = part.cities or tuple(sorted(folder.name for folder in image_dir.iterdir() if folder.is_dir()))
+    for city in cities:
+        if not (image_dir / city).is_dir():
+            raise UserError(f"{image_dir / city} does not exist; check `cities`, or unpack leftImg8bit again.")
+    images = sorted(path for city in cities for path in (image_dir / city).glob(f"*{IMAGE_SUFFIX}"))
+    read = partial(record_of, gt_dir=gt_dir, classes=classes)
+    chosen = _spread(images, part.images)
+    if len(chosen) < 50:
+        records = [read(image) for image in chosen]
+    else:
+        with get_context("fork").Pool() as pool:
+            records = pool.map(read, chosen, chunksize=4)
+    if part.split == "test" and not any(record["annotations"] for record in records):
+        raise UserError(
+            "The truth of Cityscapes' test split is not public, and the files here hold no object; judge on "
+            "`split: val`."
+        )
+    metadata = {
+        "thing_classes": list(classes),
+        "evaluator_type": "cityscapes_instance",
+        "gt_dir": os.path.relpath(gt_dir, datasets_root()),
+    }
+    return {"metadata": metadata, "records": records}
+
+
+def _registered(part: Part, cfg: CfgNode) -> dict[str, Any]:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (part.dataset,), ()
+    prepare_datasets(cfg, train=True)
+    records = _spread(sorted(DatasetCatalog.get(part.dataset), key=lambda r: str(r["file_name"])), part.images)
+    source = MetadataCatalog.get(part.dataset).as_dict()
+    # the truth of a part of the images is made from the records, so that COCO's metrics do for all
+    metadata = {"evaluator_type": "coco", **{key: source[key] for key in _KEPT_METADATA if source.get(key)}}
+    if not metadata.get("thing_classes"):
+        raise UserError(
+            f"The data set {part.dataset} has no thing_classes in its metadata, so it cannot be trained on."
+        )
+    return {"metadata": metadata, "records": [_plain(record) for record in records]}
+
+
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    annotations = [
+        {
+            "bbox": [float(x) for x in BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS)],
+            "bbox_mode": int(BoxMode.XYXY_ABS),
+            "category_id": int(a["category_id"]),
+            "iscrowd": int(a.get("iscrowd", 0)),
+            "segmentation": _plain_mask(a.get("segmentation")),
+        }
+        for a in record.get("annotations", ())
+    ]
+    kept = {key: record[key] for key in ("file_name", "image_id", "height", "width")}
+    return {**kept, "annotations": annotations}
+
+
+def _plain_mask(segmentation: Any) -> Any:
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        return {"size": list(segmentation["size"]), "counts": counts.decode() if isinstance(counts, bytes) else counts}
+    return [[float(x) for x in polygon] for polygon in segmentation or ()]
+
+
+def _spread(items: list[Any], wanted: int) -> list[Any]:
+    return items if not 0 < wanted < len(items) else [items[i * len(items) // wanted] for i in range(wanted)]
+
+
+def register_parts(folder: Path) -> list[str]:
+    """Register every `folder`/<part>.json as `tuning_<part>`; returns those names."""
+    names = []
+    for part in PARTS:
+        file = folder / f"{part}.json"
+        if file.is_file():
+            content = read_part(file)
+            replace_registration(dataset_name(part), partial(_records, file), content["metadata"])
+            names.append(dataset_name(part))
+    return names
+
+
+def read_part(file: Path) -> dict[str, Any]:
+    """What `write_part` wrote, with the file names and `gt_dir` below the present root of the data sets.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}); delete it, and `study.py resume` makes it anew.") from error
+    root = datasets_root()
+    metadata = content["metadata"]
+    if "gt_dir" in metadata:
+        metadata["gt_dir"] = os.path.join(root, metadata["gt_dir"])
+    ids = metadata.get("thing_dataset_id_to_contiguous_id")
+    if ids:
+        metadata["thing_dataset_id_to_contiguous_id"] = {int(key): value for key, value in ids.items()}
+    for record in content["records"]:
+        record["file_name"] = os.path.join(root, record["file_name"])
+        for annotation in record["annotations"]:
+            annotation["bbox_mode"] = BoxMode(annotation["bbox_mode"])
+    return content
+
+
+def _records(file: Path) -> list[dict[str, Any]]:
+    return read_part(file)["records"]
+
+
+def prepare_parts(cfg: CfgNode) -> None:
+    """Register the parts in the folder TUNING.DATA, and prepare whatever other data sets a config names.
+
+    Raises:
+        UserError: a data set is unknown, absent or broken.
+    """
+    known = set(register_parts(Path(cfg.TUNING.DATA))) if cfg.TUNING.DATA else set()
+    wanted = {*cfg.DATASETS.TRAIN, *cfg.TUNING.VAL.DATASETS, *cfg.TUNING.TEST, *cfg.DATASETS.TEST}
+    if others := sorted(wanted - known):
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = tuple(others), ()
+        prepare_datasets(cfg, train=True)

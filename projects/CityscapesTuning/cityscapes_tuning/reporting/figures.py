@@ -1,0 +1,153 @@
+"""All figures of a study by name, each a file of its own and a part of the report."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+
+from ..search.coarse import COARSE
+from ..search.context import Context
+from ..search.fine import FINE
+from ..search.full import FULL
+from ..search.plans import BABYSIT, LR_CHECK, OVERFIT
+from ..search.table import Row, Table
+from . import plots
+from .data_panels import data_pictures
+from .diagrams import diagrams
+from .failures import failure_pictures
+from .gather import Gathered
+from .optuna_plots import budget_bars, search_pictures
+from .picture import Picture
+from .result_panels import result_pictures
+
+Maker = Callable[[Gathered], list[Picture]]
+FIGURES = "figures"
+
+
+def _babysit(study: Gathered) -> list[Picture]:
+    rows = study.rows(BABYSIT)
+    pictures: list[Picture | None] = []
+    epoch = study.context.epoch("small_train")
+    if OVERFIT in rows and rows[OVERFIT].attr("history"):
+        caption = "Sanity check: the loss on the very images that are trained on, and the training loss."
+        folder = study.folder(rows[OVERFIT])
+        pictures.append(plots.loss_curves("babysit_loss", caption, [rows[OVERFIT]], epoch, folder))
+        pictures.append(plots.gradient_norms(folder, epoch))
+    if LR_CHECK in rows:
+        pictures.append(plots.lr_range(study.folder(rows[LR_CHECK])))
+    return [picture for picture in pictures if picture is not None]
+
+
+def _coarse(study: Gathered) -> list[Picture]:
+    rows = list(study.rows(COARSE).values())
+    phase = study.context.study.phases.get(COARSE)
+    if phase is None or not rows:
+        return []
+    pictures = []
+    levels = study.findings.choice.levels
+    epoch = study.context.epoch("small_train")
+    for factor in phase.factors:
+        others = {name: level for name, level in levels.items() if name != factor}
+        groups = {row.key: str(row.trial.params[factor]) for row in rows if _fits(row, others)}
+        own = [row for row in rows if row.key in groups]
+        caption = (
+            f"Coarse search, {factor}: best validation loss over the learning rate; crosses diverged, what is above "
+            "three times the best is drawn there."
+        )
+        pictures.append(plots.lr_sweep(f"coarse_{factor}", caption, own, groups))
+        for level in dict.fromkeys(groups.values()):
+            of_level = [row for row in own if groups[row.key] == level and row.attr("history")]
+            if of_level:
+                said = f"Coarse search: validation loss of {factor} {level}, one line a learning rate."
+                pictures.append(plots.loss_curves(f"coarse_{factor}_{level}", said, of_level, epoch))
+    return pictures
+
+
+def _fits(row: Row, levels: dict[str, str]) -> bool:
+    return all(row.trial.params[name] == level for name, level in levels.items())
+
+
+def _search(study: Gathered) -> list[Picture]:
+    pictures = [p for phase in study.phases if phase.startswith(FINE) for p in search_pictures(study.table, phase)]
+    bars = budget_bars(study.table, study.phases)
+    return pictures + ([bars] if bars else [])
+
+
+def _full(study: Gathered) -> list[Picture]:
+    pictures = []
+    for row in study.rows(FULL).values():
+        if row.attr("history"):
+            best = min(row.attr("history"), key=lambda entry: entry["total"])
+            epoch = study.context.epoch("train")
+            kept = best["iteration"] / epoch
+            caption = f"Full training, {row.key}: training and validation loss; the weights of epoch {kept:g} are kept."
+            pictures.append(plots.loss_curves(f"full_{row.key}", caption, [row], epoch, study.folder(row)))
+    return pictures
+
+
+def _scores(study: Gathered) -> list[Picture]:
+    return [plots.ap_bars(study.judged), plots.threshold_curves(study.judged)] if study.judged else []
+
+
+def _data(study: Gathered) -> list[Picture]:
+    return [plots.class_bars(study.statistics), *data_pictures(study.contents["test"])]
+
+
+def _predictions(study: Gathered) -> list[Picture]:
+    best = study.best_variant
+    if best is None:
+        return []
+    folder = study.context.trial_folder(f"{FULL}/{best}")
+    return result_pictures(study.judged, study.contents["test"], best, folder)
+
+
+def _failures(study: Gathered) -> list[Picture]:
+    best = study.best_variant
+    return failure_pictures(study.judged[best], study.contents["test"]) if best else []
+
+
+def _how_it_works(study: Gathered) -> list[Picture]:
+    return diagrams()
+
+
+# in the order of the report
+MAKERS: dict[str, Maker] = {
+    "data": _data,
+    "babysit": _babysit,
+    "coarse": _coarse,
+    "search": _search,
+    "full": _full,
+    "scores": _scores,
+    "predictions": _predictions,
+    "failures": _failures,
+    "how_it_works": _how_it_works,
+}
+
+
+def make_figures(study: Gathered, only: Sequence[str] = ()) -> dict[str, list[Picture]]:
+    """Group -> figures; a study that has not come so far has fewer.
+
+    Raises:
+        UserError: a name of `only` is no group.
+    """
+    if unknown := sorted(set(only) - set(MAKERS)):
+        raise UserError(f"There are no figures called {unknown[0]!r}; choose from {', '.join(MAKERS)}.")
+    return {name: make(study) for name, make in MAKERS.items() if not only or name in only}
+
+
+def write_figures(context: Context, table: Table, only: Sequence[str] = ()) -> list[Path]:
+    """Write the figures to the study's folder; returns their paths."""
+    return save_figures(make_figures(Gathered(context, table), only), context.folder / FIGURES)
+
+
+def save_figures(groups: dict[str, list[Picture]], folder: Path) -> list[Path]:
+    """Write every picture as a file named after it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for picture in (picture for pictures in groups.values() for picture in pictures):
+        file = folder / f"{picture.name}.{picture.suffix}"
+        content = picture.content
+        write_whole(file, lambda opened, content=content: opened.write(content), "Free some disk space.")  # type: ignore[misc]
+        files.append(file)
+    return files

@@ -1,0 +1,168 @@
+"""What the variants predict (slides, "Inferenza"), and where they fail ("Considerazioni")."""
+
+import math
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.data import detection_utils
+from detectron2.data import transforms as T
+from PIL import Image
+
+from gan_plugin.engine.checkpoint import SafeCheckpointer
+from gan_plugin.engine.setup import load_config
+from gan_plugin.evaluation.per_image_ap import image_ap, match
+from gan_plugin.visualization.curves import INK
+from gan_plugin.visualization.panels import (
+    DIFFERENCE_LEGEND,
+    INSTANCE_COLOURS,
+    Instance,
+    confident,
+    difference,
+    draw_difference,
+    draw_instances,
+    instances_of_record,
+)
+
+from ..config import add_tuning_config
+from ..data.mini_mask import mask_box
+from ..search.events import weights_of
+from ..training.trainer import TuningTrainer
+from .picture import Picture, new_axes, photo, plot, side_by_side
+from .scores import Judged
+
+_SCORE = 0.5
+_ROIS = 30
+
+
+def result_pictures(judged: Mapping[str, Judged], content: Mapping[str, Any], best: str, folder: Path) -> list[Picture]:
+    """Panels of the test image whose AP, by the best variant, is the middle one of all.
+
+    Args:
+        judged: variant -> predictions.
+        content: of the test part.
+        best: the best variant.
+        folder: of its trial.
+    """
+    records = {record["image_id"]: record for record in content["records"]}
+    aps = {image: image_ap(pairs) for image, pairs in judged[best].pairs.items()}
+    ranked = sorted((image for image in aps if not math.isnan(aps[image])), key=lambda image: (aps[image], str(image)))
+    # with something to see on it
+    shown = [image for image in ranked if aps[image] > 0] or ranked
+    if not shown or not Path(records[shown[0]]["file_name"]).is_file():
+        return []
+    middle = shown[len(shown) // 2]
+    record = records[middle]
+    image = np.asarray(Image.open(record["file_name"]).convert("RGB"))
+    truth = instances_of_record(record)
+    found, _ = confident(judged[best].predictions.get(middle, []), _SCORE)
+    classes = judged[best].classes
+    legend = ", ".join(text for text, _ in DIFFERENCE_LEGEND.values())
+    pictures = [
+        photo(
+            "prediction_masks",
+            f"{best} on the test image with the middle AP ({aps[middle]:.2f}): truth left, predicted masks right.",
+            side_by_side([_drawn(image, truth, classes), _drawn(image, found, classes)]),
+        ),
+        photo(
+            "prediction_difference",
+            f"The same image, truth against prediction: blue, yellow, vermilion and white are {legend}.",
+            side_by_side([draw_difference(image, difference(truth, found, image.shape[:2]))], 1, 900),
+        ),
+        photo(
+            "prediction_boxes",
+            f"Object detection alone: the boxes of {best} with classes and scores.",
+            side_by_side([_with_boxes(image, found, classes)], 1, 900),
+        ),
+        iou_matrix(judged[best], middle),
+    ]
+    others = [name for name in judged if name != best]
+    if others:
+        pictures.append(_compared(judged, record, image, best, others[0]))
+    rois = _rois(folder, record, image)
+    return pictures + ([rois] if rois else [])
+
+
+def _drawn(image: np.ndarray, instances: list[Instance], classes: tuple[str, ...]) -> np.ndarray:
+    colours = [INSTANCE_COLOURS[i % len(INSTANCE_COLOURS)] for i in range(len(instances))]
+    texts = [classes[i.label] if i.score == 1 else f"{classes[i.label]} {i.score:.2f}" for i in instances]
+    return draw_instances(image, [instance.mask for instance in instances], texts, colours)
+
+
+def _with_boxes(image: np.ndarray, instances: list[Instance], classes: tuple[str, ...]) -> np.ndarray:
+    picture = image.copy()
+    for number, instance in enumerate(instances):
+        x0, y0, x1, y1 = mask_box(instance.mask)
+        shade = tuple(map(int, INSTANCE_COLOURS[number % len(INSTANCE_COLOURS)]))
+        cv2.rectangle(picture, (x0, y0), (x1, y1), shade, max(1, image.shape[1] // 700))
+        text = f"{classes[instance.label]} {instance.score:.2f}"
+        cv2.putText(
+            picture, text, (x0, max(8, y0 - 2)), cv2.FONT_HERSHEY_SIMPLEX, image.shape[1] / 2600 + 0.2, shade, 1
+        )
+    return picture
+
+
+def iou_matrix(judged: Judged, image: Any) -> Picture:
+    """Mask IoU of every prediction with every object of an image, the matched ones framed."""
+    pairs = judged.pairs[image]
+    order = np.argsort(-pairs.scores, kind="stable")[:20]
+    figure, axes = new_axes(5.4, 4.2)
+    axes.grid(False)
+    values = pairs.iou[order] if len(order) and pairs.iou.size else np.zeros((1, max(1, len(pairs.truth_classes))))
+    shown = axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    matches = match(type(pairs)(pairs.scores, pairs.classes, pairs.truth_classes, pairs.iou))
+    for row, column in enumerate(matches[: len(order)]):
+        if column >= 0:
+            axes.plot(column, row, "s", ms=9, mfc="none", mec="#d55e00", mew=2)
+    labels = [f"{judged.classes[pairs.classes[p]]} {pairs.scores[p]:.2f}" for p in order]
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    axes.set_xticks(range(len(pairs.truth_classes)), [judged.classes[c] for c in pairs.truth_classes], fontsize=7)
+    axes.tick_params(axis="x", rotation=90)
+    axes.set_xlabel("object")
+    bar = figure.colorbar(shown)
+    bar.ax.tick_params(colors=INK)
+    bar.set_label("mask IoU", color=INK)
+    caption = "Mask IoU of the 20 surest predictions with the objects; framed: matched (same class, IoU above 0.5)."
+    return plot("iou_matrix", caption, figure)
+
+
+def _compared(
+    judged: Mapping[str, Judged], record: Mapping[str, Any], image: np.ndarray, best: str, other: str
+) -> Picture:
+    sides, aps = [], []
+    for name in (other, best):
+        result = judged[name]
+        found, _ = confident(result.predictions.get(record["image_id"], []), _SCORE)
+        sides.append(_drawn(image, found, result.classes))
+        aps.append(f"{name} (AP {image_ap(result.pairs[record['image_id']]):.3f} here, {result.ap[0]:.3f} overall)")
+    return photo(
+        "model_vs_model", f"The same image by two variants: {aps[0]} left, {aps[1]} right.", side_by_side(sides)
+    )
+
+
+def _rois(folder: Path, record: Mapping[str, Any], image: np.ndarray) -> Picture | None:
+    """The proposals of the RPN, which only running the model shows."""
+    weights = weights_of(folder)
+    if not weights.is_file():
+        return None
+    cfg = load_config(
+        Namespace(config_file=str(folder / "config.yaml"), opts=["MODEL.DEVICE", "cpu"]), add_tuning_config
+    )
+    model: Any = TuningTrainer.build_model(cfg).eval()
+    SafeCheckpointer(model).load(str(weights), checkpointables=[])
+    pixels = detection_utils.read_image(record["file_name"], cfg.INPUT.FORMAT)
+    resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST).get_transform(pixels)
+    tensor = torch.as_tensor(resize.apply_image(pixels).transpose(2, 0, 1).copy())
+    with torch.no_grad():
+        batch = model.preprocess_image([{"image": tensor}])
+        proposals, _ = model.proposal_generator(batch, model.backbone(batch.tensor))
+    scale = image.shape[1] / tensor.shape[2]
+    picture = image.copy()
+    for box in (proposals[0].proposal_boxes.tensor[:_ROIS] * scale).round().int().tolist():
+        cv2.rectangle(picture, box[:2], box[2:], (86, 180, 233), max(1, image.shape[1] // 900))
+    caption = f"The {_ROIS} surest of the RPN's regions of interest, before any class is known."
+    return photo("rois", caption, side_by_side([picture], 1, 900))

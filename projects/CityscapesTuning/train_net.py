@@ -1,0 +1,87 @@
+#!/usr/bin/env python
+"""Train one trial of a study, or any config with the study's keys; what tools/train_net.py is to gan_plugin.
+
+    python projects/CityscapesTuning/train_net.py --config-file FILE [--resume] [KEY VALUE ...]
+
+OUTPUT_DIR gets what tools/train_net.py leaves, validation.json with the losses on TUNING.VAL.DATASETS, and at the end
+outcome.json: how it went, and the scores of the best weights on TUNING.TEST.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser, default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from cityscapes_tuning.config import add_tuning_config
+from cityscapes_tuning.data.register import prepare_parts
+from cityscapes_tuning.training import outcome
+from cityscapes_tuning.training.memory import limit_memory
+from cityscapes_tuning.training.trainer import TuningTrainer
+from cityscapes_tuning.training.validation import EarlyStopped
+
+from gan_plugin.engine.launch import flags_first, launch
+from gan_plugin.engine.run_dir import claim_output_dir
+from gan_plugin.engine.setup import load_config
+from gan_plugin.errors import explanations_logged, run_command_line, sentence_of
+
+
+def train(cfg: CfgNode, *, resume: bool) -> None:
+    """Train, evaluate, and leave the outcome; a divergence or a lack of memory is an outcome too, and goes on."""
+    done = 0
+    try:
+        limit_memory(cfg.TUNING.MEMORY_GB)
+        trainer = TuningTrainer(cfg)
+        trainer.resume_or_load(resume=resume)
+        status = outcome.FINISHED
+        try:
+            trainer.train()
+            done = trainer.max_iter
+        except EarlyStopped:
+            status, done = outcome.STOPPED_EARLY, int(trainer.validation.history[-1]["iteration"])
+        except Exception:
+            done = trainer.iter
+            raise
+        scores = trainer.test_best() if cfg.TUNING.TEST else {}
+        if comm.is_main_process():
+            result = outcome.Outcome(status, done, cfg.SOLVER.MAX_ITER, scores=scores)
+            outcome.write_outcome(result, cfg.OUTPUT_DIR)
+    except Exception as error:
+        if status := _failure(error):
+            # by whichever process meets it, for the others will not
+            reason = sentence_of(error) if str(error) else type(error).__name__  # type: ignore[arg-type]
+            failed = outcome.Outcome(status, done, cfg.SOLVER.MAX_ITER, reason=" ".join(reason.split())[:400])
+            outcome.write_outcome(failed, cfg.OUTPUT_DIR)
+        raise
+
+
+def _failure(error: Exception) -> str | None:
+    if isinstance(error, FloatingPointError):
+        return outcome.DIVERGED
+    return outcome.OUT_OF_MEMORY if outcome.is_out_of_memory(error) else None
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line says, in this process."""
+    cfg = load_config(args, add_tuning_config)
+    prepare_parts(cfg)
+    if comm.is_main_process():
+        claim_output_dir(cfg, resume=args.resume, eval_only=False)
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
+    with explanations_logged():
+        train(cfg, resume=args.resume)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = flags_first(sys.argv[1:] if arguments is None else arguments)
+    return launch(run, default_argument_parser(epilog=__doc__).parse_args(args))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command_line(main))

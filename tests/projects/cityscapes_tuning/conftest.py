@@ -1,0 +1,97 @@
+"""A toy Cityscapes, a model of 0.2 million parameters, and studies that train it for a few iterations."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+from cityscapes_tuning.search import worker as worker_module
+from cityscapes_tuning.search.worker import Worker
+from cityscapes_tuning.search.workspace import set_up
+from forked_runs import forked_runs
+from support import SMALLEST_MODEL
+
+from gan_plugin.data.toy_cityscapes import write_toy_cityscapes
+
+ROOT = Path(__file__).resolve().parents[3]
+QUICK = ROOT / "configs/quick_schedules/mask_rcnn_cityscapes_quick.yaml"
+TINY = {
+    **SMALLEST_MODEL,
+    "INPUT.MIN_SIZE_TRAIN": [64],
+    "INPUT.MIN_SIZE_TEST": 64,
+    "INPUT.RANDOM_FLIP": "none",
+    "SOLVER.OPTIMIZER": "sgd",
+    "SOLVER.LR_SCHEDULER_NAME": "WarmupMultiStepLR",
+    "SOLVER.IMS_PER_BATCH": 2,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 20,
+    "TEST.CITYSCAPES_EVALUATOR": "fast",
+    "TEST.COCO_EVALUATOR": "faster",
+    "lr": 0.01,
+}
+PARTS = {
+    "train": {"split": "train", "cities": ["tinytown"]},
+    "val": {"split": "train", "cities": ["toyville"]},
+    "test": {"split": "val"},
+}
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """A folder to be DETECTRON2_DATASETS: 4 images of tinytown, 4 of toyville, 2 of smallburg, 128x64 pixels."""
+    root = tmp_path_factory.mktemp("toy")
+    write_toy_cityscapes(root, 8, 2, size=(128, 64))
+    return root
+
+
+@pytest.fixture
+def toy_root(toy, monkeypatch):
+    """The same, set as the root of the data sets."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(toy))
+    return toy
+
+
+def trial_tool():
+    spec = importlib.util.spec_from_file_location("trial_tool", ROOT / "projects/CityscapesTuning/train_net.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def forked():
+    """To stand in for TrainNet."""
+    return forked_runs(trial_tool().main)
+
+
+@pytest.fixture
+def study_file(tmp_path):
+    """(phases, more keys) -> path of a study on the toy set."""
+
+    def write(phases, name="study", **more):
+        settings = {**TINY, **more.pop("settings", {})}
+        content = {
+            "name": name,
+            "config": str(QUICK),
+            "data": {"parts": PARTS},
+            "settings": settings,
+            "phases": phases,
+            **more,
+        }
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(content))
+        return file
+
+    return write
+
+
+@pytest.fixture
+def work(toy_root, forked, monkeypatch):
+    """(study file, folder) -> (context, table, findings) once this process has done all of it."""
+    monkeypatch.setattr(worker_module, "_POLL_SECONDS", 0.05)
+
+    def run(file, folder, **options):
+        context, table = set_up(file, folder)
+        findings = Worker(context, table, process=forked, say=lambda text: None, **options).work()
+        return context, table, findings
+
+    return run

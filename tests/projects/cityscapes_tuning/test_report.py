@@ -1,0 +1,88 @@
+"""What a finished study leaves: the report, the figures, the export, and the estimate before it."""
+
+import json
+import re
+
+import pytest
+import torch
+from cityscapes_tuning import commands
+from cityscapes_tuning.commands import main
+from cityscapes_tuning.reporting.gather import Gathered
+from cityscapes_tuning.reporting.page import write_study_report
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+
+from gan_plugin.errors import UserError, run_command_line
+
+PHASES = {
+    "babysit": {"epochs": 3, "fall": -10.0, "lr_range_iterations": 3, "lr_range": [1e-5, 1e-3]},
+    "coarse": {"epochs": 1, "lr": [0.01], "factors": {"optimizer": {"sgd": {}, "adam": {"SOLVER.OPTIMIZER": "adam"}}}},
+    "full": {
+        "epochs": 2,
+        "patience": 1,
+        "variants": {"V1": {}, "V5": {"from": "V1", "TUNING.FREEZE": ["fpn", "rpn"], "MODEL.RPN.LOSS_WEIGHT": 0.0}},
+    },
+}
+SETTINGS = {"MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0, "TUNING.MINI_MASK": 56, "INPUT.RANDOM_FLIP": "horizontal"}
+
+
+@pytest.fixture
+def finished(study_file, work, tmp_path):
+    """A study with two variants that have been judged."""
+    settings = {**SETTINGS, "SOLVER.CLIP_GRADIENTS.ENABLED": True}
+    context, table, _ = work(study_file(PHASES, settings=settings), tmp_path / "out")
+    return context, table
+
+
+def test_a_finished_study(finished, tmp_path, capsys):
+    context, table = finished
+    study = Gathered(context, table)
+    for name, judged in study.judged.items():
+        # what the evaluator measured while it trained, by another way
+        scores = study.rows("full")[name].attr("scores")
+        assert 100 * judged.ap[0] == pytest.approx(scores["per_image/AP"], abs=1e-9)
+        assert 100 * judged.rap == pytest.approx(scores["per_image/rAP"], abs=1e-9)
+    assert set(study.judged) == {"V1", "V5"}
+    page = write_study_report(context, table).read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    best = study.judged[study.best_variant]
+    assert f"with AP {best.ap[0]:.3f} at IoU 0.5" in page
+    # the slides' rows of these two variants
+    assert all(f"<td>{value}</td>" in page for value in ("0.587", "0.623", "0.352", "0.367"))
+    figures = {file.stem for file in (context.folder / "figures").iterdir()}
+    wanted = {"babysit_loss", "lr_range", "coarse_optimizer", "full_V5", "ap_bars", "mini_mask", "rois", "mask_rcnn"}
+    assert wanted <= figures
+    assert main(["status", str(context.folder), "--json"]) == 0
+    assert [row["trial"] for row in json.loads(capsys.readouterr().out)] == list(table.all_rows())
+
+    assert main(["export", str(context.folder), "--out", str(tmp_path / "export"), "--trial", "full/V5"]) == 0
+    cfg = get_cfg()
+    cfg.merge_from_file(str(tmp_path / "export/config.yaml"))
+    assert cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 10
+    weights = torch.load(tmp_path / "export/model.pth", weights_only=True)["model"]
+    build_model(cfg).load_state_dict(weights, strict=True)
+    predictions = json.loads((tmp_path / "export/predictions.json").read_text())
+    assert predictions and {"image_id", "category_id", "segmentation", "score"} <= set(predictions[0])
+    with pytest.raises(UserError, match="no weights any more"):
+        main(["export", str(context.folder), "--out", str(tmp_path / "e2"), "--trial", "coarse/optimizer=adam,lr=0.01"])
+    with pytest.raises(UserError, match="choose from data, babysit"):
+        main(["figures", str(context.folder), "--only", "date"])
+
+
+def test_the_dry_run_leaves_nothing(study_file, toy_root, forked, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("cityscapes_tuning.search.estimate.TrainNet", forked)
+    file = study_file(PHASES)
+    assert main(["run", str(file), "--output", str(tmp_path / "out"), "--dry-run", "--workers", "2"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"coarse +2 runs +4 iterations", said) and "Estimated at most" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_input_is_one_sentence(tmp_path, capsys, monkeypatch):
+    assert run_command_line(lambda: main(["status", str(tmp_path)])) == 2
+    assert "holds no study" in capsys.readouterr().err
+    assert run_command_line(lambda: main(["run", str(tmp_path / "no.yaml"), "--output", str(tmp_path / "o")])) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert set(commands.parser()._subparsers._group_actions[0].choices) == {
+        "run", "resume", "work", "status", "report", "figures", "export", "demo",
+    }  # fmt: skip
