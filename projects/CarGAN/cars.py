@@ -2,6 +2,8 @@
 """Cars from street scenes, GANs that learn to draw them, and new cars back into training scenes.
 
     python projects/CarGAN/cars.py VERB --help
+
+Exit code 2: the input is wrong, and a sentence says what to do.
 """
 
 import argparse
