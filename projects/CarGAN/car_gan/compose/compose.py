@@ -68,9 +68,7 @@ def _check(cfg: CfgNode, source: SceneSource) -> None:
     if not 0 <= cfg.MIX <= 1:
         raise UserError(f"MIX is {cfg.MIX}; set it to a share of the scenes, from 0 to 1.")
     if len(cfg.CARS) != 2 or not 1 <= cfg.CARS[0] <= cfg.CARS[1]:
-        raise UserError(
-            f"CARS is {tuple(cfg.CARS)}; set it to the fewest and the most cars of a scene, such as (1, 3)."
-        )
+        raise UserError(f"CARS is {tuple(cfg.CARS)}; set it to the fewest and the most cars, such as (1, 3).")
     if cfg.SEGMENTATION not in FORMS:
         raise UserError(f"SEGMENTATION is '{cfg.SEGMENTATION}'; set it to one of {', '.join(FORMS)}.")
     if cfg.CATEGORY not in source.categories.values():
@@ -91,10 +89,8 @@ def _ground(source: SceneSource, files: Sequence[SceneFile], cfg: CfgNode, outpu
         return Ground(**json.loads(known.read_text(encoding="utf-8")))
     drawn = np.random.default_rng(cfg.SEED).permutation(len(files))[: cfg.PLACE.FIT_SCENES]
     scenes = [source.load(files[index]) for index in drawn]
-    pictures = [
-        read_scene(files[i].image, scene.shape) for i, scene in zip(drawn[:_BRIGHTNESS_OF], scenes, strict=False)
-    ]
-    brightness = float(np.mean([picture.mean() for picture in pictures]))
+    pairs = list(zip(drawn, scenes, strict=True))[:_BRIGHTNESS_OF]
+    brightness = float(np.mean([read_scene(files[index].image, scene.shape).mean() for index, scene in pairs]))
     ground = fit_ground(scenes, max(1.0, brightness), cfg.CATEGORY)
     _write(known, json.dumps(ground.to_dict()))
     return ground

@@ -1,7 +1,7 @@
 """How large a car is at each place of a picture, learnt from the annotated cars.
 
 On a flat street seen by an upright camera, an object of height H metres that stands at picture row y has
-h = (H / camera height) * (y - horizon) pixels: a line through the horizon. Slope and horizon are fitted to the annotated
+h = (H / camera height) * (y - horizon) pixels: a line through the horizon. Slope and horizon are fitted to annotated
 cars by Theil and Sen's median of slopes, which a third of wrong pairs (hidden wheels, hills) does not move far.
 """
 
@@ -65,9 +65,9 @@ def trusted(scene: Scene, label: str) -> list[tuple[float, float, float]]:
     for thing in scene.objects:
         x0, y0, x1, y1 = thing.outline
         whole = min(x0, y0, width - x1, height - y1) >= _MARGIN
-        if thing.label == label and not thing.group and whole and thing.visible >= _LEAST_VISIBLE:
-            if y1 - y0 >= _LEAST_HEIGHT:
-                found.append((y1, y1 - y0, (x0 + x1) / 2))
+        seen = thing.visible >= _LEAST_VISIBLE and y1 - y0 >= _LEAST_HEIGHT
+        if thing.label == label and not thing.group and whole and seen:
+            found.append((y1, y1 - y0, (x0 + x1) / 2))
     return found
 
 
@@ -96,8 +96,8 @@ def fit_ground(scenes: Sequence[Scene], brightness: float, label: str) -> Ground
     slope, intercept, *_ = stats.theilslopes(heights, bases)
     if slope <= 0:
         raise UserError(
-            f"The objects '{label}' do not grow towards the bottom of the pictures, as on a street; use scenes that are "
-            "taken by an upright camera."
+            f"The objects '{label}' do not grow towards the bottom of the pictures, as on a street; use scenes "
+            "that are taken by an upright camera."
         )
     horizon = -float(intercept) / float(slope)
     depths = bases - horizon

@@ -49,7 +49,7 @@ def key_out(pixels: np.ndarray, key: Colour, low: float = 0.0, high: float = 1.0
     of_key = float(greenness(np.asarray(key), key))
     if of_key < _LEAST_GREENNESS:
         raise UserError(
-            f"The key colour {key} is too grey to be keyed; use one with a channel well above the others, or RGBA samples."
+            f"The key colour {key} is too grey to be keyed; use one with a channel well above the others, or RGBA."
         )
     share = greenness(pixels, key) / of_key
     inside = share <= _INSIDE
@@ -118,5 +118,5 @@ def leak_map(pictures: Sequence[np.ndarray], key: Colour) -> tuple[np.ndarray, f
         the one or the other and 1 where it is half of both; and the mean of that over all pixels.
     """
     undecided = [1 - np.abs(2 * key_out(picture, key)[1] - 1) for picture in pictures]
-    mean = np.mean(undecided, axis=0, dtype=np.float32)
+    mean: np.ndarray = np.stack(undecided).mean(axis=0, dtype=np.float32)
     return mean, float(mean.mean())

@@ -46,11 +46,11 @@ class SampleBank:
         self._place, self._options, self._key = Path(place), options, checked_colour(options.KEY)
         if not 0 <= options.LOW < options.HIGH <= 1:
             raise UserError(f"MATTING.LOW {options.LOW} and HIGH {options.HIGH} must rise from 0 to 1.")
+        self._pictures: np.ndarray | None = None
         if self._place.is_file():
             self._pictures = _read_tensor(self._place)
             self.names = [f"{self._place.name}[{index}]" for index in range(len(self._pictures))]
         else:
-            self._pictures = None
             self.names = [record["file"] for record in read_records(self._place)]
 
     def __len__(self) -> int:
