@@ -20,11 +20,11 @@ CAR = 2
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory):
-    """A Mask R-CNN with random weights that finds everything everywhere: its config file and its weights."""
+    """A Faster R-CNN with random weights that finds everything everywhere: its config file and its weights."""
     folder = tmp_path_factory.mktemp("detector")
     cfg = plugin_cfg()
     cfg.merge_from_list([part for option in SMALLEST_MODEL.items() for part in option])
-    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE, cfg.MODEL.MASK_ON = "GeneralizedRCNN", "cpu", True
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE, cfg.MODEL.MASK_ON = "GeneralizedRCNN", "cpu", False
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.FREEZE_AT = "build_resnet_fpn_backbone", 0
     cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
     cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
@@ -35,7 +35,8 @@ def detector(tmp_path_factory):
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
     cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION, cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 7, 14
     cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 8, 0.0
-    cfg.INPUT.MIN_SIZE_TEST, cfg.TEST.DETECTIONS_PER_IMAGE = 96, 5000
+    cfg.INPUT.MIN_SIZE_TEST, cfg.TEST.DETECTIONS_PER_IMAGE = 96, 1000
+    cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 100
     cfg.DATASETS.TEST = ("cityscapes_fine_instance_seg_val",)
     torch.manual_seed(0)
     model = build_model(cfg)
@@ -56,7 +57,7 @@ def test_scores_and_boxes_are_the_predictors(detector, toy, tmp_path, cli, run_o
     config, weights, cfg = detector
     out = tmp_path / "out"
     options = ("DETECTOR.CONFIG", config, "DETECTOR.WEIGHTS", weights, "DETECTOR.RUN_ON", run_on)
-    rest = ("DETECTOR.MIN_SCORE", 0, "DETECTOR.MIN_IOU", 0.05, "SPLITS", "('val',)", "FILTER.MIN_SIDE", 6)
+    rest = ("DETECTOR.MIN_SCORE", 0, "DETECTOR.MIN_IOU", 0.05, "SPLITS", "('val',)", "MODE", "green_full")
     assert cli("build", "--cityscapes", toy, "--output", out, *options, *rest) == 0
     record = json.loads((out / "manifest.jsonl").read_text().splitlines()[0])
     image = np.asarray(Image.open(record["image"]).convert("RGB")).copy()
