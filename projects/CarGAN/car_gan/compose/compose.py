@@ -12,7 +12,7 @@ from fvcore.common.config import CfgNode
 from car_gan.journal import work_through
 from car_gan.output_folder import PROGRESS, flat, output_folder
 from car_gan.scenes.read import read_scene
-from car_gan.scenes.scene import SceneFile, SceneSource
+from car_gan.scenes.scene import SceneFile, SceneSource, digest
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
@@ -55,6 +55,7 @@ def compose(
         "command": "compose",
         "source": source.title,
         "place": source.place,
+        "scenes": digest(files),
         "samples": [str(samples), len(bank)] if bank else [],
         **flat(cfg),
     }

@@ -1,5 +1,6 @@
 """A scene: a picture and the objects in it, whatever format they came in."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +119,11 @@ class SceneSource(Protocol):
     def load(self, file: SceneFile) -> Scene:
         """The annotation of one of them; a UserError says what is broken."""
         ...
+
+
+def digest(files: Sequence[SceneFile]) -> str:
+    """A hash of the scenes' names and their order: work that was begun with other scenes must not go on."""
+    return hashlib.sha256("\n".join(file.name for file in files).encode()).hexdigest()[:16]
 
 
 def tight(mask: np.ndarray, offset: tuple[int, int] = (0, 0)) -> tuple[np.ndarray, tuple[int, int]]:
