@@ -1,6 +1,5 @@
 """One self-contained HTML file about a comparison."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from gan_plugin.visualization.curves import Curve, draw_curves
 from gan_plugin.visualization.embed import drawing
 from gan_plugin.visualization.page import number, template
 
-from .arms import ARMS
 from .bars import draw_bars
 from .pictures import paired_pictures
-from .plan import MODEL_A, command_of
+from .plan import MODEL_A
 from .statistics import LEAST_SEEDS, chance_of_one_sign
+from .story import Story, adversarial_story
 from .workspace import write_if_new
 
 REPORT = "report.html"
@@ -23,12 +22,13 @@ _MODEL_A_NAME = "model A"
 _GAME = ("Generator: sum of its losses", "Generator: adversarial losses", "Discriminator")
 
 
-def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
+def write_comparison_report(results: Mapping[str, Any], output: Path, story: Story | None = None) -> Path:
     """Write OUTPUT/report.html, whose words, numbers and pictures are a function of the results and the runs alone.
 
     Args:
         results: see `collect`.
         output: the comparison's folder, with its runs.
+        story: the words around the numbers; None for those of tools/compare.py.
 
     Returns:
         The path of the report.
@@ -37,24 +37,27 @@ def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
         UserError: it cannot be written.
     """
     plan = results["plan"]
+    story = story or adversarial_story(plan)
     tasks = _by_task(results["statistics"])
+    named = {task: _headline(metrics, story.headline) for task, metrics in tasks.items()}
+    headlines = {task: name for task, name in named.items() if name}
     seeds = len(plan["seeds"])
     page = template("comparison.html.j2", [Path(__file__).parent]).render(
         title=output.resolve().name,
         plan=plan,
-        arms={name: ARMS[name].description if name in ARMS else "" for name in plan["arms"]},
+        story=story,
+        arms={name: story.descriptions.get(name, "") for name in plan["arms"]},
         seeds=seeds,
         least_seeds=LEAST_SEEDS,
         chance=100 * chance_of_one_sign(seeds),
         scaled=plan["split"]["asked"] != plan["split"]["used"],
-        shortfalls=_shortfalls(results),
+        shortfalls=_shortfalls(results, story.headline),
         tasks=tasks,
-        headlines={task: metrics[headline] for task, metrics in tasks.items() if (headline := _headline(metrics))},
-        bars=[draw_bars(name, metrics[name]) for metrics in tasks.values() if (name := _headline(metrics))],
+        headlines={task: tasks[task][name] for task, name in headlines.items()},
+        bars=[draw_bars(name, tasks[task][name]) for task, name in headlines.items()],
         curves=_curves(results, output),
-        **paired_pictures(results, output),
+        **(paired_pictures(results, output) if story.pictures else {"duels": [], "duel_notes": []}),
         versions=results["versions"],
-        command=command_of(plan),
         number=number,
         drawing=drawing,
         model_a=_MODEL_A_NAME,
@@ -76,15 +79,16 @@ def _named(rows: Mapping[str, Any]) -> dict[str, Any]:
     return {_MODEL_A_NAME if arm == MODEL_A else arm: row for arm, row in rows.items()}
 
 
-def _headline(metrics: Mapping[str, Any]) -> str | None:
-    """The metric that sums up its task: its AP, or else the first that is no class's own."""
-    return next((name for name in metrics if re.search(r"/AP$", name)), next(iter(metrics), None))
+def _headline(metrics: Mapping[str, Any], wanted: str) -> str | None:
+    """The metric that sums up its task: the wanted one, or its AP, or else the first that is no class's own."""
+    ends = (f"/{wanted}", "/AP")
+    return next((name for end in ends for name in metrics if name.endswith(end)), next(iter(metrics), None))
 
 
-def _shortfalls(results: Mapping[str, Any]) -> list[str]:
+def _shortfalls(results: Mapping[str, Any], wanted: str) -> list[str]:
     """A sentence for each run that lacks results."""
     sentences = []
-    headlines = [name for metrics in _by_task(results["statistics"]).values() if (name := _headline(metrics))]
+    headlines = [name for metrics in _by_task(results["statistics"]).values() if (name := _headline(metrics, wanted))]
     for arm, seeds in results["runs"].items():
         for seed, run in seeds.items():
             missing = [name for name in headlines if run["metrics"].get(name) is None]

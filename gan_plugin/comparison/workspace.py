@@ -50,7 +50,7 @@ def _wait_for(lock: int, folder: Path) -> None:
     end = time.monotonic() + _PATIENCE_SECONDS
     while not take(lock):
         if time.monotonic() > end:
-            raise UserError(f"Another comparison is running in {folder}; wait for its end, or stop it.")
+            raise UserError(f"Another call is at work in {folder}; wait for its end, or stop it.")
         time.sleep(0.2)
 
 

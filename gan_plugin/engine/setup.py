@@ -2,11 +2,14 @@
 
 import argparse
 import os
+import re
 from collections.abc import Callable
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.point_rend import add_pointrend_config
+from fvcore.common.config import CfgNode as AnyCfgNode
 
 from gan_plugin.config import add_gan_config
 from gan_plugin.errors import UserError
@@ -29,12 +32,7 @@ def load_config(args: argparse.Namespace, add_keys: Callable[[CfgNode], None] | 
     add_gan_config(cfg)
     if add_keys is not None:
         add_keys(cfg)
-    if args.config_file:
-        _merge_file(cfg, args.config_file)
-    try:
-        cfg.merge_from_list(args.opts)
-    except (KeyError, ValueError, AssertionError) as error:
-        raise UserError(f"The command line's config options are wrong: {_text(error)}.") from error
+    merge_options(cfg, args.config_file, args.opts)
     if cfg.MODEL.DEVICE == "cuda" and not _cuda_is_available():
         cfg.MODEL.DEVICE = "cpu"
     check_values(cfg)
@@ -42,7 +40,33 @@ def load_config(args: argparse.Namespace, add_keys: Callable[[CfgNode], None] | 
     return cfg
 
 
-def _merge_file(cfg: CfgNode, path: str) -> None:
+def merge_options(cfg: AnyCfgNode, config_file: str, opts: list[str]) -> None:
+    """Put a YAML file ("" for none), with its _BASE_, and then KEY VALUE pairs over the defaults in `cfg`.
+
+    Raises:
+        UserError: the file is missing or not YAML, or a key or a value does not exist.
+    """
+    if config_file:
+        _merge_file(cfg, config_file)
+    try:
+        cfg.merge_from_list(_with_floats(cfg, opts))
+    except (KeyError, ValueError, AssertionError) as error:
+        raise UserError(f"The command line's config options are wrong: {_text(error)}.") from error
+
+
+def _with_floats(cfg: AnyCfgNode, opts: list[str]) -> list[str]:
+    """`opts` with 1 written as 1.0 where the key holds a float, which yacs insists on."""
+    written = list(opts)
+    for place in range(0, len(opts) - 1, 2):
+        value: Any = cfg
+        for part in opts[place].split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(value, float) and re.fullmatch(r"[+-]?\d+", str(opts[place + 1])):
+            written[place + 1] = f"{opts[place + 1]}.0"
+    return written
+
+
+def _merge_file(cfg: AnyCfgNode, path: str) -> None:
     if not os.path.isfile(path):
         raise UserError(f"The config file {path} does not exist; check --config-file.")
     try:
