@@ -45,7 +45,7 @@ def build_defaults() -> CN:
     cfg.FILTER.MIN_VISIBLE = 0.0
     # the least share of the seen pixels that hang together: a car cut in two by a pole has about 0.5
     cfg.FILTER.MIN_LARGEST_PART = 0.0
-    # drop cars that come within this many pixels of the image's border
+    # drop cars whose outline comes within this many pixels of the image's border
     cfg.FILTER.BORDER = 0
     # pixels seen
     cfg.FILTER.MIN_AREA = 0

@@ -51,7 +51,9 @@ class Facts:
 def facts_of(thing: SceneObject, shape: tuple[int, int]) -> Facts:
     """The facts of an object of which at least one pixel is seen, in an image of `shape`."""
     x0, y0, x1, y1 = thing.box
-    border = int(min(x0, y0, shape[1] - x1, shape[0] - y1))
+    # of the outline: Cityscapes has a frame of unrated pixels, so that no mask touches the border
+    left, top, right, bottom = thing.outline
+    border = int(min(left, top, shape[1] - right, shape[0] - bottom))
     return Facts(thing.visible, largest_part(thing.mask), border, thing.area, x1 - x0, y1 - y0)
 
 

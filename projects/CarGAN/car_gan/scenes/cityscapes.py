@@ -18,14 +18,20 @@ SPLITS = ("train", "val", "test")
 _IMAGE, _TRUTH = "_leftImg8bit.png", "_gtFine_polygons.json"
 # where a car can stand
 _ROAD = ("road", "parking")
-# what nearer objects are: the classes with instances, and what else stands or hangs in front of the street
-_STANDING = ("pole", "polegroup", "traffic sign", "traffic light", "dynamic", "static", "ego vehicle")
+# what can be in front of a car besides the classes with instances; the last three reach the lower border, and are the
+# nearest of all
+_STANDING = (
+    *("pole", "traffic sign", "traffic light", "dynamic", "static"),
+    *("ego vehicle", "out of roi", "rectification border"),
+)
 
 
 class Cityscapes:
     """The scenes of a Cityscapes folder; masks are painted from the polygons as the official scripts do it."""
 
     title = "Cityscapes"
+    # the classes with instances, in Detectron2's order
+    categories = dict(enumerate(("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"), start=1))
 
     def __init__(self, folder: str | Path, splits: Sequence[str] = SPLITS) -> None:
         """
@@ -142,9 +148,9 @@ def _object(
     right, bottom = min(owners.shape[1], int(max(xs)) + 2), min(owners.shape[0], int(max(ys)) + 2)
     outline = Image.new("1", (right - left, bottom - top))
     ImageDraw.Draw(outline).polygon([(x - left, y - top) for x, y in points], fill=1)
+    whole, start = tight(np.asarray(outline), (left, top))
+    (x, y), (height, width) = start, whole.shape
+    box = (float(x), float(y), float(x + width), float(y + height))
     mask, corner = tight(owners[top:bottom, left:right] == owner, (left, top))
-    ground = min(float(max(ys)) + 1, owners.shape[0])
-    standing = has_instances or label in _STANDING
-    return SceneObject(
-        number, label, mask, corner, int(np.count_nonzero(np.asarray(outline))), ground, group, not standing
-    )
+    background = not (has_instances or label in _STANDING)
+    return SceneObject(number, label, mask, corner, int(whole.sum()), box, group, background)

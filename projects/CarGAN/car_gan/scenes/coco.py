@@ -69,9 +69,10 @@ class Coco:
                 broken.append((label, sentence))
                 continue
             cut, corner = tight(mask)
-            ground = float(corner[1] + cut.shape[0])
+            (x, y), (height, width) = corner, cut.shape
+            outline = (float(x), float(y), float(x + width), float(y + height))
             group = bool(annotation.get("iscrowd"))
-            objects.append(SceneObject(number, label, cut, corner, int(cut.sum()), ground, group))
+            objects.append(SceneObject(number, label, cut, corner, int(cut.sum()), outline, group))
         return Scene(objects, shape, None, broken)
 
 

@@ -21,9 +21,10 @@ class SceneObject:
         mask: (y1 - y0, x1 - x0) bool, the pixels where it is seen, over `corner` = (x0, y0).
         corner: the column and the row of the mask's first pixel.
         outline_area: pixels of its outline inside the picture, those that nearer objects hide included.
-        ground: y in pixels of the lowest point of its outline, where it stands.
+        outline: the box around its outline inside the picture, those parts included that nearer objects hide.
         group: whether it is a group.
         background: whether it is a surface or a building and not a thing that can stand in front of another.
+        synthetic: whether it was pasted into the picture.
     """
 
     number: int
@@ -31,15 +32,21 @@ class SceneObject:
     mask: np.ndarray
     corner: tuple[int, int]
     outline_area: int
-    ground: float
+    outline: Box
     group: bool = False
     background: bool = False
+    synthetic: bool = False
 
     @property
     def box(self) -> Box:
         """The tight box around the pixels where it is seen."""
         x, y = self.corner
         return float(x), float(y), float(x + self.mask.shape[1]), float(y + self.mask.shape[0])
+
+    @property
+    def ground(self) -> float:
+        """y in pixels of the lowest point of its outline: where it stands."""
+        return self.outline[3]
 
     @property
     def area(self) -> int:
@@ -101,6 +108,8 @@ class SceneSource(Protocol):
     place: str
     # the terms that everything made from it is under
     licence: str
+    # id -> name of the classes whose objects are told apart
+    categories: dict[int, str]
 
     def files(self) -> Sequence[SceneFile]:
         """Its scenes in a fixed order; a UserError says what is missing."""
