@@ -42,6 +42,7 @@ class Scorer:
             UserError: Inception's weights cannot be used, or the features cannot be written.
         """
         self._cfg = cfg
+        self._cache = cache
         self._latents = Latents(cfg.MODEL.LATENT.SIZE, cfg.MODEL.LATENT.DISTRIBUTION)
         self.extractor: Extractor = build_extractor(cfg.TEST.INCEPTION, cfg.MODEL.DEVICE)
         count = min(len(crops), cfg.TEST.SAMPLES)
@@ -49,6 +50,13 @@ class Scorer:
         chosen = order[:count].sort().values.tolist()
         key = f"{crops.fingerprint()} {count} {cfg.TEST.SEED}"
         self.real = cached_features(cache, key, self.extractor, _batches(crops, chosen, cfg.TEST.BATCH))
+
+    def everything(self, crops: CropDataset) -> Features:
+        """The features of all of `crops`, kept in the same folder."""
+        indices = list(range(len(crops)))
+        return cached_features(
+            self._cache, f"{crops.fingerprint()} all", self.extractor, _batches(crops, indices, self._cfg.TEST.BATCH)
+        )
 
     @torch.no_grad()
     def generated(self, generator: nn.Module, truncation: float = 0.0) -> Features:
