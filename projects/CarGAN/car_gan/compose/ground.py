@@ -93,7 +93,8 @@ def fit_ground(scenes: Sequence[Scene], brightness: float, label: str) -> Ground
             f"({_LEAST_CARS} or more); give more scenes or raise PLACE.FIT_SCENES."
         )
     bases, heights, columns = np.array(cars).T
-    slope, intercept, *_ = stats.theilslopes(heights, bases)
+    # "joint": the median of the residuals, where the default takes the median height, which wrong cars move
+    slope, intercept, *_ = stats.theilslopes(heights, bases, method="joint")
     if slope <= 0:
         raise UserError(
             f"The objects '{label}' do not grow towards the bottom of the pictures, as on a street; use scenes "
