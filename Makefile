@@ -1,15 +1,16 @@
 # Every target first makes sure of the environment in .venv; only `make help` needs none.
 PYTHON ?= python3
 OUT ?= output/demo
+CARS_OUT ?= output/demo-cars
 BIN := .venv/bin
 READY := .venv/.ready
 CHECKED := gan_plugin tools tests configs $(wildcard projects)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench clean
+.PHONY: help env demo demo-cars test lint bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 env: $(READY)  ## build .venv: pinned packages, Detectron2, this package
 
@@ -28,6 +29,9 @@ $(READY): requirements.txt setup.py tools/install_detectron2.py tools/_detectron
 
 demo: env  ## train and compare on a toy data set; OUT=folder to choose where (default output/demo)
 	$(BIN)/python tools/demo.py --out $(OUT)
+
+demo-cars: env  ## toy cars: crops, two small GANs, scores, new scenes; CARS_OUT=folder (default output/demo-cars)
+	$(BIN)/python projects/CarGAN/demo.py --out $(CARS_OUT)
 
 # One thread a process: the two workers would otherwise fight for the cores.
 test: env  ## run the tests
