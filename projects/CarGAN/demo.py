@@ -35,13 +35,14 @@ NARROW = {
     "SOLVER.CHECKPOINT_EPOCHS": 20,
     "TEST.SAMPLES": 256,
 }
-# arm -> the share of --iters that it does, and what else makes it small: attention over 32x32 would cost 16 times as much
+# attention over 32x32 positions would cost 16 times as much as over 16x16
 SMALL_RESNET = {
     "MODEL.GENERATOR.BLOCKS": "(1,1,1,1)",
     "MODEL.DISCRIMINATOR.BLOCKS": "(1,1,1,1)",
     "MODEL.GENERATOR.ATTENTION": "(16,)",
     "MODEL.DISCRIMINATOR.ATTENTION": "(16,)",
 }
+# arm -> the share of --iters that it does, and what else makes it small
 ARMS: dict[str, tuple[float, dict[str, str]]] = {"dcgan": (1.0, {}), "resnet18_sa_logan": (0.2, SMALL_RESNET)}
 
 
