@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from car_gan.config import load_config
+from car_gan.runs.datasets import crops_of, train_loader
 from car_gan.runs.memorised import memorisation, nearest
 from car_gan.runs.pictures import walk
 from car_gan.runs.trained import load_trained
+from car_gan.runs.training import build_loop
 from PIL import Image
 from support import assert_same
 
@@ -196,3 +199,32 @@ def test_a_walk_keeps_to_the_sphere_and_meets_both_ends():
     unit = [v / v.norm(dim=1, keepdim=True) for v in (a, b)]
     middle = walk(*unit, 3).view(3, 3, 64)[:, 1]
     torch.testing.assert_close(middle, (sum(unit) / sum(unit).norm(dim=1, keepdim=True)))
+
+
+def test_the_baseline_learns_eight_crops_by_heart(crops, tmp_path):
+    """P1's layers, narrow and at 16 pixels: after 600 steps samples are copies, and every crop has some."""
+    own = tmp_path / "eight"
+    own.mkdir()
+    for path in sorted(crops.glob("*.png"))[:8]:
+        shutil.copy(path, own)
+    sizes = "MODEL.DEVICE cpu INPUT.SIZE 16 MODEL.LATENT.SIZE 8 MODEL.GENERATOR.WIDTH 32 MODEL.DISCRIMINATOR.WIDTH 32"
+    speed = "SOLVER.BASE_LR 0.004 SOLVER.DISC.BASE_LR 0.0005 SOLVER.WEIGHT_DECAY 0.0 SOLVER.DISC.WEIGHT_DECAY 0.0"
+    rest = "SOLVER.IMS_PER_BATCH 8 SOLVER.MAX_ITER 600 SOLVER.SCHEDULE linear DATASETS.HELD_OUT 0.0 TEST.SAMPLES 16"
+    places = ["OUTPUT_DIR", str(tmp_path), "DATASETS.CROPS", str(own), "VIS_EPOCHS", "0", "TEST.EVAL_EPOCHS", "0"]
+    everything = [*sizes.split(), *speed.split(), *rest.split(), *places, "SOLVER.CHECKPOINT_EPOCHS", "1000"]
+    cfg = load_config(str(CONFIGS / "dcgan.yaml"), everything)
+    data = crops_of(cfg)
+    loop = build_loop(cfg, data, train_loader(cfg, data))
+    loop.train()
+    real = torch.stack([data[index] for index in range(8)])
+    game = loop.game.eval()
+    with torch.no_grad():
+        drawn = game.generator(game.latents.fixed(64, torch.device("cpu"), 0))
+
+    def distance(a, b):
+        return (a[:, None] - b).abs().mean((2, 3, 4))
+
+    between = float(distance(real, real).sum() / (8 * 7))
+    nearest_crop = distance(drawn, real).min(dim=1)
+    assert float(nearest_crop.values.mean()) < 0.6 * between, (float(nearest_crop.values.mean()), between)
+    assert nearest_crop.indices.unique().numel() >= 7
