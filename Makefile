@@ -1,12 +1,13 @@
 # Every target first makes sure of the environment in .venv; only `make help` needs none.
 PYTHON ?= python3
-OUT ?= output/demo
+# of a demo; empty: the folder that `make help` names
+OUT ?=
 BIN := .venv/bin
 READY := .venv/.ready
 CHECKED := gan_plugin tools tests configs $(wildcard projects)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo demo-tuning test lint bench clean
+.PHONY: help env demo demo-tuning demo-cars test lint bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -27,10 +28,13 @@ $(READY): requirements.txt setup.py tools/install_detectron2.py tools/_detectron
 	@touch $@
 
 demo: env  ## train and compare on a toy data set; OUT=folder to choose where (default output/demo)
-	$(BIN)/python tools/demo.py --out $(OUT)
+	$(BIN)/python tools/demo.py --out $(or $(OUT),output/demo)
 
-demo-tuning: env  ## tune, train and judge on a toy Cityscapes, all phases in miniature; OUT=folder as above
-	$(BIN)/python projects/CityscapesTuning/study.py demo --out $(if $(filter file,$(origin OUT)),output/demo_tuning,$(OUT))
+demo-tuning: env  ## tune, train and judge on a toy Cityscapes, all phases in miniature (OUT: output/demo-tuning)
+	$(BIN)/python projects/CityscapesTuning/study.py demo --out $(or $(OUT),output/demo-tuning)
+
+demo-cars: env  ## toy cars: crops, two small GANs, scores, new scenes (OUT: output/demo-cars)
+	$(BIN)/python projects/CarGAN/demo.py --out $(or $(OUT),output/demo-cars)
 
 # One thread a process: the two workers would otherwise fight for the cores.
 test: env  ## run the tests

@@ -18,23 +18,34 @@ _logger = logging.getLogger(__name__)
 class BestCheckpoint(HookBase):
     """Saves `model_best.pth` whenever an evaluation beats all before it, and its score in `model_best.json`.
 
+    A run may keep several, each under its own name, since scores may disagree.
+
     The score is read from that file when a run resumes. Detectron2's BestCheckpointer forgets it, and makes its file
     the one that `--resume` continues from.
     """
 
-    def __init__(self, checkpointer: SafeCheckpointer, metric: str, ema: GeneratorEMA | None = None) -> None:
+    def __init__(
+        self,
+        checkpointer: SafeCheckpointer,
+        metric: str,
+        ema: GeneratorEMA | None = None,
+        *,
+        label: str = "",
+    ) -> None:
         """
         Args:
             checkpointer: writes the file.
             metric: name of a scalar that evaluation records, such as "segm/AP"; larger is better, or smaller after a
                 minus, as in "-val_loss/total".
             ema: whose weights are saved where `metric` is one of its own ("ema/...").
+            label: of this score in the names of its files, such as "fid" for `model_best_fid.pth`.
         """
         self._checkpointer = checkpointer
         self._metric = metric.removeprefix("-")
         self._sign = -1.0 if metric.startswith("-") else 1.0
         self._ema = ema
-        self._record = os.path.join(checkpointer.save_dir, f"{BEST_PREFIX}.json")
+        self._name = f"{BEST_PREFIX}_{label}" if label else BEST_PREFIX
+        self._record = os.path.join(checkpointer.save_dir, f"{self._name}.json")
         # times the sign, so that larger is better
         self._best = -math.inf
         self._judged = -1
@@ -58,9 +69,9 @@ class BestCheckpoint(HookBase):
             self._best = self._sign * value
             _logger.info(f"Best {self._metric} so far: {value:.3f} at iteration {iteration}.")
             if self._ema is not None and self._metric.startswith("ema/"):
-                self._checkpointer.save_weights(BEST_PREFIX, self._ema.generator_state())
+                self._checkpointer.save_weights(self._name, self._ema.generator_state())
             else:
-                self._checkpointer.save(BEST_PREFIX, iteration=iteration)
+                self._checkpointer.save(self._name, iteration=iteration)
             record = json.dumps({"metric": self._metric, "value": value, "iteration": iteration})
             write_whole(self._record, lambda file: file.write(record.encode()), "Free some disk space and --resume.")
 

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     for command in (resume, work, status, report, figures, export):
         command.add_argument("folder", type=Path, metavar="DIR")
     demo = commands.add_parser("demo", help="all phases in miniature on a toy data set")
-    demo.add_argument("--out", type=Path, default=Path("output/demo_tuning"), metavar="DIR")
+    demo.add_argument("--out", type=Path, default=Path("output/demo-tuning"), metavar="DIR")
     demo.add_argument("--workers", type=int, default=2, metavar="N")
     return top
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from detectron2.config import CfgNode
+from fvcore.common.config import CfgNode
 
 from car_gan.colour import Colour
 from car_gan.scenes.scene import Box, SceneObject
