@@ -26,3 +26,20 @@ def stop_signals_answered(answer: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Stopped(Exception):
+    """A signal has ended the work before its time; what is finished is kept."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
+        super().__init__(f"Stopped by {signal.Signals(number).name}; the same command continues.")
+
+
+def raise_stopped(number: int) -> None:
+    """An answer for `stop_signals_answered`.
+
+    Raises:
+        Stopped: always.
+    """
+    raise Stopped(number)

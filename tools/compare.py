@@ -19,10 +19,11 @@ from gan_plugin.comparison.estimate import describe, measure
 from gan_plugin.comparison.plan import Plan, make_plan
 from gan_plugin.comparison.report import write_comparison_report
 from gan_plugin.comparison.results import collect, save_results
-from gan_plugin.comparison.run import Stopped, execute
+from gan_plugin.comparison.run import execute
 from gan_plugin.comparison.workspace import claimed, known_plan, save_plan
 from gan_plugin.engine.setup import load_config
 from gan_plugin.errors import USER_ERROR_EXIT_CODE, UserError, run_command_line
+from gan_plugin.signals import Stopped
 
 TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
 

@@ -1,7 +1,6 @@
 """All runs of a plan, some at a time."""
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from gan_plugin.signals import stop_signals_answered
+from gan_plugin.signals import raise_stopped, stop_signals_answered
 
 from .plan import Plan, Run
 from .process import TrainNet, arguments_of
@@ -19,14 +18,6 @@ from .state import State, iterations_done, settle, state_of
 _POLL_SECONDS = 0.5
 # between two lines of progress in a log file
 _LOG_SECONDS = 30
-
-
-class Stopped(Exception):
-    """A signal has ended the comparison before its time."""
-
-    def __init__(self, number: int) -> None:
-        self.exit_code = 128 + number
-        super().__init__(f"Stopped by {signal.Signals(number).name}; the same command continues.")
 
 
 def execute(plan: Plan, output: Path, tool: Path, *, jobs: int, keep_open: Sequence[int] = ()) -> dict[str, str]:
@@ -45,7 +36,7 @@ def execute(plan: Plan, output: Path, tool: Path, *, jobs: int, keep_open: Seque
     Raises:
         Stopped: by SIGINT or SIGTERM; the runs have been stopped and can be continued.
     """
-    with stop_signals_answered(_stop), _Queue(plan, output, tool, jobs, keep_open) as queue:
+    with stop_signals_answered(raise_stopped), _Queue(plan, output, tool, jobs, keep_open) as queue:
         while queue.step():
             time.sleep(_POLL_SECONDS)
         return queue.failures
@@ -144,7 +135,3 @@ def _environments(jobs: int, plan: Plan) -> list[dict[str, str]]:
     if len(gpus) < 2 or "DEVICE: cuda\n" not in plan.config:
         return [shared] * jobs
     return [{**shared, "CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} for job in range(jobs)]
-
-
-def _stop(number: int) -> None:
-    raise Stopped(number)

@@ -24,11 +24,12 @@ from .hooks import (
     Evaluation,
     GeneratorEMA,
     JointLRScheduler,
+    PeriodicCheckpoint,
     StopOnSignal,
 )
 from .results import finite_metrics, log_results
 from .rng import capture_rng_state, restore_rng_state
-from .steps import AlternatingStep, JointStep
+from .steps import AlternatingStep, ObservedStep
 from .train_loader import ResumableTrainLoader
 from .writers import GamePrinter, SamplePictureWriter
 
@@ -49,8 +50,8 @@ class GameLoop(TrainerBase):
 
     def __init__(
         self,
-        step: JointStep | AlternatingStep,
-        scheduler: LRScheduler,
+        step: ObservedStep,
+        scheduler: LRScheduler | None,
         *,
         max_iter: int,
         output_dir: str,
@@ -60,7 +61,7 @@ class GameLoop(TrainerBase):
         """
         Args:
             step: one iteration, with model, loader and optimizers.
-            scheduler: of the step's (first) optimizer.
+            scheduler: of the step's (first) optimizer; None if the hooks bring their own.
             max_iter: iterations of the run.
             output_dir: where checkpoints and logs go.
             ema: the generator's moving average, if one is kept.
@@ -90,6 +91,7 @@ class GameLoop(TrainerBase):
         best_metric: str = "",
         write_period: int = 20,
         precise_bn: HookBase | None = None,
+        observers: Sequence[HookBase] = (),
     ) -> list[HookBase]:
         """The hooks, in this order for these reasons.
 
@@ -105,12 +107,14 @@ class GameLoop(TrainerBase):
             best_metric: what the best checkpoint is the best in, such as "segm/AP"; "" keeps none.
             write_period: iterations between lines of the log.
             precise_bn: Detectron2's hook, if wanted.
+            observers: what else looks at an evaluation or at the step before the writers do.
         """
         ret = [hooks.IterationTimer(), *schedules, self._ema, precise_bn]
         if comm.is_main_process():
-            ret.append(hooks.PeriodicCheckpointer(self.checkpointer, **checkpoints))
+            ret.append(PeriodicCheckpoint(self.checkpointer, **checkpoints))
         ret.append(self._stop)
         ret.append(Evaluation(eval_period, self._evaluate, self._stop, eval_at_end))
+        ret += observers
         if comm.is_main_process():
             if best_metric:
                 ret.append(BestCheckpoint(self.checkpointer, best_metric, self._ema))

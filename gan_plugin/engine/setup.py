@@ -25,17 +25,26 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     cfg = get_cfg()
     add_pointrend_config(cfg)
     add_gan_config(cfg)
-    if args.config_file:
-        _merge_file(cfg, args.config_file)
-    try:
-        cfg.merge_from_list(args.opts)
-    except (KeyError, ValueError, AssertionError) as error:
-        raise UserError(f"The command line's config options are wrong: {_text(error)}.") from error
+    merge_options(cfg, args.config_file, args.opts)
     if cfg.MODEL.DEVICE == "cuda" and not _cuda_is_available():
         cfg.MODEL.DEVICE = "cpu"
     check_values(cfg)
     cfg.freeze()
     return cfg
+
+
+def merge_options(cfg: CfgNode, config_file: str, opts: list[str]) -> None:
+    """Put a YAML file ("" for none), with its _BASE_, and then KEY VALUE pairs over the defaults in `cfg`.
+
+    Raises:
+        UserError: the file is missing or not YAML, or a key or a value does not exist.
+    """
+    if config_file:
+        _merge_file(cfg, config_file)
+    try:
+        cfg.merge_from_list(opts)
+    except (KeyError, ValueError, AssertionError) as error:
+        raise UserError(f"The command line's config options are wrong: {_text(error)}.") from error
 
 
 def _merge_file(cfg: CfgNode, path: str) -> None:

@@ -22,7 +22,7 @@ GRADIENT_NORM_PERIOD = 20
 Losses = dict[str, torch.Tensor]
 
 
-class _Observed(SimpleTrainer):
+class ObservedStep(SimpleTrainer):
     """A Detectron2 step that checks every loss before the weights see it, and records gradient norms."""
 
     def __init__(
@@ -46,8 +46,8 @@ class _Observed(SimpleTrainer):
         start = time.perf_counter()
         return next(self._data_loader_iter), time.perf_counter() - start
 
-    def _backward(self, losses: Losses) -> None:
-        total = torch.stack([loss.float() for loss in losses.values()]).sum() / self.accumulate
+    def _backward(self, losses: Losses, gain: float = 1.0) -> None:
+        total = torch.stack([loss.float() for loss in losses.values()]).sum() * (gain / self.accumulate)
         self.grad_scaler.scale(total).backward()
 
     def after_backward(self) -> None:
@@ -65,7 +65,7 @@ class _Observed(SimpleTrainer):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
-class JointStep(_Observed):
+class JointStep(ObservedStep):
     """One optimizer's step on the sum of both players' losses, whose gradients the model has routed."""
 
     def run_step(self) -> None:
@@ -93,7 +93,7 @@ class JointStep(_Observed):
         return self.model.no_sync() if several else nullcontext()
 
 
-class AlternatingStep(_Observed):
+class AlternatingStep(ObservedStep):
     """Both players in turn, from one forward pass of the generator (thesis 5.6.2, algorithm 1).
 
     Order "thesis": the discriminator's loss on real and on detached fake samples, its step; then the generator's
@@ -223,12 +223,16 @@ def record_gradient_norms(model: nn.Module, scale: float = 1.0) -> None:
     """
     disc = discriminator_parameters(model)
     of_disc = {id(parameter) for parameter in disc}
-    players = {"generator": [p for p in model.parameters() if id(p) not in of_disc], "discriminator": disc}
-    for player, parameters in players.items():
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        if gradients:
-            norm = torch.nn.utils.get_total_norm(gradients)
-            get_event_storage().put_scalar(f"grad_norm/{player}", norm.item() / scale, smoothing_hint=False)
+    record_gradient_norm("generator", [p for p in model.parameters() if id(p) not in of_disc], scale)
+    record_gradient_norm("discriminator", disc, scale)
+
+
+def record_gradient_norm(player: str, parameters: Iterable[nn.Parameter], scale: float = 1.0) -> None:
+    """Put the Euclidean norm of all gradients of `parameters`, divided by `scale`, into the event storage."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if gradients:
+        norm = torch.nn.utils.get_total_norm(gradients)
+        get_event_storage().put_scalar(f"grad_norm/{player}", norm.item() / scale, smoothing_hint=False)
 
 
 def _autocast(device: str) -> Any:

@@ -18,22 +18,36 @@ _logger = logging.getLogger(__name__)
 class BestCheckpoint(HookBase):
     """Saves `model_best.pth` whenever an evaluation beats all before it, and its score in `model_best.json`.
 
+    A run may keep several, each under its own name, since scores may disagree.
+
     The score is read from that file when a run resumes. Detectron2's BestCheckpointer forgets it, and makes its file
     the one that `--resume` continues from.
     """
 
-    def __init__(self, checkpointer: SafeCheckpointer, metric: str, ema: GeneratorEMA | None = None) -> None:
+    def __init__(
+        self,
+        checkpointer: SafeCheckpointer,
+        metric: str,
+        ema: GeneratorEMA | None = None,
+        *,
+        label: str = "",
+        smaller_is_better: bool = False,
+    ) -> None:
         """
         Args:
             checkpointer: writes the file.
-            metric: name of a scalar that evaluation records, such as "segm/AP"; larger is better.
+            metric: name of a scalar that evaluation records, such as "segm/AP".
             ema: whose weights are saved where `metric` is one of its own ("ema/...").
+            label: of this score in the names of its files, such as "fid" for `model_best_fid.pth`.
+            smaller_is_better: whether the best score is the smallest.
         """
         self._checkpointer = checkpointer
         self._metric = metric
         self._ema = ema
-        self._record = os.path.join(checkpointer.save_dir, f"{BEST_PREFIX}.json")
-        self._best = -math.inf
+        self._name = f"{BEST_PREFIX}_{label}" if label else BEST_PREFIX
+        self._record = os.path.join(checkpointer.save_dir, f"{self._name}.json")
+        self._sign = -1 if smaller_is_better else 1
+        self._best = -self._sign * math.inf
         self._judged = -1
 
     def before_train(self) -> None:
@@ -51,13 +65,13 @@ class BestCheckpoint(HookBase):
         if iteration == self._judged:
             return
         self._judged = iteration
-        if value > self._best:
+        if self._sign * value > self._sign * self._best:
             self._best = value
             _logger.info(f"Best {self._metric} so far: {value:.3f} at iteration {iteration}.")
             if self._ema is not None and self._metric.startswith("ema/"):
-                self._checkpointer.save_weights(BEST_PREFIX, self._ema.generator_state())
+                self._checkpointer.save_weights(self._name, self._ema.generator_state())
             else:
-                self._checkpointer.save(BEST_PREFIX, iteration=iteration)
+                self._checkpointer.save(self._name, iteration=iteration)
             record = json.dumps({"metric": self._metric, "value": value, "iteration": iteration})
             write_whole(self._record, lambda file: file.write(record.encode()), "Free some disk space and --resume.")
 

@@ -1,0 +1,93 @@
+"""One iteration of an image GAN: every phase in turn."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from detectron2.utils.events import get_event_storage
+from torch import nn
+
+from .distributed import average_gradients
+from .guard import check_finite
+from .image_game import ImageGame, Losses, Phase, only_learning
+from .steps import GRADIENT_NORM_PERIOD, ObservedStep, mean_losses, record_gradient_norm
+
+_TOTALS = {"generator": "loss_gen_total", "discriminator": "loss_disc_total"}
+
+
+class ImageStep(ObservedStep):
+    """Plays the phases of an `ImageGame` that are due, each over all batches of the step.
+
+    With gradient accumulation the discriminator thus sees all batches before the generator moves. Several processes
+    average each player's gradients, as in the alternating mode.
+    """
+
+    model: ImageGame
+
+    def __init__(
+        self, game: ImageGame, phases: list[Phase], data_loader: Iterable[Any], *, accumulate: int, amp: bool
+    ) -> None:
+        """
+        Args:
+            game: on its device.
+            phases: of the game, each with its own optimizer or sharing one.
+            data_loader: endless; yields lists of items for `game.collate`.
+            accumulate: batches of a step.
+            amp: whether to compute in mixed precision.
+        """
+        super().__init__(game, data_loader, phases[0].optimizer, accumulate=accumulate, amp=amp)
+        self._phases = phases
+
+    def run_step(self) -> None:
+        rounds, seconds = [], 0.0
+        for _ in range(self.accumulate):
+            items, waited = self._next_batch()
+            seconds += waited
+            with self._autocast():
+                rounds.append(self.model.begin(self.model.collate(items), self.iter, self.accumulate == 1))
+        losses: Losses = {}
+        for phase in self._phases:
+            if self.iter % phase.every == 0:
+                losses.update(self._play(phase, rounds))
+        self._write_metrics(losses, seconds)
+
+    def _play(self, phase: Phase, rounds: list[Any]) -> Losses:
+        phase.optimizer.zero_grad()
+        records = []
+        with only_learning(self.model, phase.networks):
+            for shared in rounds:
+                with self._autocast():
+                    losses = phase.losses(shared)
+                check_finite(losses, self.iter)
+                self._backward(losses, phase.gain)
+                records.append({name: loss.detach() for name, loss in losses.items()})
+        self._step(phase)
+        means = mean_losses(records)
+        total = torch.stack(list(means.values())).sum().item()
+        get_event_storage().put_scalar(_TOTALS.get(phase.name, f"loss_{phase.name}_total"), total)
+        return means
+
+    def _step(self, phase: Phase) -> None:
+        parameters = phase.parameters()
+        average_gradients(parameters)
+        if phase.clip_norm > 0 or phase.clip_value > 0:
+            self.grad_scaler.unscale_(phase.optimizer)
+        if (self.iter // phase.every + 1) % GRADIENT_NORM_PERIOD == 0:
+            unscaled = phase.clip_norm > 0 or phase.clip_value > 0
+            record_gradient_norm(phase.name, parameters, 1.0 if unscaled else self.grad_scaler.get_scale())
+        if phase.clip_value > 0:
+            nn.utils.clip_grad_value_(parameters, phase.clip_value)
+        if phase.clip_norm > 0:
+            nn.utils.clip_grad_norm_(parameters, phase.clip_norm)
+        self.grad_scaler.step(phase.optimizer)
+        # after every step, since two phases may share an optimizer
+        self.grad_scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        optimizers = {phase.name: phase.optimizer.state_dict() for phase in self._phases}
+        return {**super().state_dict(), "optimizers": optimizers}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for phase in self._phases:
+            phase.optimizer.load_state_dict(state_dict["optimizers"][phase.name])

@@ -1,0 +1,70 @@
+"""The scores by formula, on sets of features. torch-fidelity computes all but density and coverage."""
+
+import torch
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+_SPLITS = 10
+# a part of fewer samples would have no marginal worth the name
+_SMALLEST_SPLIT = 100
+_KID_SUBSET = 1000
+_KID_SUBSETS = 50
+# k of the neighbourhoods: Kynkaanniemi et al. 2019 (arXiv 1904.06991) and Naeem et al. 2020 (arXiv 2002.09797)
+_PRECISION_K, _COVERAGE_K = 3, 5
+_ROWS = 2000
+
+
+def frechet_distance(real: torch.Tensor, fake: torch.Tensor) -> float:
+    """FID: |mu_r - mu_f|^2 + Tr(S_r + S_f - 2 (S_r S_f)^(1/2)) of (N, D) and (M, D) features (Heusel et al. 2017)."""
+    statistics = [fid_features_to_statistics(features.double()) for features in (real, fake)]
+    # rounding takes the distance of equal sets a little below zero
+    return max(0.0, fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])
+
+
+def inception_score(logits: torch.Tensor) -> tuple[float, float]:
+    """IS: exp E KL(p(y|x) || p(y)) of (N, K) logits, mean and deviation over 10 parts (Salimans et al. 2016).
+
+    Fewer than 1000 samples make fewer parts, of 100 or more each. From 1, all alike, to K.
+    """
+    splits = max(1, min(_SPLITS, len(logits) // _SMALLEST_SPLIT))
+    result = isc_features_to_metric(logits, splits)
+    return result[KEY_METRIC_ISC_MEAN], result[KEY_METRIC_ISC_STD]
+
+
+def kernel_distance(real: torch.Tensor, fake: torch.Tensor) -> tuple[float, float]:
+    """KID: unbiased squared MMD with the cubic kernel, mean and deviation over 50 subsets of at most 1000 samples
+    (Binkowski et al. 2018, arXiv 1801.01401). May be a little negative."""
+    size = min(_KID_SUBSET, len(real), len(fake))
+    options = {"kid_subset_size": size, "kid_subsets": _KID_SUBSETS, "verbose": False}
+    result = kid_features_to_metric(fake.double(), real.double(), **options)
+    return result[KEY_METRIC_KID_MEAN], result[KEY_METRIC_KID_STD]
+
+
+def neighbourhoods(real: torch.Tensor, fake: torch.Tensor) -> dict[str, float]:
+    """Precision and recall (k = 3), density and coverage (k = 5) of (N, D) and (M, D) features.
+
+    Precision, recall and coverage are shares in [0, 1]; density is 1 for equal distributions and may exceed it.
+    """
+    options = {"prc_neighborhood": _PRECISION_K, "prc_batch_size": _ROWS, "save_cpu_ram": True, "verbose": False}
+    result = prc_features_to_metric(fake, real, **options)
+    density, coverage = _density_and_coverage(real, fake)
+    return {
+        "precision": result[KEY_METRIC_PRECISION],
+        "recall": result[KEY_METRIC_RECALL],
+        "density": density,
+        "coverage": coverage,
+    }
+
+
+def _density_and_coverage(real: torch.Tensor, fake: torch.Tensor) -> tuple[float, float]:
+    """How many real neighbourhoods a fake sample lies in, over k; the share of them that holds a fake sample."""
+    inside, covered = 0, 0
+    for rows in real.split(_ROWS):
+        # the k-th other real sample: the first is the sample itself
+        radii = torch.cdist(rows, real).kthvalue(_COVERAGE_K + 1).values[:, None]
+        within = torch.cdist(rows, fake) <= radii
+        inside += int(within.sum())
+        covered += int(within.any(dim=1).sum())
+    return inside / (_COVERAGE_K * len(fake)), covered / len(real)

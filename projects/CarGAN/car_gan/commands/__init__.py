@@ -1,0 +1,1 @@
+"""The verbs of cars.py: each module has add_arguments(parser) and run(args)."""

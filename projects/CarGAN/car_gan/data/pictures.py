@@ -1,0 +1,87 @@
+"""Pictures as arrays: reading with checks, padding to a square, resizing without aliasing."""
+
+import os
+
+import numpy as np
+from PIL import Image
+
+from car_gan.colour import Colour
+from gan_plugin.data.checks import image_problem
+from gan_plugin.errors import UserError
+
+_CHANNELS = {3: "RGB", 4: "RGBA"}
+
+
+def read_picture(path: str | os.PathLike, channels: int, key: Colour) -> np.ndarray:
+    """Read an RGB or RGBA picture.
+
+    Args:
+        path: of the file.
+        channels: 3 or 4; an RGBA file read with 3 is laid over `key`.
+        key: the key colour.
+
+    Returns:
+        (H, W, channels) uint8.
+
+    Raises:
+        UserError: the file is missing or does not decode, or has not enough channels.
+    """
+    if problem := image_problem(path):
+        raise UserError(problem)
+    with Image.open(path) as image:
+        # a palette says nothing of its colours' number
+        mode = image.mode if image.mode != "P" else "RGBA" if "transparency" in image.info else "RGB"
+        if mode not in ("RGB", "RGBA"):
+            raise UserError(f"The picture {path} is of mode {mode}, not RGB or RGBA; convert it or take it out.")
+        if channels == 4 and mode == "RGB":
+            raise UserError(
+                f"The picture {path} has 3 channels where 4 are asked for; build the crops with MODE rgba_crop, or "
+                "train on 3 channels."
+            )
+        pixels = np.asarray(image.convert(mode))
+    return lay_over(pixels, key) if channels == 3 and mode == "RGBA" else pixels
+
+
+def lay_over(pixels: np.ndarray, key: Colour) -> np.ndarray:
+    """An RGBA picture (H, W, 4) on a plain ground of colour `key`: (H, W, 3) uint8."""
+    share = pixels[..., 3:].astype(np.float32) / 255
+    return np.rint(pixels[..., :3] * share + np.asarray(key, np.float32) * (1 - share)).astype(np.uint8)
+
+
+def pad_to_square(pixels: np.ndarray, key: Colour) -> np.ndarray:
+    """Centre (H, W, C) uint8 in a square of its longer side; the margin is `key`, transparent where C is 4."""
+    height, width, channels = pixels.shape
+    side = max(height, width)
+    square = np.empty((side, side, channels), np.uint8)
+    square[:] = (*key, 0)[:channels]
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = pixels
+    return square
+
+
+def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize (H, W, C) uint8 to `size` (height, width) with a triangle filter as wide as the reduction.
+
+    The filter has no negative lobes: Lanczos and bicubic ones leave a ring along the border to the key colour, which
+    keying then takes for a part of the car. Channels are filtered alike, so that a picture on the key colour and its
+    alpha channel still fit each other: C = alpha * car + (1 - alpha) * key.
+    """
+    planes = [Image.fromarray(np.ascontiguousarray(pixels[..., channel])) for channel in range(pixels.shape[2])]
+    layers = [np.asarray(plane.resize(size[::-1], Image.Resampling.BILINEAR)) for plane in planes]
+    return np.stack(layers, axis=-1)
+
+
+def on_key(pixels: np.ndarray, key: Colour) -> np.ndarray:
+    """An RGBA picture whose colours are already those over `key`, its alpha channel kept: (H, W, 4) uint8."""
+    return np.concatenate([lay_over(pixels, key), pixels[..., 3:]], axis=-1)
+
+
+def channel_names(channels: int) -> str:
+    """ "RGB" or "RGBA".
+
+    Raises:
+        UserError: `channels` is neither 3 nor 4.
+    """
+    if channels not in _CHANNELS:
+        raise UserError(f"A crop has 3 channels (RGB) or 4 (RGBA), not {channels}; set it to one of them.")
+    return _CHANNELS[channels]
