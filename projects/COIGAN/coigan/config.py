@@ -6,6 +6,7 @@ The defaults are COIGAN's own (thesis 4.4; its code's first release). configs/ h
 from detectron2.config import CfgNode as CN
 from yacs.config import CfgNode
 
+from gan_plugin.engine.setup import merge_options
 from gan_plugin.errors import UserError
 
 
@@ -208,15 +209,7 @@ def load_config(path: str = "", options: list[str] | None = None) -> CN:
         UserError: the file is missing or wrong, or a key is unknown or has a value of another type.
     """
     cfg = get_cfg()
-    options = list(options or [])
-    try:
-        if path:
-            cfg.merge_from_file(path, allow_unsafe=False)
-        if len(options) % 2:
-            raise UserError(f"The config options are KEY VALUE pairs, but {options[-1]} has no value.")
-        cfg.merge_from_list(options)
-    except (OSError, AssertionError, KeyError, ValueError, AttributeError, SyntaxError) as error:
-        raise UserError(f"The config {path or 'options'} is wrong: {' '.join(str(error).split())}.") from error
+    merge_options(cfg, path, list(options or []))
     check(cfg)
     cfg.freeze()
     return cfg
