@@ -162,7 +162,7 @@ def _test() -> CN:
     test.EVAL_PERIOD = 0
     # generated images, and at most so many real ones, of a FID; the source takes 40000
     test.IMAGES = 2000
-    # path of torch-fidelity's Inception weights; "" for the offline features, whose numbers compare among themselves only
+    # path of torch-fidelity's Inception weights; "" for built-in features, whose numbers compare among themselves only
     test.INCEPTION = ""
     test.BATCH = 8
     return test
