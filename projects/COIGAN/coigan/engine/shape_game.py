@@ -23,6 +23,8 @@ _PREVIEW_SEED = 64
 class ShapeGame(ImageGame):
     """StyleGAN2's training of SWAGAN's networks: softplus losses, R1, path length of styles, style mixing."""
 
+    generator: WaveletGenerator
+
     def __init__(self, cfg: CfgNode, device: torch.device) -> None:
         """
         Args:
@@ -73,7 +75,7 @@ class ShapeGame(ImageGame):
         latents = torch.randn(2, count, self._node.STYLE_SIZE, device=self.device)
         if torch.rand(()).item() >= self._node.MIXING:
             return self.generator.styles(latents[0])
-        crossover = int(torch.randint(1, self.generator.layers, ()).item())
+        crossover = int(torch.randint(1, self.generator.layers, (1,)).item())
         return self.generator.styles(latents[0], latents[1], crossover)
 
     def _discriminator(self, real: torch.Tensor) -> Losses:
