@@ -21,6 +21,8 @@ def get_cfg() -> CN:
     cfg.INPUT = CN()
     # side of the square tiles in pixels
     cfg.INPUT.SIZE = 256
+    # names of the mask channels; training takes them from its data
+    cfg.INPUT.CLASSES = ()
     cfg.MODEL = _model()
     cfg.LOSS = _losses()
     cfg.SOLVER = _solver()
@@ -177,8 +179,8 @@ def _shapes() -> CN:
     shapes.CHANNEL_MULTIPLIER = 2
     # "masks" learns the masks of one class, "base" the base tiles
     shapes.SOURCE = "masks"
-    # the class whose masks are learnt, and how many of them a tile holds
-    shapes.CLASS = "0"
+    # the index of the class whose masks are learnt, and how many of them a tile holds
+    shapes.CLASS = 0
     shapes.COUNTS = (1, 3)
     shapes.MAX_ITER = 800000
     shapes.IMS_PER_BATCH = 32

@@ -96,7 +96,7 @@ def test_next_and_save(page, tmp_path):
     assert saved["files"] == sorted(path.name for path in folder.iterdir()) and len(saved["files"]) == 5
     assert read_rgb(folder / "sample_00000_output.png")[0, 0].tolist() == [17, 0, 100]
     assert read_rgb(folder / "sample_00000_input.png").max() == 60
-    assert read_grey(folder / "sample_00000_mask_scratch.png").sum() == 255
+    assert read_grey(folder / "sample_00000_mask_0.png").sum() == 255
     facts = json.loads((folder / "sample_00000.json").read_text())
     assert facts["seed"] == 7 and facts["synthetic"] is True and facts["base"] == "b.png"
     assert "sample_00001.json" in json.loads(page("POST", "/api/save", request)[1])["files"]

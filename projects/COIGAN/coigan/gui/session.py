@@ -6,8 +6,9 @@ import io
 import json
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -89,12 +90,14 @@ class Session:
             number = sum(1 for _ in self._out.glob("sample_*.json"))
             stem = f"sample_{number:05d}"
             files = {f"{stem}_input.png": encode_png(self._image), f"{stem}_output.png": encode_png(result)}
-            for name, mask in zip(self._inpainter.classes, masks, strict=True):
-                files[f"{stem}_mask_{name}.png"] = encode_png(mask.astype(np.uint8) * 255)
-            facts = {"base": self._bases[self._place].name, "seed": seed, "strength": strength, "synthetic": True}
+            # by number, since a class's name may hold what a file's may not
+            for place, mask in enumerate(masks):
+                files[f"{stem}_mask_{place}.png"] = encode_png(mask.astype(np.uint8) * 255)
+            made = {"seed": seed, "strength": strength, "classes": list(self._inpainter.classes), "synthetic": True}
+            facts = {"base": self._bases[self._place].name, **made}
             files[f"{stem}.json"] = json.dumps(facts, indent=1).encode()
             for name, content in files.items():
-                write_whole(self._out / name, lambda file, content=content: file.write(content), _ADVICE)
+                write_whole(self._out / name, partial(_write, content), _ADVICE)
         return {"folder": str(self._out), "files": sorted(files)}
 
     def _read_request(self, request: dict[str, Any]) -> tuple[np.ndarray, int, float]:
@@ -112,6 +115,10 @@ class Session:
         if not (0 <= seed < 2**63 and 0 <= strength <= 2):
             raise UserError("The seed must be 0 or more, the strength between 0 and 2.")
         return masks, seed, strength
+
+
+def _write(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
 
 
 def _read_mask(picture: object, height: int, width: int) -> np.ndarray:
