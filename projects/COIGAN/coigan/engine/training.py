@@ -34,11 +34,13 @@ class TrainingData:
         classes: names of the mask channels.
         draw: number -> a sample (thesis figure 4.15), drawn from the global random state.
         test_tiles: real images that training does not see, for FID; may be empty.
+        train_tiles: those that it sees.
     """
 
     classes: tuple[str, ...]
     draw: Callable[[int], Mapping[str, torch.Tensor]]
     test_tiles: Sequence[Path] = ()
+    train_tiles: Sequence[Path] = ()
 
 
 def build_loop(cfg: CfgNode, data: TrainingData) -> ImageLoop:

@@ -1,6 +1,7 @@
 """A trained generator that paints defects where it is asked to."""
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ class Inpainter:
         draw = torch.Generator().manual_seed(seed)
         clean = torch.from_numpy(np.ascontiguousarray(masks != 0)).float()
         base = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
-        latent = torch.randn(1, self._generator.latent_size, generator=draw)
+        latent = torch.randn(1, cast(int, self._generator.latent_size), generator=draw)
         asked = torch.cat([clean, self._noise(clean, draw)])
 
         def paint(tiles: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:

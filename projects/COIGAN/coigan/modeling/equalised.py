@@ -65,12 +65,13 @@ class EqualLinear(nn.Module):
 
 def blur(inputs: torch.Tensor, padding: int, stride: int = 1) -> torch.Tensor:
     """(N, C, H, W) smoothed by the filter [1, 3, 3, 1] along both axes, with zeros around, every `stride`-th kept."""
-    channels = inputs.shape[1]
-    taps = (_FIR / _FIR.sum()).to(inputs)
-    column = taps.view(1, 1, 4, 1).expand(channels, 1, 4, 1)
-    row = taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4)
-    inputs = F.conv2d(inputs, column, stride=(stride, 1), padding=(padding, 0), groups=channels)
-    return F.conv2d(inputs, row, stride=(1, stride), padding=(0, padding), groups=channels)
+    # One pass of 4x4 is faster than one along each axis, on a CPU at least.
+    return F.conv2d(inputs, _kernel(inputs, 1), stride=stride, padding=padding, groups=inputs.shape[1])
+
+
+def _kernel(like: torch.Tensor, gain: float) -> torch.Tensor:
+    taps = (_FIR / _FIR.sum()).to(like)
+    return (gain * taps[:, None] * taps).expand(like.shape[1], 1, 4, 4)
 
 
 def halve(inputs: torch.Tensor) -> torch.Tensor:
@@ -80,12 +81,8 @@ def halve(inputs: torch.Tensor) -> torch.Tensor:
 
 def double(inputs: torch.Tensor) -> torch.Tensor:
     """(N, C, H, W) -> (N, C, 2H, 2W) by the FIR filter."""
-    channels = inputs.shape[1]
-    taps = (_FIR / _FIR.sum() * 2).to(inputs)
-    column = taps.view(1, 1, 4, 1).expand(channels, 1, 4, 1)
-    row = taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4)
-    inputs = F.conv_transpose2d(inputs, column, stride=(2, 1), padding=(1, 0), groups=channels)
-    return F.conv_transpose2d(inputs, row, stride=(1, 2), padding=(0, 1), groups=channels)
+    # gain 4: three of four samples that the filter meets are zeros
+    return F.conv_transpose2d(inputs, _kernel(inputs, 4), stride=2, padding=1, groups=inputs.shape[1])
 
 
 class MinibatchStd(nn.Module):
