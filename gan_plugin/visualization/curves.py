@@ -33,7 +33,9 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
+    """The scalars of one picture."""
+
     title: str
     # key in metrics.json -> name in the legend; a key that ends in "*" stands for all keys that begin so
     keys: Mapping[str, str]
@@ -42,15 +44,15 @@ class _Group:
 
 
 _GROUPS = (
-    _Group("Generator: sum of its losses", {"loss_gen_total": "loss_gen_total", "total_loss": "total_loss"}),
-    _Group("Discriminator: sum of its losses", {"loss_disc_total": "loss_disc_total"}),
-    _Group(
+    Group("Generator: sum of its losses", {"loss_gen_total": "loss_gen_total", "total_loss": "total_loss"}),
+    Group("Discriminator: sum of its losses", {"loss_disc_total": "loss_disc_total"}),
+    Group(
         "Generator: detection and mask losses",
         {key: key for key in ("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")},
         log=True,
     ),
-    _Group("Generator: adversarial losses", {"loss_adv_*": "", "loss_rec_*": ""}),
-    _Group(
+    Group("Generator: adversarial losses", {"loss_adv_*": "", "loss_rec_*": ""}),
+    Group(
         "Discriminator: its verdicts",
         {
             "gan/mask/d_real": "D(real mask)",
@@ -62,11 +64,9 @@ _GROUPS = (
         },
         bounds=(-0.03, 1.03),
     ),
-    _Group("Learning rates", {"lr": "generator", "lr_disc": "discriminator"}, log=True),
-    _Group(
-        "Gradient norms", {"grad_norm/generator": "generator", "grad_norm/discriminator": "discriminator"}, log=True
-    ),
-    _Group(
+    Group("Learning rates", {"lr": "generator", "lr_disc": "discriminator"}, log=True),
+    Group("Gradient norms", {"grad_norm/generator": "generator", "grad_norm/discriminator": "discriminator"}, log=True),
+    Group(
         "AP on the test set, in percent",
         {"cityscapes/AP": "Cityscapes AP", "segm/AP": "COCO mask AP", "bbox/AP": "COCO box AP"},
     ),
@@ -109,7 +109,7 @@ def scores_by_task(evaluation: Mapping[str, float]) -> dict[str, dict[str, dict[
     return groups
 
 
-def draw_curves(metrics: Sequence[Mapping[str, float]]) -> list[Curve]:
+def draw_curves(metrics: Sequence[Mapping[str, float]], groups: Sequence[Group] = _GROUPS) -> list[Curve]:
     """One picture for each group of scalars that the run has; a run without a discriminator has none of its groups.
 
     Raw values are thin, their moving average (over a tenth of the points) thick. The adversarial scalars begin where
@@ -117,11 +117,12 @@ def draw_curves(metrics: Sequence[Mapping[str, float]]) -> list[Curve]:
 
     Args:
         metrics: see `read_metrics`.
+        groups: of scalars; those of an instance segmenter's training by default.
     """
     curves = []
     has_players = any("loss_gen_total" in line for line in metrics)
     start = _start_of_game(metrics)
-    for group in _GROUPS:
+    for group in groups:
         series = {}
         for key, name in _expand(group.keys, metrics).items():
             if key == "total_loss" and has_players:
@@ -169,7 +170,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return (sums[end] - sums[first]) / (end - first)
 
 
-def _svg(group: _Group, series: Mapping[str, tuple[str, np.ndarray]]) -> str:
+def _svg(group: Group, series: Mapping[str, tuple[str, np.ndarray]]) -> str:
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()

@@ -16,6 +16,8 @@ def get_cfg() -> CN:
     cfg.VERSION = 2
     cfg.OUTPUT_DIR = "output/coigan"
     cfg.SEED = 42
+    # "inpainting", or "shapes" for the generator of masks (shapes-train sets it)
+    cfg.GAME = "inpainting"
     # "cuda", "cpu", or "" for a GPU where there is one
     cfg.DEVICE = ""
     cfg.INPUT = CN()
@@ -23,12 +25,40 @@ def get_cfg() -> CN:
     cfg.INPUT.SIZE = 256
     # names of the mask channels; training takes them from its data
     cfg.INPUT.CLASSES = ()
+    cfg.INPUT.NOISE = CN()
+    # the noise in masks: normal of MEAN and STD; "additive", "multiplicative" or "replace"
+    cfg.INPUT.NOISE.MEAN = 0.5
+    cfg.INPUT.NOISE.STD = 0.08
+    cfg.INPUT.NOISE.STRATEGY = "replace"
+    # noises drawn at 1/s of the size and enlarged, whose sum it is; () for one at full size
+    cfg.INPUT.NOISE.SCALES = ()
+    # side of the Gaussian kernel that softens the masks; 0 for none
+    cfg.INPUT.NOISE.SMOOTH = 41
+    cfg.DATA = _data()
     cfg.MODEL = _model()
     cfg.LOSS = _losses()
     cfg.SOLVER = _solver()
     cfg.TEST = _test()
     cfg.SHAPES = _shapes()
     return cfg
+
+
+def _data() -> CN:
+    data = CN()
+    # folder of the prepared data set
+    data.ROOT = ""
+    # probabilities of 0, 1, 2, ... objects of a class in a sample
+    data.COUNTS = (0.4, 0.475, 0.1, 0.025)
+    # turn, scale and shear the objects
+    data.AUGMENT = True
+    # ask the generator for other masks than those of the real defects that the discriminator sees
+    data.DIFFERENT_SHAPES = False
+    # where those other masks come from: "dataset", or "generated" (banks of shapes-train, a folder for each class)
+    data.SHAPE_SOURCE = "dataset"
+    data.SHAPE_BANKS = ()
+    # black the base image out under the masks
+    data.MASK_BASE = False
+    return data
 
 
 def _model() -> CN:

@@ -58,7 +58,7 @@ def build_loop(cfg: CfgNode, data: TrainingData) -> ImageLoop:
     loader = ResumableTrainLoader(
         # order and content of a sample come from its position in the stream; there is no list of samples to choose from
         [{"number": number} for number in range(solver.IMS_PER_BATCH)],
-        _Mapper(data.draw),
+        SampleMapper(data.draw),
         seed=cfg.SEED,
         total_batch_size=solver.IMS_PER_BATCH,
         num_workers=solver.NUM_WORKERS,
@@ -83,7 +83,7 @@ def build_loop(cfg: CfgNode, data: TrainingData) -> ImageLoop:
     return ImageLoop(game, loader, options, evaluate=evaluate)
 
 
-class _Mapper:
+class SampleMapper:
     """Draws a sample whatever the record is; a class of its own because workers may have to pickle it."""
 
     def __init__(self, draw: Callable[[int], Mapping[str, torch.Tensor]]) -> None:

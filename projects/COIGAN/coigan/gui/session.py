@@ -24,7 +24,7 @@ _LONGEST = 4096
 class Paints(Protocol):
     """What the page needs of a generator; `coigan.inference.Inpainter` has it."""
 
-    classes: Sequence[str]
+    classes: tuple[str, ...]
 
     def paint(self, image: np.ndarray, masks: np.ndarray, seed: int, strength: float) -> np.ndarray:
         """(H, W, 3) bytes and (n, H, W) masks -> (H, W, 3) bytes."""
