@@ -148,6 +148,8 @@ def _add_data_keys(cfg: CN) -> None:
     cfg.DATASETS.PENN_FUDAN.SEED = 0
     # images in penn_fudan_train_a, penn_fudan_train_b, penn_fudan_val; scaled where fewer files are present
     cfg.DATASETS.PENN_FUDAN.SIZES = (75, 75, 20)
+    # data sets in COCO's format to register: (name, JSON file, image folder) of each
+    cfg.DATASETS.COCO_JSON = ()
     cfg.DATASETS.SUBSETS = CN()
     cfg.DATASETS.SUBSETS.SEED = 0
     # images in <name>_a, <name>_b, <name>_eval of any registered data set <name>

@@ -59,7 +59,8 @@ class Plan:
         for seed in self.seeds:
             runs.append(Run(seed, MODEL_A, self.iterations_a, {**self.stage_a, "SEED": seed}))
             for arm, settings in self.arms.items():
-                runs.append(Run(seed, arm, self.iterations_b, {**settings, **self.stage_b, "SEED": seed}))
+                # an arm's own keys go over those of the stage: it may train on other images
+                runs.append(Run(seed, arm, self.iterations_b, {**self.stage_b, **settings, "SEED": seed}))
         return runs
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,14 +95,37 @@ def make_plan(
     Raises:
         UserError: an arm, a number or the data set is not usable.
     """
-    for option, value in zip(("--iters-a", "--iters-b"), iterations, strict=True):
-        if value < 1:
-            raise UserError(f"{option} is {value}; set it to 1 or more.")
-    if not seeds or min(seeds) < 0:
-        raise UserError(f"--seeds is {list(seeds)}; give one or more numbers >= 0.")
     cfg = cfg.clone()
     cfg.defrost()
+    _check_numbers(iterations, seeds)
     split = make_split(cfg, sizes)
+    return assemble_plan(
+        cfg, config_file=config_file, split=split, arms=arm_settings(arms, cfg), seeds=seeds, iterations=iterations
+    )
+
+
+def assemble_plan(
+    cfg: CfgNode,
+    *,
+    config_file: str,
+    split: Split,
+    arms: dict[str, Settings],
+    seeds: Sequence[int],
+    iterations: tuple[int, int],
+) -> Plan:
+    """Plan a comparison of any arms on any data sets.
+
+    Args:
+        cfg, config_file, seeds, iterations: see `make_plan`.
+        split: names of the registered data sets A, B and the held-out one, and their sizes.
+        arms: name -> config keys, `BASELINE` among them; they go over those of the stage, DATASETS.TRAIN too.
+
+    Raises:
+        UserError: a number is not usable.
+    """
+    _check_numbers(iterations, seeds)
+    cfg = cfg.clone()
+    cfg.defrost()
     a, b, held_out = split.names
     cfg.OUTPUT_DIR, cfg.SEED = "output", -1
     test = {"DATASETS.TEST": [held_out], **_metrics(cfg)}
@@ -113,8 +137,15 @@ def make_plan(
         "DATASETS.TRAIN": [b],
         **test,
     }
-    chosen = arm_settings(arms, cfg)
-    return Plan(config_file, cfg.dump(), split, *iterations, stage_a, stage_b, chosen, sorted(set(seeds)))
+    return Plan(config_file, cfg.dump(), split, *iterations, stage_a, stage_b, arms, sorted(set(seeds)))
+
+
+def _check_numbers(iterations: tuple[int, int], seeds: Sequence[int]) -> None:
+    for option, value in zip(("--iters-a", "--iters-b"), iterations, strict=True):
+        if value < 1:
+            raise UserError(f"{option} is {value}; set it to 1 or more.")
+    if not seeds or min(seeds) < 0:
+        raise UserError(f"--seeds is {list(seeds)}; give one or more numbers >= 0.")
 
 
 def _metrics(cfg: CfgNode) -> Settings:

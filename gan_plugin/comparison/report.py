@@ -12,10 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 import gan_plugin.visualization
 from gan_plugin.visualization.curves import Curve, draw_curves, read_metrics
 
-from .arms import ARMS
 from .bars import draw_bars
 from .plan import MODEL_A
 from .statistics import LEAST_SEEDS, chance_of_one_sign
+from .story import Story, adversarial_story
 from .workspace import write_if_new
 
 REPORT = "report.html"
@@ -24,12 +24,13 @@ _MODEL_A_NAME = "model A"
 _GAME = ("Generator: sum of its losses", "Generator: adversarial losses", "Discriminator")
 
 
-def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
+def write_comparison_report(results: Mapping[str, Any], output: Path, story: Story | None = None) -> Path:
     """Write OUTPUT/report.html, whose words, numbers and pictures are a function of the results and the runs alone.
 
     Args:
         results: see `collect`.
         output: the comparison's folder, with its runs.
+        story: the words around the numbers; None for those of tools/compare.py.
 
     Returns:
         The path of the report.
@@ -38,12 +39,14 @@ def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
         UserError: it cannot be written.
     """
     plan = results["plan"]
+    story = story or adversarial_story(plan)
     tasks = _by_task(results["statistics"])
     seeds = len(plan["seeds"])
     page = _template().render(
         title=output.resolve().name,
         plan=plan,
-        arms={name: ARMS[name].description if name in ARMS else "" for name in plan["arms"]},
+        story=story,
+        arms={name: story.descriptions.get(name, "") for name in plan["arms"]},
         seeds=seeds,
         least_seeds=LEAST_SEEDS,
         chance=100 * chance_of_one_sign(seeds),
@@ -54,7 +57,6 @@ def write_comparison_report(results: Mapping[str, Any], output: Path) -> Path:
         bars=[draw_bars(name, metrics[name]) for metrics in tasks.values() if (name := _headline(metrics))],
         curves=_curves(results, output),
         versions=results["versions"],
-        command=_command(plan),
         number=_number,
         model_a=_MODEL_A_NAME,
     )
@@ -126,12 +128,3 @@ def _curves(results: Mapping[str, Any], output: Path) -> dict[str, dict[str, lis
             drawn = draw_curves(read_metrics(file)) if file.is_file() else []
             curves.setdefault(arm, {})[seed] = [curve for curve in drawn if curve.title.startswith(_GAME)]
     return curves
-
-
-def _command(plan: Mapping[str, Any]) -> str:
-    sizes = " ".join(map(str, plan["split"]["asked"]))
-    return (
-        f"python tools/compare.py --config-file {plan['config_file']} --arms {' '.join(plan['arms'])} "
-        f"--seeds {' '.join(map(str, plan['seeds']))} --iters-a {plan['iterations_a']} "
-        f"--iters-b {plan['iterations_b']} --sizes {sizes} --output DIR"
-    )

@@ -54,7 +54,7 @@ def _wait_for(lock: int, folder: Path) -> None:
             return
         except BlockingIOError as error:
             if time.monotonic() > end:
-                raise UserError(f"Another comparison is running in {folder}; wait for its end, or stop it.") from error
+                raise UserError(f"Another call is at work in {folder}; wait for its end, or stop it.") from error
         time.sleep(0.2)
 
 

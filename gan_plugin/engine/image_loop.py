@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from .distributed import share_weights
 from .hooks import BestCheckpoint, CollapseAlarm, GeneratorEMA, PhaseSchedules, SampleGrid
-from .image_game import ImageGame
+from .image_game import ImageGame, Phase
 from .image_step import ImageStep
 from .loop import GameLoop
 from .train_loader import ResumableTrainLoader
@@ -68,7 +68,7 @@ class ImageLoop(GameLoop):
         options: ImageLoopOptions,
         *,
         evaluate: Evaluate | None = None,
-        schedulers: Mapping[str, LRScheduler] | None = None,
+        schedule: Callable[[Phase], LRScheduler | None] | None = None,
     ) -> None:
         """
         Args:
@@ -77,7 +77,7 @@ class ImageLoop(GameLoop):
             options: of the loop.
             evaluate: (game, folder for files) -> nested results, such as {"builtin": {"FID": 31.2}}; called in every
                 process, with the weights and, where there is one, with their average in place.
-            schedulers: of the phases' optimizers, by the name of the phase; a phase without one keeps its rate.
+            schedule: phase -> the schedule of its optimizer, stepped every iteration; None for a constant rate.
         """
         self.options = options
         self._evaluator = evaluate
@@ -88,7 +88,9 @@ class ImageLoop(GameLoop):
         ema = GeneratorEMA(game.generator, options.ema_decay) if options.ema_decay > 0 else None
         super().__init__(step, None, max_iter=options.max_iter, output_dir=options.output_dir, ema=ema)
         optimizers = {phase.name: phase.optimizer for phase in phases}
-        self.register_hooks(self._build_hooks(PhaseSchedules(optimizers, schedulers or {})))
+        found = {phase.name: schedule(phase) for phase in phases} if schedule else {}
+        schedulers = {name: scheduler for name, scheduler in found.items() if scheduler is not None}
+        self.register_hooks(self._build_hooks(PhaseSchedules(optimizers, schedulers)))
 
     def _build_hooks(self, schedules: HookBase) -> list[HookBase]:
         options = self.options

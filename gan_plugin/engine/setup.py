@@ -6,6 +6,7 @@ import os
 import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.point_rend import add_pointrend_config
+from fvcore.common.config import CfgNode as AnyCfgNode
 
 from gan_plugin.config import add_gan_config
 from gan_plugin.errors import UserError
@@ -33,7 +34,7 @@ def load_config(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def merge_options(cfg: CfgNode, config_file: str, opts: list[str]) -> None:
+def merge_options(cfg: AnyCfgNode, config_file: str, opts: list[str]) -> None:
     """Put a YAML file ("" for none), with its _BASE_, and then KEY VALUE pairs over the defaults in `cfg`.
 
     Raises:
@@ -47,7 +48,7 @@ def merge_options(cfg: CfgNode, config_file: str, opts: list[str]) -> None:
         raise UserError(f"The command line's config options are wrong: {_text(error)}.") from error
 
 
-def _merge_file(cfg: CfgNode, path: str) -> None:
+def _merge_file(cfg: AnyCfgNode, path: str) -> None:
     if not os.path.isfile(path):
         raise UserError(f"The config file {path} does not exist; check --config-file.")
     try:

@@ -31,8 +31,8 @@ class ResumableTrainLoader:
 
     def __init__(
         self,
-        dataset_dicts: list[dict[str, Any]],
-        mapper: Callable[[dict[str, Any]], Any],
+        dataset_dicts: list[Any],
+        mapper: Callable[[Any], Any],
         *,
         seed: int,
         total_batch_size: int,
@@ -42,7 +42,7 @@ class ResumableTrainLoader:
     ) -> None:
         """
         Args:
-            dataset_dicts: in Detectron2's format.
+            dataset_dicts: in Detectron2's format, or whatever else `mapper` takes if nothing is grouped.
             mapper: makes a model input of one of them.
             seed: of order and augmentation; the same in every process.
             total_batch_size: images of a batch over all processes.

@@ -16,15 +16,16 @@ class DiscriminatorAugment:
     """Differentiable augmentation (DiffAugment; Zhao et al. 2020, arXiv 2006.10738) and Gaussian instance noise
     (Sonderby et al. 2017, arXiv 1610.04490), drawn anew for every sample and every call.
 
-    Of the paper's policies "translation" and "cutout" make sense for a mask; "flip", left to right, is ours.
+    Of the paper's policies "translation" and "cutout" make sense for a mask, "colour" only for an image; "flip", left
+    to right, is ours.
     """
 
-    def __init__(self, policy: str = "", noise: float = 0.0, background: float = 0.0) -> None:
+    def __init__(self, policy: str = "", noise: float = 0.0, background: float | torch.Tensor = 0.0) -> None:
         """
         Args:
             policy: names of `POLICIES`, separated by commas; "" for none.
             noise: standard deviation of the noise, 0 for none.
-            background: the value that fills what an augmentation uncovers.
+            background: the value that fills what an augmentation uncovers; a tensor (1, C, 1, 1) for a colour.
 
         Raises:
             UserError: a policy is unknown; the sentence lists the known.
@@ -43,8 +44,13 @@ class DiscriminatorAugment:
     def __call__(self, samples: torch.Tensor) -> torch.Tensor:
         """(R, C, S, S) to the same shape, differentiable."""
         if len(samples):
+            background = self.background
+            if isinstance(background, torch.Tensor):
+                background = background.to(samples)
             for augment in self.policies:
-                samples = augment(samples - self.background) + self.background
+                # a colour has no background to leave alone
+                ground = 0.0 if augment is colour else background
+                samples = augment(samples - ground) + ground
         return samples + self.noise * torch.randn_like(samples) if self.noise > 0 else samples
 
     def alike(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,8 +87,24 @@ def flip(samples: torch.Tensor) -> torch.Tensor:
     return torch.where(mirrored, samples.flip(-1), samples)
 
 
+def colour(samples: torch.Tensor) -> torch.Tensor:
+    """Change brightness (by up to 0.5 in [-1, 1]), saturation (0 to 2 times) and contrast (0.5 to 1.5 times) of each.
+
+    Only the first three of its channels; a fourth one, alpha, stays.
+    """
+    pixels, rest = samples[:, :3], samples[:, 3:]
+    brightness, saturation, contrast = torch.rand(3, len(samples), 1, 1, 1, device=samples.device).unbind()
+    pixels = pixels + brightness - 0.5
+    grey = pixels.mean(dim=1, keepdim=True)
+    pixels = (pixels - grey) * (2 * saturation) + grey
+    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+    pixels = (pixels - mean) * (0.5 + contrast) + mean
+    return torch.cat([pixels, rest], dim=1)
+
+
 POLICIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "translation": translate,
     "cutout": cut_out,
     "flip": flip,
+    "colour": colour,
 }

@@ -41,6 +41,7 @@ class Group:
     keys: Mapping[str, str]
     log: bool = False
     bounds: tuple[float, float] | None = None
+    x_label: str = "iteration"
 
 
 _GROUPS = (
@@ -73,6 +74,8 @@ _GROUPS = (
 )
 # exact by nature or measured seldom: a moving average would falsify them
 _NOT_SMOOTHED = ("lr", "lr_disc", "cityscapes/AP", "segm/AP", "bbox/AP")
+# begins the keys of series that are as measured
+_EXACT = "exact: "
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
@@ -135,6 +138,22 @@ def draw_curves(metrics: Sequence[Mapping[str, float]], groups: Sequence[Group] 
     return curves
 
 
+def draw_lines(
+    title: str, lines: Mapping[str, np.ndarray], *, x_label: str = "iteration", log: bool = False, exact: bool = False
+) -> Curve:
+    """One picture of any lines, such as one score of several runs.
+
+    Args:
+        title: of the picture.
+        lines: name in the legend -> (N, 2), places and values, N above 0.
+        x_label: what the places are.
+        log: a logarithmic scale, where all values are positive.
+        exact: values measured seldom, which no moving average may falsify.
+    """
+    series = {f"{_EXACT if exact else ''}{name}": (name, points) for name, points in lines.items()}
+    return Curve(title, _svg(_Group(title, {}, log=log, x_label=x_label), series), _alt(title, series, x_label))
+
+
 def _expand(keys: Mapping[str, str], metrics: Sequence[Mapping[str, float]]) -> dict[str, str]:
     known = sorted({key for line in metrics for key in line})
     expanded: dict[str, str] = {}
@@ -176,7 +195,7 @@ def _svg(group: Group, series: Mapping[str, tuple[str, np.ndarray]]) -> str:
     axes = figure.add_subplot()
     for (key, (name, points)), colour in zip(series.items(), COLOURS * 9, strict=False):
         line: dict[str, Any] = {"color": colour, "lw": 1.8, "label": name}
-        if key in _NOT_SMOOTHED or len(points) < 20:
+        if key in _NOT_SMOOTHED or key.startswith(_EXACT) or len(points) < 20:
             axes.plot(*points.T, marker="o" if len(points) < 20 else None, ms=3, **line)
         else:
             axes.plot(*points.T, color=colour, lw=0.7, alpha=0.35, zorder=1)
@@ -189,7 +208,7 @@ def _svg(group: Group, series: Mapping[str, tuple[str, np.ndarray]]) -> str:
         axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     if group.bounds:
         axes.set_ylim(*group.bounds)
-    _set_look(figure, axes)
+    _set_look(figure, axes, group.x_label)
     return svg_of(figure)
 
 
@@ -204,8 +223,8 @@ def svg_of(figure: Figure) -> str:
     return head + tag + _STYLE + rest
 
 
-def _set_look(figure: Figure, axes: matplotlib.axes.Axes) -> None:
-    axes.set_xlabel("iteration", color=INK)
+def _set_look(figure: Figure, axes: matplotlib.axes.Axes, x_label: str) -> None:
+    axes.set_xlabel(x_label, color=INK)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
     axes.tick_params(colors=INK, which="both")
     axes.grid(color=INK, alpha=0.15)
@@ -215,9 +234,9 @@ def _set_look(figure: Figure, axes: matplotlib.axes.Axes) -> None:
     figure.legend(loc="outside upper left", ncols=3, frameon=False, labelcolor=INK, fontsize=9, handlelength=1.4)
 
 
-def _alt(title: str, series: Mapping[str, tuple[str, np.ndarray]]) -> str:
+def _alt(title: str, series: Mapping[str, tuple[str, np.ndarray]], x_label: str = "iteration") -> str:
     parts = [
-        f"{name} from {points[0, 1]:.3g} at iteration {points[0, 0]:.0f} to {points[-1, 1]:.3g} at {points[-1, 0]:.0f}"
+        f"{name} from {points[0, 1]:.3g} at {x_label} {points[0, 0]:.0f} to {points[-1, 1]:.3g} at {points[-1, 0]:.0f}"
         for name, points in series.values()
     ]
     return f"{title}, line plot: {'; '.join(parts)}."

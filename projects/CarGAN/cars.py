@@ -11,6 +11,7 @@ import sys
 from importlib import import_module
 
 from gan_plugin.errors import run_command_line
+from gan_plugin.signals import Stopped
 
 # verb -> its module, which has add_arguments(parser) and run(args); imported only for the verb that is asked for
 VERBS = {
@@ -57,7 +58,11 @@ def main(arguments: list[str] | None = None) -> int | None:
         prog=f"cars.py {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     module.add_arguments(parser)
-    return module.run(parser.parse_args(given[1:]))
+    try:
+        return module.run(parser.parse_args(given[1:]))
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
 
 
 if __name__ == "__main__":

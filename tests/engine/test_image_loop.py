@@ -74,14 +74,15 @@ def options(folder, **changes):
     return replace(ImageLoopOptions(str(folder), 8, ema_decay=0.9, checkpoint_period=2, sample_period=3), **changes)
 
 
+def decaying(phase):
+    return torch.optim.lr_scheduler.ExponentialLR(phase.optimizer, 0.9) if phase.name == "generator" else None
+
+
 def run(folder, *, resume=False, game=None, evaluate=None, **changes):
     Path(folder).mkdir(exist_ok=True)
     torch.manual_seed(0)
     game = game or TinyGame()
-    optimizer = torch.optim.lr_scheduler
-    loop = ImageLoop(game, loader(), options(folder, **changes), evaluate=evaluate)
-    schedules = loop._hooks[1]
-    schedules._schedulers = {"generator": optimizer.ExponentialLR(schedules._optimizers["generator"], 0.9)}
+    loop = ImageLoop(game, loader(), options(folder, **changes), evaluate=evaluate, schedule=decaying)
     loop.resume_or_load(resume=resume)
     loop.train()
     return loop

@@ -12,16 +12,16 @@ from gan_plugin.errors import UserError
 _CHANNELS = {3: "RGB", 4: "RGBA"}
 
 
-def read_picture(path: str | os.PathLike, channels: int, key: Colour) -> np.ndarray:
+def read_picture(path: str | os.PathLike, channels: int | None, key: Colour) -> np.ndarray:
     """Read an RGB or RGBA picture.
 
     Args:
         path: of the file.
-        channels: 3 or 4; an RGBA file read with 3 is laid over `key`.
+        channels: 3 or 4; an RGBA file read with 3 is laid over `key`. None takes what the file has.
         key: the key colour.
 
     Returns:
-        (H, W, channels) uint8.
+        (H, W, 3 or 4) uint8.
 
     Raises:
         UserError: the file is missing or does not decode, or has not enough channels.

@@ -1,0 +1,57 @@
+"""What a comparison is about, for the reader of its report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .arms import ARMS
+
+
+@dataclass(frozen=True)
+class Story:
+    """The words around the numbers.
+
+    Attributes:
+        question: the heading.
+        introduction: what the model, A, B, the baseline and the arms are, for a stranger.
+        training_heading, training: of the section with the curves of the arms.
+        descriptions: arm -> what it is; arms without one have none.
+        command: that repeats the comparison.
+    """
+
+    question: str
+    introduction: str
+    training_heading: str
+    training: str
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+
+
+def adversarial_story(plan: Mapping[str, Any]) -> Story:
+    """The story of tools/compare.py, for a plan as results.json holds it."""
+    return Story(
+        question="Does the adversarial loss help?",
+        introduction=(
+            "A model that outlines objects in images was first trained on the images of subset A without any "
+            "adversary: model A. From its weights each arm below was trained on subset B: the baseline as before, the "
+            "others against a discriminator, a second network that learns to tell annotated masks from predicted ones. "
+            "All arms of a seed had the same iterations, batches and order of images; all were evaluated on held-out "
+            "images, which took no part in training."
+        ),
+        training_heading="How the game went",
+        training=(
+            "The generator is the model that draws masks, the discriminator its adversary. Lower losses are better for "
+            "the player whose they are; a discriminator whose accuracy stays near 1 has won, near 0.5 it cannot tell."
+        ),
+        descriptions={name: ARMS[name].description for name in plan["arms"] if name in ARMS},
+        command=_command(plan),
+    )
+
+
+def _command(plan: Mapping[str, Any]) -> str:
+    sizes = " ".join(map(str, plan["split"]["asked"]))
+    return (
+        f"python tools/compare.py --config-file {plan['config_file']} --arms {' '.join(plan['arms'])} "
+        f"--seeds {' '.join(map(str, plan['seeds']))} --iters-a {plan['iterations_a']} "
+        f"--iters-b {plan['iterations_b']} --sizes {sizes} --output DIR"
+    )

@@ -1,0 +1,37 @@
+"""Score a trained GAN, and look for memorised crops.
+
+    cars.py evaluate output/dcgan --output scores TEST.INCEPTION weights-inception-2015-12-05-6726825d.pth
+
+Without TEST.INCEPTION the built-in features are used, whose scores compare with nothing but themselves. Writes
+scores.json, memorisation.json and neighbours.png (samples above the training crops nearest to them).
+"""
+
+import argparse
+from pathlib import Path
+
+from tabulate import tabulate
+
+from car_gan.runs.evaluation import evaluate_trained
+from car_gan.runs.trained import load_trained
+
+from .sample import add_run_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    add_run_arguments(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--truncation", type=float, default=0.0, metavar="T", help="of the latents; 0: none")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate and print."""
+    trained = load_trained(args.run_folder, args.weights, [*args.opts, "TEST.SEED", str(args.seed + 1)])
+    scores, check, _ = evaluate_trained(trained, args.output, truncation=args.truncation)
+    numbers = scores.results()[scores.label]
+    print(tabulate(list(numbers.items()), headers=["score", "value"], floatfmt=".4g", tablefmt="github"))
+    print(
+        f"Features: {scores.extractor}; {scores.real_count} real and {scores.fake_count} generated images; weights "
+        f"{trained.weights}."
+    )
+    print(check.sentence())

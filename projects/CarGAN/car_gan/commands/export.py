@@ -1,0 +1,64 @@
+"""The generator alone, for use elsewhere: TorchScript that needs none of this code, with its terms beside it.
+
+    cars.py export output/dcgan --output exported
+
+Writes generator.ts (z -> images in [-1, 1]), generator.pth (weights), config.yaml, LICENCE_NOTE.txt, export.json, and
+checks that generator.ts draws what the generator draws. First it looks for memorised crops (memorisation.json).
+"""
+
+import argparse
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from car_gan.data.build import LICENCE
+from car_gan.runs.evaluation import evaluate_trained
+from car_gan.runs.trained import load_trained
+from car_gan.runs.training import CONFIG
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+
+from .sample import add_run_arguments, licence_of_run
+
+_ADVICE = "Choose another --output, or free some disk space."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    add_run_arguments(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check, trace, compare, write."""
+    trained = load_trained(args.run_folder, args.weights, args.opts)
+    licence = licence_of_run(trained.run)
+    _, check, _ = evaluate_trained(trained, args.output)
+    z = trained.latents(4, args.seed)
+    with torch.no_grad():
+        traced = torch.jit.trace(trained.generator, z)
+        # another number of latents than it was traced with
+        difference = float((traced(z[:3]) - trained.generator(z[:3])).abs().max())
+    if difference > 1e-4:
+        raise UserError(f"The traced generator differs by {difference:.2g} from the original; nothing was exported.")
+    os.makedirs(args.output, exist_ok=True)
+    facts = {
+        "latent": {"size": trained.cfg.MODEL.LATENT.SIZE, "distribution": trained.cfg.MODEL.LATENT.DISTRIBUTION},
+        "image": {"size": trained.cfg.INPUT.SIZE, "channels": trained.cfg.INPUT.CHANNELS, "range": [-1, 1]},
+        "weights": str(trained.weights),
+        "memorisation": check.sentence(),
+        "licence": licence,
+    }
+    weights = {"model": trained.generator.state_dict()}
+    write_whole(args.output / "generator.ts", partial(torch.jit.save, traced), _ADVICE)
+    write_whole(args.output / "generator.pth", partial(torch.save, weights), _ADVICE)
+    for name, text in {
+        CONFIG: trained.cfg.dump(),
+        LICENCE: licence + "\n",
+        "export.json": json.dumps(facts, indent=1) + "\n",
+    }.items():
+        (args.output / name).write_text(text, encoding="utf-8")
+    print(f"The generator of {trained.weights} in {args.output}. {check.sentence()} {licence}")

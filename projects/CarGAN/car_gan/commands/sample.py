@@ -1,0 +1,82 @@
+"""Draw new cars with a trained generator.
+
+    cars.py sample output/dcgan --count 100 --output new_cars
+
+Writes one PNG file for each car (RGB on the key colour, or RGBA from a generator with alpha), a sheet of the first 64,
+and samples.json: which weights, seed and terms they come from. `cars.py compose --samples` takes the folder cars/.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from car_gan.runs.evaluation import write_picture
+from car_gan.runs.pictures import sheet
+from car_gan.runs.trained import load_trained
+from car_gan.runs.training import PROVENANCE
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+
+_SHEET = 64
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which generator."""
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="OUTPUT_DIR of a training")
+    parser.add_argument("--weights", default="", metavar="FILE", help="in RUN; default: the best in FID")
+    parser.add_argument("--seed", type=int, default=0, help="of the latents")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="options to change, such as MODEL.DEVICE cpu")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verb."""
+    add_run_arguments(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--count", type=int, default=64, metavar="N")
+    parser.add_argument(
+        "--truncation", type=float, default=0.0, metavar="T", help="redraw entries of z beyond T; 0: none"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw and write."""
+    if args.count < 1 or args.truncation < 0:
+        raise UserError("--count must be 1 or more, and --truncation 0 or more.")
+    trained = load_trained(args.run_folder, args.weights, args.opts)
+    images = trained.images(trained.latents(args.count, args.seed, args.truncation))
+    folder = args.output / "cars"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {args.output} cannot be written ({error.strerror}); choose another.") from error
+    for index, pixels in enumerate(_pixels(images)):
+        write_picture(folder / f"car_{args.seed}_{index:06d}.png", pixels)
+    write_picture(args.output / "sheet.png", sheet(images[:_SHEET], 8))
+    facts = {
+        "run": str(trained.run),
+        "weights": trained.weights.name,
+        "seed": args.seed,
+        "truncation": args.truncation,
+        "licence": licence_of_run(trained.run),
+    }
+    text = json.dumps(facts, indent=1) + "\n"
+    write_whole(args.output / "samples.json", lambda file: file.write(text.encode()), "Choose another --output.")
+    print(f"{args.count} cars of {trained.weights} in {folder}. {facts['licence']}")
+
+
+def licence_of_run(run_folder: Path) -> str:
+    """The terms that the training has noted for its weights and samples."""
+    try:
+        return json.loads((run_folder / PROVENANCE).read_text(encoding="utf-8"))["licence"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{run_folder / PROVENANCE} is missing or broken, so the terms of its samples are unknown; restore it."
+        ) from error
+
+
+def _pixels(images: torch.Tensor) -> np.ndarray:
+    """(N, C, S, S) in [-1, 1] -> (N, S, S, C) bytes."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()

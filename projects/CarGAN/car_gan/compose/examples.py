@@ -1,0 +1,81 @@
+"""One self-contained HTML page with some of the composed scenes and their masks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+from pycocotools import mask as rle_tools
+
+import gan_plugin.visualization
+from car_gan.figures import inline_picture
+from gan_plugin.files import write_whole
+
+EXAMPLES = "examples.html"
+_WIDEST = 900
+# Okabe and Ito's vermilion: a new car; their sky blue: an annotated object
+_NEW, _OLD = (213, 94, 0), (86, 180, 233)
+_ADVICE = "Choose another place, or free some disk space."
+
+
+def write_examples(folder: Path, most: int = 6) -> Path:
+    """Write examples.html into a folder that `compose` has filled.
+
+    Args:
+        folder: of the scenes.
+        most: scenes shown, those with the most new cars.
+
+    Returns:
+        The path of the page.
+    """
+    content = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for annotation in content["annotations"]:
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    ranked = sorted((image for image in content["images"] if image["synthetic"]), key=lambda i: -i["synthetic"])
+    scenes = [_scene(folder, image, by_image.get(image["id"], [])) for image in ranked[:most]]
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    places = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
+    environment = Environment(loader=FileSystemLoader(places), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("examples.html.j2").render(
+        title=folder.resolve().name, summary=summary, scenes=scenes, legend=[("new car", _NEW), ("annotated", _OLD)]
+    )
+    write_whole(folder / EXAMPLES, lambda file: file.write(page.encode()), _ADVICE)
+    return folder / EXAMPLES
+
+
+def _scene(folder: Path, image: dict[str, Any], annotations: list[dict[str, Any]]) -> dict[str, Any]:
+    with Image.open(folder / image["file_name"]) as opened:
+        pixels = np.asarray(opened.convert("RGB"))
+    drawn = pixels.copy()
+    for annotation in annotations:
+        mask = _mask(annotation, image)
+        colour = _NEW if annotation["synthetic"] else _OLD
+        drawn[mask] = (0.55 * drawn[mask] + 0.45 * np.array(colour)).astype(np.uint8)
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, contours, -1, colour, 1)
+    count = image["synthetic"]
+    named = f"{image['source_image']}: {count} new {'car' if count == 1 else 'cars'}"
+    return {
+        "title": named,
+        "pictures": [
+            inline_picture(_fit(pixels), f"The scene {named}.", "The composed scene"),
+            inline_picture(_fit(drawn), f"Its masks, {named}.", "Its annotation, as the JSON has it"),
+        ],
+    }
+
+
+def _mask(annotation: dict[str, Any], image: dict[str, Any]) -> np.ndarray:
+    segmentation = annotation["segmentation"]
+    if isinstance(segmentation, list):
+        segmentation = rle_tools.merge(rle_tools.frPyObjects(segmentation, image["height"], image["width"]))
+    return rle_tools.decode(segmentation).astype(bool)
+
+
+def _fit(pixels: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((_WIDEST, _WIDEST))
+    return np.asarray(picture)

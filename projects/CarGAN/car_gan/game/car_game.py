@@ -1,0 +1,199 @@
+"""The one game behind all presets: each ingredient of the source document is a switch of the config."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from detectron2.utils.events import get_event_storage
+from fvcore.common.config import CfgNode
+from torch import nn
+from torchvision.utils import make_grid
+
+from car_gan.colour import GREEN, Colour
+from car_gan.networks import Networks, build_networks
+from gan_plugin.engine.image_game import ImageGame, Losses, Phase
+from gan_plugin.errors import UserError
+from gan_plugin.modeling.augment import DiscriminatorAugment
+from gan_plugin.modeling.labels import LabelNoise
+from gan_plugin.modeling.losses import build_objective
+from gan_plugin.modeling.regularizers import Regularizer
+
+from .latents import Latents
+from .logan import LatentOptimizer
+from .orthogonal import orthogonal_loss
+
+_GRID = 64
+
+
+@dataclass
+class Round:
+    """What the phases of one iteration share: real images, and latents with their images where these can be shared."""
+
+    real: torch.Tensor
+    z: torch.Tensor
+    fake: torch.Tensor | None
+    iteration: int
+
+
+class CarGame(ImageGame):
+    """A generator, a discriminator and perhaps an encoder, with the losses that the config switches on."""
+
+    def __init__(self, cfg: CfgNode, networks: Networks, key: Colour = GREEN) -> None:
+        """
+        Args:
+            cfg: of `load_config`.
+            networks: the players.
+            key: the colour that the crops lie on, which fills what an augmentation uncovers.
+
+        Raises:
+            UserError: an objective or an augmentation is unknown, or a regulariser's value out of range.
+        """
+        super().__init__()
+        self.generator = networks.generator
+        self.discriminator = networks.discriminator
+        self.encoder = networks.encoder
+        self.cfg = cfg
+        model, gan = cfg.MODEL, cfg.MODEL.GAN
+        self.latents = Latents(model.LATENT.SIZE, model.LATENT.DISTRIBUTION)
+        self.objective = build_objective(gan.OBJECTIVE, "MODEL.GAN.OBJECTIVE")
+        if self.objective.judges != "logits":
+            raise UserError(
+                f"MODEL.GAN.OBJECTIVE {gan.OBJECTIVE} compares the features of pairs, which crops are not; choose an "
+                "objective of verdicts, such as NonSaturatingBCE or Hinge."
+            )
+        self.labels = LabelNoise(tuple(gan.LABELS.REAL), tuple(gan.LABELS.FAKE), gan.LABELS.FLIP_PROB)
+        self.regularizer = Regularizer(gan.REG.R1_GAMMA, gan.REG.GP_WEIGHT, gan.REG.EVERY)
+        ground = torch.tensor([*(value / 127.5 - 1 for value in key), -1.0][: cfg.INPUT.CHANNELS])
+        self.augment = DiscriminatorAugment(gan.DIFFAUG, gan.INSTANCE_NOISE, ground.view(1, -1, 1, 1))
+        logan = model.LOGAN
+        optimizer = LatentOptimizer(logan.ALPHA, logan.BETA, logan.CLIP, logan.SHARE)
+        self.latent_optimizer = optimizer if logan.ENABLED else None
+
+    def phases(self) -> Sequence[Phase]:
+        solver, disc = self.cfg.SOLVER, self.cfg.SOLVER.DISC
+        clip = solver.CLIP_GRADIENTS
+        limit = {f"clip_{clip.CLIP_TYPE}": clip.CLIP_VALUE} if clip.ENABLED else {}
+        makers = [self.generator] if self.encoder is None else [self.generator, self.encoder]
+        return [
+            Phase("discriminator", [self.discriminator], _adam([self.discriminator], disc), self._disc_losses, **limit),
+            Phase("generator", makers, _adam(makers, solver), self._gen_losses, every=disc.STEPS, **limit),
+        ]
+
+    def collate(self, items: list[Any]) -> torch.Tensor:
+        return torch.stack(items).to(self.device, non_blocking=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.generator.parameters()).device
+
+    def begin(self, batch: torch.Tensor, iteration: int, keep_graph: bool) -> Round:
+        z = self.latents.draw(len(batch), self.device)
+        # Latent optimisation runs each player's own gradient through z, so there is nothing to share.
+        shares = keep_graph and self.latent_optimizer is None and iteration % self.cfg.SOLVER.DISC.STEPS == 0
+        return Round(batch, z, self.generator(z) if shares else None, iteration)
+
+    def judge(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, C, S, S) in [-1, 1] -> (N,) logits of the augmented images."""
+        return self.discriminator(self.augment(images))
+
+    def generate(self, shared: Round) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The round's generated images, and dz where latents are optimised."""
+        if self.latent_optimizer is None:
+            return (self.generator(shared.z) if shared.fake is None else shared.fake), None
+        moved, step = self.latent_optimizer(lambda z: self.discriminator(self.generator(z)), shared.z)
+        return self.generator(moved), step
+
+    def _disc_losses(self, shared: Round) -> Losses:
+        fake, step = self.generate(shared)
+        # without latent optimisation nothing of the discriminator is behind the fakes
+        fake = fake.detach() if step is None else fake
+        on_real, on_fake = self.judge(shared.real), self.judge(fake)
+        self._record(on_real, on_fake, shared.real, fake)
+        losses = {"loss_disc_image": self._disc_loss(on_real, on_fake)}
+        if self.encoder is not None:
+            with torch.no_grad():
+                again = self.generator(self.encoder(shared.real))
+            losses["loss_disc_reconstruction"] = self._disc_loss(on_real, self.judge(again))
+        if self.regularizer.is_due(shared.iteration):
+            losses["loss_disc_image_reg"] = self.regularizer(self.judge, shared.real, fake)
+        return losses | self._orthogonal("loss_disc_orthogonal", self.discriminator)
+
+    def _disc_loss(self, on_real: torch.Tensor, on_fake: torch.Tensor) -> torch.Tensor:
+        targets: tuple[Any, Any] = (None, None)
+        if self.objective.uses_labels:
+            targets = self.labels.draw(on_real, is_real=True), self.labels.draw(on_fake, is_real=False)
+        return self.objective.discriminator_loss(on_real, on_fake, *targets)
+
+    def _gen_losses(self, shared: Round) -> Losses:
+        fake, step = self.generate(shared)
+        on_real = None
+        if self.objective.pairs:
+            with torch.no_grad():
+                on_real = self.judge(shared.real)
+        losses = {"loss_adv_image": self.objective.generator_loss(self.judge(fake), on_real)}
+        if step is not None and self.cfg.MODEL.LOGAN.PENALTY:
+            losses["loss_latent_step"] = self.cfg.MODEL.LOGAN.PENALTY * step.square().sum(1).mean()
+        if self.encoder is not None:
+            losses |= self._encoder_losses(self.encoder, shared, fake, on_real)
+        return losses | self._orthogonal("loss_orthogonal", self.generator)
+
+    def _encoder_losses(
+        self, encoder: nn.Module, shared: Round, fake: torch.Tensor, on_real: torch.Tensor | None
+    ) -> Losses:
+        node = self.cfg.MODEL.ENCODER
+        again = self.generator(encoder(shared.real))
+        # the image of a moved latent would teach the encoder a latent that made none
+        image = fake if self.latent_optimizer is None else self.generator(shared.z)
+        return {
+            "loss_adv_reconstruction": node.ADVERSARIAL_WEIGHT
+            * self.objective.generator_loss(self.judge(again), on_real),
+            "loss_rec_latent": node.LATENT_WEIGHT * (encoder(image) - shared.z).square().mean(),
+            "loss_rec_image": node.IMAGE_WEIGHT * (again - shared.real).abs().mean(),
+        }
+
+    def _orthogonal(self, name: str, network: nn.Module) -> Losses:
+        node = self.cfg.MODEL.ORTHOGONAL
+        return {name: node.WEIGHT * orthogonal_loss(network, node.FORM)} if node.WEIGHT else {}
+
+    @torch.no_grad()
+    def _record(self, on_real: torch.Tensor, on_fake: torch.Tensor, real: torch.Tensor, fake: torch.Tensor) -> None:
+        probabilities = self.objective.probabilities(on_real, on_fake)
+        if probabilities is None:
+            return
+        d_real, d_fake = (values.float() for values in probabilities)
+        right = torch.cat([d_real > 0.5, d_fake <= 0.5]).float()
+        # one transfer for all of them: each makes a GPU wait
+        spread = _spread(fake) / _spread(real).clamp(min=1e-6)
+        values = torch.stack([d_real.mean(), d_fake.mean(), right.mean(), spread]).tolist()
+        names = ("d_real", "d_fake", "d_accuracy", "diversity")
+        scalars = {f"gan/image/{name}": value for name, value in zip(names, values, strict=True)}
+        get_event_storage().put_scalars(**scalars)
+
+    def picture(self) -> torch.Tensor:
+        z = self.latents.fixed(_GRID, self.device, self.cfg.SEED)
+        return grid(self.generator(z))
+
+
+def grid(images: torch.Tensor, columns: int = 8) -> torch.Tensor:
+    """(N, C, S, S) in [-1, 1] -> (3, H, W) in [0, 1], side by side in rows of `columns`; alpha is left out."""
+    return make_grid((images[:, :3].float().clamp(-1, 1) + 1) / 2, nrow=columns, padding=2, pad_value=1.0)
+
+
+def build_game(cfg: CfgNode, key: Colour = GREEN) -> CarGame:
+    """The game that `cfg` describes, on its device, initialised from torch's global random state; errors as above."""
+    return CarGame(cfg, build_networks(cfg), key).to(cfg.MODEL.DEVICE)
+
+
+def _spread(images: torch.Tensor) -> torch.Tensor:
+    """The deviation of a pixel over the batch, averaged over all pixels."""
+    return images.float().std(dim=0, correction=0).mean()
+
+
+def _adam(networks: Sequence[nn.Module], node: CfgNode) -> torch.optim.Optimizer:
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    # one kernel for all weights, also on a CPU
+    return torch.optim.Adam(
+        parameters, lr=node.BASE_LR, betas=tuple(node.BETAS), weight_decay=node.WEIGHT_DECAY, fused=True
+    )

@@ -1,0 +1,103 @@
+"""Long work on many items, one after another or in several processes, that a kill does not undo."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+from gan_plugin.signals import raise_stopped, stop_signals_answered
+
+Item = TypeVar("Item")
+Result = dict[str, Any]
+_ADVICE = "Choose another --output, or free some disk space."
+
+
+def work_through(
+    items: Sequence[Item], work: Callable[[Item], Result], journal: Path, *, workers: int, title: str
+) -> Iterator[Result]:
+    """Do `work` on every item that `journal` does not know yet, and yield the results of all, in the items' order.
+
+    Each result is in the journal before the next one is asked for, so that a later call continues. The results do not
+    depend on `workers`.
+
+    Args:
+        items: in a fixed order; what the journal holds is of the first of them.
+        work: from an item to what JSON can hold; runs in the workers.
+        journal: a file with a line for each finished item.
+        workers: processes; 0 works in this one.
+        title: for the progress bar.
+
+    Raises:
+        UserError: raised by `work`, or the journal cannot be written.
+        Stopped: by SIGINT or SIGTERM.
+    """
+    if workers < 0:
+        raise UserError(f"--workers is {workers}; set it to 0 or more.")
+    former = _read(journal)[: len(items)]
+    lines = "".join(json.dumps(line) + "\n" for line in former).encode()
+    # a line that a kill has cut off must not stay at the end, where the next one would be written to it
+    write_whole(journal, lambda file: file.write(lines), _ADVICE)
+    yield from former
+    bar = tqdm(total=len(items), initial=len(former), desc=title, unit="image", disable=None)
+    with open(journal, "ab") as opened, bar, stop_signals_answered(raise_stopped):
+        for result in _results(items[len(former) :], work, workers):
+            _append(opened, journal, result)
+            bar.update()
+            yield result
+
+
+def _read(journal: Path) -> list[Result]:
+    if not journal.is_file():
+        return []
+    results = []
+    for line in journal.read_bytes().split(b"\n"):
+        try:
+            results.append(json.loads(line))
+        except ValueError:
+            break
+    return results
+
+
+def _append(opened: IO[bytes], journal: Path, result: Result) -> None:
+    try:
+        opened.write(json.dumps(result).encode() + b"\n")
+        opened.flush()
+    except OSError as error:
+        raise UserError(f"{journal} could not be written ({error.strerror}). {_ADVICE}") from error
+
+
+def _results(items: Sequence[Item], work: Callable[[Item], Result], workers: int) -> Iterator[Result]:
+    if not workers or not items:
+        yield from map(work, items)
+        return
+    # a GPU cannot be used in a process that was forked off one which knows it
+    context = "spawn" if torch.cuda.is_available() else "fork"
+    loader = DataLoader(
+        _Work(items, work),
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        multiprocessing_context=context,
+    )
+    yield from loader
+
+
+class _Work(Dataset):
+    def __init__(self, items: Sequence, work: Callable[[Any], Result]) -> None:
+        self._items, self._work = items, work
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Result:
+        return self._work(self._items[index])
+
+
+def _as_it_is(result: Any) -> Any:
+    return result

@@ -1,0 +1,65 @@
+"""The crops of a config, as data set and as training batches."""
+
+from typing import Any
+
+from detectron2.utils import comm
+from fvcore.common.config import CfgNode
+
+from car_gan.data.build import LICENCE
+from car_gan.data.crop_dataset import CropDataset
+from car_gan.scenes.licence import FOLDER
+from gan_plugin.engine.train_loader import ResumableTrainLoader
+from gan_plugin.errors import UserError
+
+
+def crops_of(cfg: CfgNode, split: str = "train", *, flip: bool = False) -> CropDataset:
+    """The crops of DATASETS.CROPS in one split, in the form of INPUT.
+
+    Raises:
+        UserError: no folder is named, or the crops cannot be used.
+    """
+    if not cfg.DATASETS.CROPS:
+        raise UserError("DATASETS.CROPS names no folder of crops; make one with cars.py build and name it.")
+    return CropDataset(
+        cfg.DATASETS.CROPS,
+        cfg.INPUT.SIZE,
+        channels=cfg.INPUT.CHANNELS,
+        flip=flip,
+        split=split,
+        seed=cfg.DATASETS.SPLIT_SEED,
+        held_out=cfg.DATASETS.HELD_OUT,
+    )
+
+
+def licence_of(crops: CropDataset) -> str:
+    """The terms that everything made from these crops is under."""
+    note = crops.folder / LICENCE
+    return note.read_text(encoding="utf-8").strip() if note.is_file() else FOLDER
+
+
+def train_loader(cfg: CfgNode, crops: CropDataset) -> ResumableTrainLoader:
+    """Endless batches of SOLVER.IMS_PER_BATCH crops over all processes.
+
+    Raises:
+        UserError: a batch is larger than the data set, or the processes do not divide it.
+    """
+    batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if batch > len(crops):
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {batch}, but there are only {len(crops)} crops to train on; lower it to "
+            f"{len(crops)} or less, or build more crops."
+        )
+    if batch % processes or batch // processes < 2:
+        raise UserError(f"SOLVER.IMS_PER_BATCH is {batch}; make it a multiple of {processes}, {2 * processes} or more.")
+
+    def load(index: int) -> Any:
+        return crops[index]
+
+    return ResumableTrainLoader(
+        list(range(len(crops))),
+        load,
+        seed=cfg.SEED,
+        total_batch_size=batch,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        aspect_ratio_grouping=False,
+    )

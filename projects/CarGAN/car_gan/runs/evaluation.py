@@ -1,0 +1,84 @@
+"""What `evaluate` says about a trained GAN: scores, the memorisation check, nearest neighbours."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+from PIL import Image
+
+from car_gan.data.crop_dataset import CropDataset
+from gan_plugin.errors import UserError
+from gan_plugin.evaluation.image_scores import Features, ImageScores, as_bytes, extract, score
+from gan_plugin.files import write_whole
+
+from .datasets import crops_of
+from .memorised import Memorisation, memorisation, nearest
+from .pictures import sheet
+from .scorer import Scorer
+from .trained import Trained
+
+_NEIGHBOURS = 8
+_ADVICE = "Choose another --output, or free some disk space."
+
+
+def evaluate_trained(
+    trained: Trained, output: Path, *, truncation: float = 0.0
+) -> tuple[ImageScores, Memorisation, np.ndarray]:
+    """Score a generator and compare it with its crops; writes scores.json, memorisation.json, neighbours.png.
+
+    Args:
+        trained: the generator.
+        output: folder, made if need be.
+        truncation: of the latents, 0 for none.
+
+    Returns:
+        Scores, the memorisation check, and the sheet of samples above their nearest training crops.
+
+    Raises:
+        UserError: the crops or Inception's weights cannot be used, or the folder not be written.
+    """
+    cfg = trained.cfg
+    crops = crops_of(cfg)
+    scorer = Scorer(cfg, crops, trained.run / "reference")
+    fake = scorer.generated(trained.generator, truncation)
+    scores = score(scorer.real, fake)
+    train = scorer.everything(crops)
+    check = memorisation(fake, train, _held_out(cfg, scorer))
+    neighbours = neighbour_sheet(trained, crops, scorer, train, truncation)
+    os.makedirs(output, exist_ok=True)
+    facts = {"run": str(trained.run), "weights": trained.weights.name, "truncation": truncation}
+    _write_json(output / "scores.json", {**facts, **asdict(scores)})
+    _write_json(output / "memorisation.json", {**facts, **check.to_dict()})
+    write_picture(output / "neighbours.png", neighbours)
+    return scores, check, neighbours
+
+
+def neighbour_sheet(
+    trained: Trained, crops: CropDataset, scorer: Scorer, train: Features, truncation: float = 0.0
+) -> np.ndarray:
+    """Eight samples above the training crops that are nearest to them in feature space."""
+    images = trained.images(trained.latents(_NEIGHBOURS, trained.cfg.SEED, truncation))
+    _, indices = nearest(extract(scorer.extractor, [as_bytes(images)]).values, train.values)
+    real = torch.stack([crops[index] for index in indices.tolist()])
+    return sheet(torch.cat([images, real]), _NEIGHBOURS)
+
+
+def _held_out(cfg: CfgNode, scorer: Scorer) -> Features | None:
+    try:
+        return scorer.everything(crops_of(cfg, "held_out"))
+    except UserError:
+        return None  # a data set of one source image, or HELD_OUT 0
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W, 3 or 4) bytes as a PNG file that is whole or absent."""
+    write_whole(path, lambda file: Image.fromarray(pixels).save(file, format="PNG"), _ADVICE)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_whole(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()), _ADVICE)

@@ -1,0 +1,165 @@
+"""One HTML page on several trainings: scores, curves of every arm, samples, neighbours, attention."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+import gan_plugin.visualization
+from car_gan.colour import GREEN
+from car_gan.figures import inline_picture
+from gan_plugin.evaluation.image_scores import ImageScores
+from gan_plugin.files import write_whole
+from gan_plugin.visualization.curves import Curve, draw_lines, read_metrics
+
+from .datasets import crops_of
+from .evaluation import evaluate_trained
+from .ladder import LADDER
+from .memorised import Memorisation
+from .pictures import attention_sheet, green_leak, sheet, strips
+from .trained import Trained, load_discriminator, load_trained
+
+_SAMPLES = 64
+_SCORES = ("FID", "IS", "KID", "precision", "recall", "density", "coverage")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training in a comparison.
+
+    Attributes:
+        name: in tables and legends.
+        trained: its best generator in FID.
+        metrics: lines of its metrics.json.
+        scores, check: of the generator, by the protocol that all arms share.
+        neighbours: samples above their nearest training crops.
+        epoch: iterations of an epoch.
+    """
+
+    name: str
+    trained: Trained
+    metrics: Sequence[Mapping[str, float]]
+    scores: ImageScores
+    check: Memorisation
+    neighbours: np.ndarray
+    epoch: int
+
+
+def read_arm(run: Path, output: Path, opts: Sequence[str]) -> Arm:
+    """Score the best generator of a run; files go to `output`/<run's name>. Errors as in `evaluate_trained`."""
+    trained = load_trained(run, opts=list(opts))
+    scores, check, neighbours = evaluate_trained(trained, output / run.name)
+    solver = trained.cfg.SOLVER
+    epoch = max(1, len(crops_of(trained.cfg)) // (solver.IMS_PER_BATCH * solver.ACCUMULATE))
+    metrics = read_metrics(run / "metrics.json")
+    return Arm(run.resolve().name, trained, metrics, scores, check, neighbours, epoch)
+
+
+def write_report(arms: Sequence[Arm], path: Path, title: str) -> None:
+    """Write the page; see the module's line.
+
+    Raises:
+        UserError: `path` cannot be written.
+    """
+    folders = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
+    environment = Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("report_cars.html.j2").render(
+        title=title,
+        columns=_SCORES,
+        rows=[(arm, [f"{getattr(arm.scores, name):.4g}" for name in _SCORES]) for arm in arms],
+        curves=[_curve(curve) for curve in _curves(arms)],
+        sections=[_section(arm) for arm in arms],
+        ladder=list(LADDER.values()),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda file: file.write(page.encode()), "Choose another --output, or free some disk space.")
+
+
+def _curves(arms: Sequence[Arm]) -> list[Curve]:
+    curves = []
+    for metric, better in (("FID", "lower"), ("IS", "higher"), ("KID", "lower"), ("recall", "higher")):
+        lines = {arm.name: _line(arm, f"{_prefix(arm)}/{metric}") for arm in arms}
+        curves += _drawn(f"{metric} against epoch ({better} is better)", lines, exact=True)
+    for key, name in (("loss_gen_total", "Generator's loss"), ("loss_disc_total", "Discriminator's loss")):
+        curves += _drawn(f"{name} against epoch", {arm.name: _line(arm, key) for arm in arms})
+    for arm in arms:
+        verdicts = {"D(real)": _line(arm, "gan/image/d_real"), "D(generated)": _line(arm, "gan/image/d_fake")}
+        curves += _drawn(f"{arm.name}: how real the discriminator takes images to be", verdicts)
+    return curves
+
+
+def _drawn(title: str, lines: Mapping[str, np.ndarray], *, exact: bool = False) -> list[Curve]:
+    there = {name: points for name, points in lines.items() if len(points)}
+    return [draw_lines(title, there, x_label="epoch", exact=exact)] if there else []
+
+
+def _prefix(arm: Arm) -> str:
+    return f"ema/{arm.scores.label}" if arm.trained.cfg.MODEL.GAN.EMA.DECAY > 0 else arm.scores.label
+
+
+def _line(arm: Arm, key: str) -> np.ndarray:
+    points = [((line["iteration"] + 1) / arm.epoch, line[key]) for line in arm.metrics if key in line]
+    found = np.array(points, dtype=float).reshape(-1, 2)
+    return found[np.isfinite(found).all(axis=1)]
+
+
+def _section(arm: Arm) -> dict[str, Any]:
+    trained = arm.trained
+    seed = trained.cfg.SEED
+    z = trained.latents(_SAMPLES, seed)
+    images = trained.images(z)
+    leak, share = green_leak(images[:16], GREEN)
+    pictures = [
+        inline_picture(sheet(images, 8), "64 generated cars.", f"64 samples, not chosen, of {trained.weights.name}."),
+        inline_picture(
+            strips(trained, 4, 8, seed + 1),
+            "Four rows of cars that change from left to right.",
+            "Each row goes from one random latent to another: cars should change smoothly and stay cars.",
+        ),
+        inline_picture(
+            arm.neighbours,
+            "Eight generated cars above eight crops.",
+            "Above: samples. Below: the training crops nearest to them in feature space. They should not be copies.",
+        ),
+        inline_picture(
+            leak,
+            "Sixteen generated cars with a coloured border where the ground is not green.",
+            f"Orange: border pixels that are not the key colour ({share:.1%} of them); keying would take them for car.",
+        ),
+    ]
+    best_is = trained.run / "model_best_is.pth"
+    if best_is.is_file():
+        other = load_trained(trained.run, best_is.name, ["MODEL.DEVICE", trained.cfg.MODEL.DEVICE])
+        pictures.append(
+            inline_picture(
+                sheet(other.images(z[:32]), 8),
+                "32 generated cars.",
+                "The same latents with the weights that were best in IS; the two scores may disagree.",
+            )
+        )
+    pictures += _attention(trained, z[:8], images[:8])
+    return {"arm": arm, "pictures": pictures, "verdict": arm.check.sentence()}
+
+
+def _attention(trained: Trained, z: torch.Tensor, images: torch.Tensor) -> list[dict[str, str]]:
+    pictures = []
+    players = {"generator": (trained.generator, z)}
+    discriminator = load_discriminator(trained)
+    if discriminator is not None:
+        players["discriminator"] = (discriminator, images.to(trained.device))
+    for name, (network, inputs) in players.items():
+        found = attention_sheet(network, inputs, images)
+        if found is not None:
+            caption = f"Self-attention of the {name}: bright is what the position in the blue ring looks at."
+            pictures.append(inline_picture(found, f"Cars beside maps of the {name}'s attention.", caption))
+    return pictures
+
+
+def _curve(curve: Curve) -> dict[str, str]:
+    data = base64.b64encode(curve.svg.encode()).decode()
+    return {"src": f"data:image/svg+xml;base64,{data}", "alt": curve.alt, "caption": curve.title}

@@ -1,0 +1,100 @@
+"""FID, IS and the other scores of a generator against the crops."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from detectron2.utils import comm
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from car_gan.data.crop_dataset import CropDataset
+from car_gan.game import Latents
+from gan_plugin.evaluation.image_scores import (
+    Extractor,
+    Features,
+    ImageScores,
+    as_bytes,
+    build_extractor,
+    cached_features,
+    extract,
+    score,
+)
+from gan_plugin.files import write_whole
+
+SCORES = "scores.json"
+
+
+class Scorer:
+    """Scores generators by the same latents against the same crops, whose features are kept in a file."""
+
+    def __init__(self, cfg: CfgNode, crops: CropDataset, cache: str | os.PathLike) -> None:
+        """
+        Args:
+            cfg: with TEST, of `load_config`.
+            crops: the real images; at most TEST.SAMPLES of them, drawn with TEST.SEED, are looked at.
+            cache: folder for their features.
+
+        Raises:
+            UserError: Inception's weights cannot be used, or the features cannot be written.
+        """
+        self._cfg = cfg
+        self._cache = cache
+        self._latents = Latents(cfg.MODEL.LATENT.SIZE, cfg.MODEL.LATENT.DISTRIBUTION)
+        self.extractor: Extractor = build_extractor(cfg.TEST.INCEPTION, cfg.MODEL.DEVICE)
+        count = min(len(crops), cfg.TEST.SAMPLES)
+        order = torch.randperm(len(crops), generator=torch.Generator().manual_seed(cfg.TEST.SEED))
+        chosen = order[:count].sort().values.tolist()
+        key = f"{crops.fingerprint()} {count} {cfg.TEST.SEED}"
+        self.real = cached_features(cache, key, self.extractor, _batches(crops, chosen, cfg.TEST.BATCH))
+
+    def everything(self, crops: CropDataset) -> Features:
+        """The features of all of `crops`, kept in the same folder."""
+        indices = list(range(len(crops)))
+        return cached_features(
+            self._cache, f"{crops.fingerprint()} all", self.extractor, _batches(crops, indices, self._cfg.TEST.BATCH)
+        )
+
+    @torch.no_grad()
+    def generated(self, generator: nn.Module, truncation: float = 0.0) -> Features:
+        """The features of TEST.SAMPLES images of `generator`, which is put into evaluation mode meanwhile."""
+        was_training = generator.training
+        generator.eval()
+        try:
+            return extract(self.extractor, self._fakes(generator, truncation))
+        finally:
+            generator.train(was_training)
+
+    def _fakes(self, generator: nn.Module, truncation: float) -> Iterator[torch.Tensor]:
+        device = next(generator.parameters()).device
+        z = self._latents.fixed(self._cfg.TEST.SAMPLES, device, self._cfg.TEST.SEED, truncation)
+        for part in z.split(self._cfg.TEST.BATCH):
+            yield as_bytes(generator(part))
+
+    def __call__(self, generator: nn.Module, truncation: float = 0.0) -> ImageScores:
+        """All scores of `generator`."""
+        return score(self.real, self.generated(generator, truncation))
+
+    def while_training(self, game: Any, folder: str) -> dict[str, dict[str, float]]:
+        """For `ImageLoop`: the scores, which also go to scores.json in `folder`; nothing but in the first process."""
+        if not comm.is_main_process():
+            return {}
+        scores = self(game.generator)
+        write_scores(folder, scores)
+        return scores.results()
+
+
+def write_scores(folder: str | os.PathLike, scores: ImageScores) -> None:
+    """Write scores.json with the extractor's name and the counts into `folder`, which is made if need be."""
+    os.makedirs(folder, exist_ok=True)
+    text = json.dumps(asdict(scores), indent=1) + "\n"
+    write_whole(os.path.join(folder, SCORES), lambda file: file.write(text.encode()), "Free some disk space.")
+
+
+def _batches(crops: CropDataset, indices: list[int], size: int) -> Iterator[torch.Tensor]:
+    for start in range(0, len(indices), size):
+        # alpha is left out, the colours are those over the key
+        yield torch.stack([crops.pixels(index)[:3] for index in indices[start : start + size]])

@@ -1,0 +1,109 @@
+"""A trained generator from the folder of its run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from fvcore.common.config import CfgNode
+from torch import nn
+
+from car_gan.config import load_config
+from car_gan.game import Latents
+from car_gan.networks import build_networks
+from car_gan.networks.build import build_generator
+from gan_plugin.errors import UserError
+from gan_plugin.files import first_line
+
+from .training import CONFIG
+
+# the first that is there: the best in FID, the average, the last
+_CHOICE = ("model_best_fid.pth", "model_final_ema.pth", "model_final.pth")
+_PREFIX = "generator."
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A generator in evaluation mode, on the device of its config.
+
+    Attributes:
+        run, weights: the folder of the run and the file in it.
+        cfg: of the run.
+        generator: z (N, latent) -> (N, C, S, S) in [-1, 1].
+    """
+
+    run: Path
+    weights: Path
+    cfg: CfgNode
+    generator: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator is."""
+        return next(self.generator.parameters()).device
+
+    @torch.no_grad()
+    def images(self, z: torch.Tensor, batch: int = 64) -> torch.Tensor:
+        """(N, latent) -> (N, C, S, S) in [-1, 1] on the CPU."""
+        return torch.cat([self.generator(part.to(self.device)).float().cpu() for part in z.split(batch)])
+
+    def latents(self, count: int, seed: int, truncation: float = 0.0) -> torch.Tensor:
+        """The same (count, latent) for the same seed."""
+        node = self.cfg.MODEL.LATENT
+        return Latents(node.SIZE, node.DISTRIBUTION).fixed(count, self.device, seed, truncation)
+
+
+def load_trained(run: Path, weights: str = "", opts: list[str] | None = None) -> Trained:
+    """The generator of a run.
+
+    Args:
+        run: OUTPUT_DIR of the training.
+        weights: a file in it; "" for the best in FID, or else the average, or else the last.
+        opts: KEY VALUE pairs over the run's config, such as MODEL.DEVICE cpu.
+
+    Raises:
+        UserError: there is no such run or file, or the weights are of another generator.
+    """
+    config = run / CONFIG
+    if not config.is_file():
+        raise UserError(f"{run} holds no {CONFIG}; name the OUTPUT_DIR of a training.")
+    cfg = load_config(str(config), list(opts or []))
+    names = [weights] if weights else [*_CHOICE, _last(run)]
+    found = next((run / name for name in names if name and (run / name).is_file()), None)
+    if found is None:
+        raise UserError(f"{run} holds no {' nor '.join(filter(None, names))}; train longer, or name another file.")
+    generator = build_generator(cfg)
+    _load(generator, _read(found), _PREFIX, found)
+    return Trained(run, found, cfg, generator.to(cfg.MODEL.DEVICE).eval())
+
+
+def load_discriminator(trained: Trained) -> nn.Module | None:
+    """The run's discriminator from the same file, in evaluation mode; None where the file has the generator alone."""
+    weights = _read(trained.weights)
+    if not any(name.startswith("discriminator.") for name in weights):
+        return None
+    network = build_networks(trained.cfg).discriminator
+    _load(network, weights, "discriminator.", trained.weights)
+    return network.to(trained.device).eval()
+
+
+def _last(run: Path) -> str:
+    tag = run / "last_checkpoint"
+    return tag.read_text(encoding="utf-8").strip() if tag.is_file() else ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)["model"]
+    except Exception as error:
+        raise UserError(f"{path} is no checkpoint ({first_line(error)}); name another file of the run.") from error
+
+
+def _load(network: nn.Module, weights: dict[str, Any], prefix: str, path: Path) -> None:
+    """Load a whole game's entries of `prefix`, or all entries of a file that holds one network."""
+    if any(name.startswith(_PREFIX) for name in weights):
+        weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path} holds the weights of another network; use the config it was trained with.") from error

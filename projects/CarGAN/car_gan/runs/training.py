@@ -1,0 +1,129 @@
+"""From a config to a trained GAN in OUTPUT_DIR."""
+
+import json
+import os
+import subprocess
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+from fvcore.common.config import CfgNode
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+import gan_plugin
+from car_gan.config import look_up
+from car_gan.data.crop_dataset import CropDataset
+from car_gan.game import build_game
+from gan_plugin.engine.image_game import Phase
+from gan_plugin.engine.image_loop import ImageLoop, ImageLoopOptions
+from gan_plugin.engine.run_dir import claim_folder
+from gan_plugin.errors import explanations_logged
+from gan_plugin.files import write_whole
+
+from .datasets import crops_of, licence_of, train_loader
+from .scorer import Scorer
+
+CONFIG, PROVENANCE = "config.yaml", "provenance.json"
+_LABELS = {"FID": "fid", "IS": "is"}
+# what the weights and the optimizers of a checkpoint depend on
+_FIXED = ("INPUT.SIZE", "INPUT.CHANNELS", "MODEL.LATENT.SIZE", "MODEL.ATTENTION_SPECTRAL_NORM", "SOLVER.DISC.STEPS")
+_FIXED_NODES = ("MODEL.GENERATOR", "MODEL.DISCRIMINATOR", "MODEL.ENCODER.ENABLED", "MODEL.ENCODER.WIDTH")
+_ADVICE = "Choose another OUTPUT_DIR, or free some disk space."
+
+
+def train(cfg: CfgNode, *, resume: bool) -> None:
+    """Train the GAN of `cfg`, or continue the run in its OUTPUT_DIR.
+
+    OUTPUT_DIR gets what a Detectron2 run leaves (checkpoints, metrics.json, log.txt, TensorBoard's events and
+    config.yaml), and samples/, model_best_fid.pth, model_best_is.pth, scores.json, provenance.json.
+
+    Raises:
+        UserError: a value, a path or a picture is wrong, or the run diverged.
+    """
+    crops = crops_of(cfg, flip=cfg.INPUT.FLIP)
+    loader = train_loader(cfg, crops)
+    if comm.is_main_process():
+        claim_folder(cfg.OUTPUT_DIR, _fixed_values(cfg), resume=resume, eval_only=False)
+    comm.synchronize()
+    for name in ("fvcore", "detectron2", "gan_plugin", "car_gan"):
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
+    if comm.is_main_process():
+        _write_facts(cfg, crops)
+    with explanations_logged():
+        loop = build_loop(cfg, crops, loader)
+        loop.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        loop.train()
+
+
+def build_loop(cfg: CfgNode, crops: CropDataset, loader: Any) -> ImageLoop:
+    """The trainer of `cfg`, with weights drawn from SEED; errors as in `train`."""
+    seed_all_rng(cfg.SEED + comm.get_rank())
+    game = build_game(cfg, crops.key)
+    epoch = max(1, len(crops) // (cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATE))
+    scorer = Scorer(cfg, crops, os.path.join(cfg.OUTPUT_DIR, "reference")) if comm.is_main_process() else None
+    label = "inception" if cfg.TEST.INCEPTION else "builtin"
+    prefix = f"ema/{label}" if cfg.MODEL.GAN.EMA.DECAY > 0 else label
+    max_iter = cfg.SOLVER.MAX_ITER or cfg.SOLVER.MAX_EPOCHS * epoch
+    options = ImageLoopOptions(
+        cfg.OUTPUT_DIR,
+        max_iter,
+        accumulate=cfg.SOLVER.ACCUMULATE,
+        amp=cfg.SOLVER.AMP.ENABLED,
+        ema_decay=cfg.MODEL.GAN.EMA.DECAY,
+        checkpoint_period=cfg.SOLVER.CHECKPOINT_EPOCHS * epoch,
+        keep=cfg.SOLVER.KEEP,
+        eval_period=cfg.TEST.EVAL_EPOCHS * epoch,
+        best={f"{prefix}/{metric}": name for metric, name in _LABELS.items()},
+        sample_period=cfg.VIS_EPOCHS * epoch,
+    )
+    evaluate = scorer.while_training if scorer else _nothing
+    return ImageLoop(game, loader, options, evaluate=evaluate, schedule=lambda phase: _schedule(cfg, phase, max_iter))
+
+
+def _nothing(game: Any, folder: str) -> dict[str, Any]:
+    return {}
+
+
+def _schedule(cfg: CfgNode, phase: Phase, max_iter: int) -> LRScheduler | None:
+    if cfg.SOLVER.SCHEDULE == "constant":
+        return None
+    # full rate for one half, then straight down
+    return LambdaLR(phase.optimizer, lambda step: min(1.0, 2 * (1 - step / max_iter)))
+
+
+def _fixed_values(cfg: CfgNode) -> dict[str, object]:
+    nodes = {key: look_up(cfg, key) for key in _FIXED_NODES}
+    inside = {
+        f"{key}.{name}": value for key, node in nodes.items() if isinstance(node, dict) for name, value in node.items()
+    }
+    plain = {key: node for key, node in nodes.items() if not isinstance(node, dict)}
+    return {key: look_up(cfg, key) for key in _FIXED} | inside | plain
+
+
+def _write_facts(cfg: CfgNode, crops: CropDataset) -> None:
+    facts = {
+        "git": _git_hash(),
+        "crops": {"folder": str(crops.folder), "count": len(crops), "sha256": crops.fingerprint()},
+        "versions": {"gan_plugin": gan_plugin.__version__, "torch": torch.__version__},
+        "licence": licence_of(crops),
+    }
+    texts = {CONFIG: cfg.dump(), PROVENANCE: json.dumps(facts, indent=1) + "\n"}
+    for name, text in texts.items():
+        write_whole(os.path.join(cfg.OUTPUT_DIR, name), partial(_write_text, text), _ADVICE)
+
+
+def _write_text(text: str, file: IO[bytes]) -> None:
+    file.write(text.encode())
+
+
+def _git_hash() -> str:
+    """The commit of this code, with "+" if files differ from it; "" outside of a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

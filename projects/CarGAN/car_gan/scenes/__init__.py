@@ -1,0 +1,1 @@
+"""Annotated street scenes of any origin as one kind of object."""

@@ -1,0 +1,259 @@
+"""Composed scenes: sizes, order, truth, files."""
+
+import json
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from car_gan.compose.config import compose_defaults
+from car_gan.compose.ground import fit_ground
+from car_gan.compose.paste import paste
+from car_gan.compose.place import Placement, find_place
+from car_gan.compose.samples import Sprite
+from car_gan.data.crop_dataset import CropDataset
+from car_gan.scenes.cityscapes import Cityscapes, paint
+from car_gan.scenes.scene import Scene, SceneObject
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from PIL import Image
+from pycocotools.coco import COCO
+
+LOOK = compose_defaults().LOOK
+
+
+def car(base, tall, x=100, visible=1.0):
+    """A car of `tall` pixels that stands on `base`."""
+    area = int(tall) * 20
+    mask = np.zeros((int(tall), 20), bool)
+    mask.ravel()[: int(area * visible)] = True
+    return SceneObject(0, "car", mask, (x, base - int(tall)), area, (x, base - int(tall), x + 20, base))
+
+
+def test_size_follows_from_where_a_car_stands():
+    """Heights 0.5 (y - 80), with a fifth of wrong pairs and hidden cars: slope, horizon and a scene's own horizon."""
+    scenes = []
+    for base in range(100, 230, 4):
+        tall = 0.5 * (base - 80) if base % 20 else 70
+        scenes.append(Scene([car(base, tall), car(base, 30, visible=0.5)], (256, 512)))
+    ground = fit_ground(scenes, 100.0, "car")
+    assert ground.slope == pytest.approx(0.5, abs=0.02) and ground.horizon * 256 == pytest.approx(80, abs=3)
+    # two cars under a horizon at 90: half of the weight is theirs
+    own = Scene([car(150, 0.5 * (150 - 90)), car(200, 0.5 * (200 - 90))], (256, 512))
+    expected = (90 + ground.horizon * 256) / 2
+    assert ground.horizon_of(own, "car") == pytest.approx(expected, abs=2)
+    assert ground.horizon_of(Scene([], (256, 512)), "car") == ground.horizon * 256
+
+
+def rectangle(label, x0, y0, x1, y1):
+    """A polygon that Pillow fills from (x0, y0) to just before (x1, y1)."""
+    return {"label": label, "polygon": [[x0, y0], [x1 - 1, y0], [x1 - 1, y1 - 1], [x0, y1 - 1]]}
+
+
+def test_order_masks_and_pixels_by_hand():
+    """A person far behind, a new car of 8x6 pixels on row 20, and a pole before it."""
+    scene = paint(
+        [rectangle("road", 0, 10, 40, 30), rectangle("person", 8, 6, 12, 18), rectangle("pole", 14, 2, 16, 25)],
+        (30, 40),
+        "truth.json",
+    )
+    alpha = np.ones((6, 8), np.float32)
+    alpha[0, 0] = 0.25
+    sprite = Sprite("new", np.full((6, 8, 3), 200, np.float32), alpha)
+    hidden = np.zeros((6, 8), bool)
+    hidden[:, 4:6] = True
+    look = LOOK.clone()
+    look.SHADOW = 0.0
+    before = np.full((30, 40, 3), 60, np.float32)
+    picture, after = paste(before, scene, Placement(sprite, (10, 14), 20.0, hidden), "car", look)
+    road, person, pole, new = after.objects
+    expected = np.zeros((30, 40), bool)
+    expected[14:20, 10:18] = True
+    expected[14:20, 14:16] = False
+    expected[14, 10] = False
+    assert np.array_equal(new.full_mask((30, 40)), expected) and new.synthetic and new.area == 6 * 6 - 1
+    assert new.visible == pytest.approx(35 / 47)
+    # the person had 4x12 pixels, of which the car hides 2x4 but for one corner; the pole is before it
+    assert person.area == 48 - 8 + 1 and pole.area == 2 * 23
+    assert not (person.full_mask((30, 40)) & expected).any() and not (road.full_mask((30, 40)) & expected).any()
+    assert (picture[expected] == 200).all() and (before == 60).all()
+    assert (picture[14, 10] == 60 + 0.25 * 140).all()
+    assert (picture[14:20, 14:16] == 60).all() and (picture[20:] == 60).all() and (picture[:14] == 60).all()
+    shaded, _ = paste(before, scene, Placement(sprite, (10, 14), 20.0, hidden), "car", LOOK)
+    assert (shaded[expected] == 200).all() and shaded[20, 12].max() < 60 and (shaded[20, 14:16] == 60).all()
+
+
+def test_places_are_on_the_road_free_and_of_the_right_size():
+    scene = paint(
+        [rectangle("sky", 0, 0, 200, 40), rectangle("road", 60, 40, 200, 120), rectangle("bus", 120, 20, 180, 80)],
+        (120, 200),
+        "truth.json",
+    )
+    cars = [Scene([car(base, 0.5 * (base - 40), x=90)], (120, 200)) for base in range(60, 116, 2)]
+    ground, rules = fit_ground(cars, 100.0, "car"), compose_defaults().PLACE
+    sprite = Sprite("new", np.full((20, 40, 3), 9, np.float32), np.ones((20, 40), np.float32))
+    found = []
+    for seed in range(60):
+        placement = find_place(scene, sprite, ground, 40.0, rules, np.random.default_rng(seed))
+        if placement:
+            found.append(placement)
+    assert len(found) > 20
+    for placement in found:
+        (x, y), (height, width) = placement.corner, placement.sprite.alpha.shape
+        assert height == pytest.approx(0.5 * (placement.base - 40), rel=0.05) and height >= rules.MIN_HEIGHT
+        assert width == pytest.approx(2 * height, abs=1) and y + height == round(placement.base)
+        assert x + 0.1 * width >= 60 - 0.1 * width - 1 and x + width <= 200
+        if placement.base > 80:
+            # before the bus: nothing hides it
+            assert not placement.hidden.any()
+        else:
+            over_bus = np.zeros((120, 200), bool)
+            over_bus[20:80, 120:180] = placement.base < 80
+            assert np.array_equal(placement.hidden, over_bus[y : y + height, x : x + width])
+
+
+@pytest.fixture(scope="module")
+def composed(toy, toy_crops, tmp_path_factory):
+    import cars
+
+    out = tmp_path_factory.mktemp("composed") / "out"
+    cars.main(command(toy, toy_crops, out))
+    return out
+
+
+def command(toy, crops, out, *options):
+    fixed = ("MIX", "0.7", "PLACE.MAX_ENLARGE", "9.0", "PLACE.MIN_HEIGHT", "5", "CARS", "(2,4)")
+    return [str(a) for a in ("compose", "--cityscapes", toy, "--samples", crops, "--output", out, *fixed, *options)]
+
+
+def test_every_annotation_is_its_mask(composed, toy):
+    """pycocotools rasterises each; those of a scene share no pixel; only the pasted ones are new."""
+    coco, source = COCO(str(composed / "annotations.json")), Cityscapes(toy, ["train"])
+    files = {file.name: file for file in source.files()}
+    assert len(coco.imgs) == len(files) == 14
+    new = 0
+    for image in coco.imgs.values():
+        scene = source.load(files[image["source_image"]])
+        taken = np.zeros(scene.shape, int)
+        pasted = np.zeros(scene.shape, bool)
+        for annotation in coco.imgToAnns[image["id"]]:
+            mask = coco.annToMask(annotation).astype(bool)
+            assert mask.sum() == annotation["area"] > 0
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            assert annotation["bbox"] == [columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1]
+            taken += mask
+            if annotation["synthetic"]:
+                pasted |= mask
+                new += 1
+                assert coco.cats[annotation["category_id"]]["name"] == "car" and not annotation["iscrowd"]
+        assert taken.max() <= 1
+        # what was annotated before is what it was, but for the pixels of the new cars and of what stands nearer
+        before = Counter(t.label for t in scene.objects if t.label in source.categories.values() and t.area)
+        after = Counter(coco.cats[a["category_id"]]["name"] for a in coco.imgToAnns[image["id"]] if not a["synthetic"])
+        assert all(after[label] <= count for label, count in before.items()) and after.keys() <= before.keys()
+        old = np.zeros(scene.shape, bool)
+        for thing in scene.objects:
+            if thing.label in source.categories.values():
+                old |= thing.full_mask(scene.shape)
+        assert np.array_equal(taken > 0, old | pasted)
+        same = np.asarray(Image.open(files[image["source_image"]].image).convert("RGB"))
+        picture = np.asarray(Image.open(composed / image["file_name"]).convert("RGB"))
+        assert picture.shape == same.shape and np.array_equal(picture, same) == (image["synthetic"] == 0)
+    summary = json.loads((composed / "summary.json").read_text())
+    provenance = [json.loads(line) for line in (composed / "provenance.jsonl").read_text().splitlines()]
+    assert new == summary["synthetic"] == len(provenance) > 3
+    assert summary["composed"] == len({line["scene"] for line in provenance}) <= 10
+    assert all((composed / "images").iterdir()) and "toy" in (composed / "LICENCE_NOTE.txt").read_text()
+
+
+@pytest.mark.parametrize("form", ["polygon", "rle"])
+def test_detectron2_loads_it(composed, toy, toy_crops, tmp_path, cli, form):
+    out = composed
+    if form == "rle":
+        out = tmp_path / "rle"
+        assert cli(*command(toy, toy_crops, out, "SEGMENTATION", "rle")) == 0
+    name = f"composed_{form}"
+    register_coco_instances(name, {}, str(out / "annotations.json"), str(out))
+    try:
+        records = DatasetCatalog.get(name)
+        content = json.loads((out / "annotations.json").read_text())
+        assert [len(r["annotations"]) for r in records] == [
+            sum(a["image_id"] == image["id"] for a in content["annotations"]) for image in content["images"]
+        ]
+        classes = MetadataCatalog.get(name).thing_classes
+        assert classes == ["person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"]
+        areas = {a["area"] for a in content["annotations"]}
+        first = json.loads((composed / "annotations.json").read_text())
+        assert areas == {a["area"] for a in first["annotations"]}
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def test_interrupted_or_in_parallel_it_is_the_same(composed, toy, toy_crops, tmp_path, cli):
+    cut, parallel = tmp_path / "cut", tmp_path / "parallel"
+    assert cli(*command(toy, toy_crops, parallel), "--workers", "2") == 0
+    shutil.copytree(composed, cut)
+    journal = (composed / "progress.jsonl").read_bytes().split(b"\n")
+    (cut / "progress.jsonl").write_bytes(b"\n".join([*journal[:3], journal[3][:99]]))
+    for line in journal[3:-1]:
+        (cut / json.loads(line)["image"]["file_name"]).unlink()
+    assert cli(*command(toy, toy_crops, cut)) == 0
+    for other in (cut, parallel):
+        for name in ("annotations.json", "provenance.jsonl", "summary.json"):
+            assert (other / name).read_bytes() == (composed / name).read_bytes()
+        for picture in (composed / "images").iterdir():
+            assert (other / "images" / picture.name).read_bytes() == picture.read_bytes()
+
+
+def test_a_generators_tensor_does_as_well(toy, toy_crops, tmp_path, cli):
+    crops = CropDataset(toy_crops, 64, split="all")
+    torch.save(torch.stack([crops[index] for index in range(8)]), tmp_path / "samples.pt")
+    assert cli(*command(toy, tmp_path / "samples.pt", tmp_path / "out")) == 0
+    line = json.loads((tmp_path / "out/provenance.jsonl").read_text().splitlines()[0])
+    assert line["sample"].startswith("samples.pt[")
+
+
+def test_a_composed_set_is_a_source_again(composed, toy_crops, tmp_path, cli):
+    """COCO in, COCO out: the cars of the first round are annotated cars of the second."""
+    first = json.loads((composed / "annotations.json").read_text())
+    arguments = command("", toy_crops, tmp_path / "out")
+    arguments[1:3] = ["--coco", str(composed / "annotations.json"), str(composed)]
+    assert cli(*arguments) == 0
+    second = json.loads((tmp_path / "out/annotations.json").read_text())
+    assert second["categories"] == first["categories"]
+    assert sum(a["synthetic"] for a in second["annotations"]) > 0
+    assert COCO(str(tmp_path / "out/annotations.json")).imgs.keys() == {i["id"] for i in first["images"]}
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (("MIX", "1.5"), "MIX is 1.5; set it to a share"),
+        (("CARS", "(3, 1)"), "CARS is (3, 1); set it to the fewest and the most"),
+        (("SEGMENTATION", "png"), "SEGMENTATION is 'png'; set it to one of polygon, rle"),
+        (("CATEGORY", "boat"), "The scenes have no class 'boat' (person, rider, car"),
+        (("CATEGORY", "train"), "too few to learn their size from"),
+        (("MATTING.LOW", "0.9", "MATTING.HIGH", "0.5"), "must rise from 0 to 1"),
+        (("PLACE.MIN_HEIGHT", "999"), "No car found a place in 14 scenes"),
+        (("MATTING.MIN_COVER", "0.99", "MATTING.MAX_COVER", "1.0"), "'empty'"),
+    ],
+)
+def test_what_is_wrong_is_a_sentence(toy, toy_crops, tmp_path, cli, capsys, options, sentence):
+    assert cli(*command(toy, toy_crops, tmp_path / "out", *options)) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        (torch.zeros(2, 5, 8, 8), "are not a tensor (N, 3 or 4, H, W)"),
+        (torch.full((2, 3, 8, 8), 7.0), "are not finite values from -1 to 1"),
+        ({"samples": 1}, "are not a tensor"),
+    ],
+)
+def test_samples_of_another_form(toy, tmp_path, cli, capsys, content, sentence):
+    torch.save(content, tmp_path / "samples.pt")
+    assert cli(*command(toy, tmp_path / "samples.pt", tmp_path / "out")) == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,136 @@
+"""Scenes of both formats against the official tools, and annotations that are broken."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from car_gan.scenes.cityscapes import Cityscapes, paint
+from car_gan.scenes.coco import Coco
+from PIL import Image
+from pycocotools.coco import COCO
+
+from gan_plugin.errors import UserError
+
+CAR = 26
+
+
+def test_masks_are_those_of_the_official_script(toy):
+    """gtFine_instanceIds.png is written by cityscapesScripts; ours are painted from the polygons."""
+    source, seen = Cityscapes(toy), 0
+    assert [file.name.split("/")[0] for file in source.files()] == ["train"] * 14 + ["val"] * 2
+    for file in source.files():
+        scene = source.load(file)
+        official = np.asarray(Image.open(file.truth.replace("_polygons.json", "_instanceIds.png")))
+        painted = np.zeros(scene.shape, bool)
+        for thing in scene.objects:
+            if thing.label == "car" and not thing.group:
+                mask = thing.full_mask(scene.shape)
+                assert np.array_equal(mask, official == CAR * 1000 + thing.number)
+                painted |= mask
+                seen += thing.area > 0
+        assert np.array_equal(painted, official // 1000 == CAR)
+        assert np.array_equal(scene.road, official == 7)
+    assert seen > 10
+
+
+def square(label, x, y, side):
+    return {"label": label, "polygon": [[x, y], [x + side - 1, y], [x + side - 1, y + side - 1], [x, y + side - 1]]}
+
+
+def test_what_a_nearer_object_hides_is_counted():
+    """A car of 10x10 pixels under a person of 5x5 in its corner, and a second car behind the first one."""
+    entries = [square("car", 0, 0, 4), square("car", 0, 0, 10), square("person", 5, 5, 5), square("cargroup", 14, 2, 3)]
+    scene = paint(entries, (12, 20), "truth.json")
+    behind, car, person, group = scene.objects
+    assert (car.area, car.outline_area, car.visible, car.number) == (75, 100, 0.75, 1)
+    assert car.box == (0, 0, 10, 10) == car.outline and person.box == (5, 5, 10, 10)
+    assert (behind.area, behind.visible, behind.number) == (0, 0.0, 0)
+    assert group.group and group.label == "car" and not scene.road.any()
+
+
+@pytest.mark.parametrize(
+    "entry, sentence",
+    [
+        ({"label": "car", "polygon": []}, "the polygon of car number 0 is empty: it has 0 points"),
+        ({"label": "car", "polygon": [[1, 1], [4, 4]]}, "has 2 points, and an area takes three"),
+        (square("car", 30, 2, 5), "number 0 lies outside of the picture of 20x12 pixels"),
+    ],
+)
+def test_a_broken_polygon_is_named_and_the_others_stay(entry, sentence):
+    scene = paint([entry, square("car", 0, 0, 4)], (12, 20), "truth.json")
+    assert [label for label, _ in scene.broken] == ["car"]
+    assert scene.broken[0][1].startswith("truth.json: ") and sentence in scene.broken[0][1]
+    assert [(thing.number, thing.area) for thing in scene.objects] == [(1, 16)]
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """A COCO file with a polygon, both forms of RLE, a crowd, an empty and an outside mask; its images are missing."""
+    polygon = [[2.0, 2.0, 8.0, 2.0, 8.0, 9.0, 2.0, 9.0]]
+    masks = [
+        polygon,
+        {"size": [12, 20], "counts": [24, 12, 204]},
+        {"size": [12, 20], "counts": [0, 24, 216]},
+        [],
+        [[100.0, 100.0, 110.0, 100.0, 110.0, 110.0]],
+        [[1.0, 1.0, 2.0, 2.0]],
+    ]
+    annotations = [
+        {"id": index, "image_id": 7, "category_id": 3, "iscrowd": int(index == 3), "segmentation": mask}
+        for index, mask in enumerate(masks, start=1)
+    ]
+    content = {
+        "images": [{"id": 7, "file_name": "street/a.jpg", "height": 12, "width": 20}],
+        "annotations": annotations,
+        "categories": [{"id": 3, "name": "car"}, {"id": 9, "name": "boat"}],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_coco_masks_are_those_of_pycocotools(coco, tmp_path):
+    source = Coco(coco, tmp_path)
+    (file,) = source.files()
+    assert (file.name, file.image) == ("street/a", tmp_path / "street/a.jpg")
+    scene, official = source.load(file), COCO(str(coco))
+    for thing, index in zip(scene.objects, (1, 2, 3), strict=True):
+        assert np.array_equal(thing.full_mask(scene.shape), official.annToMask(official.anns[index]).astype(bool))
+    assert [thing.group for thing in scene.objects] == [False, False, True]
+    said = [sentence for _, sentence in scene.broken]
+    assert "annotation 4 (car) is empty" in said[0] and "annotation 5 (car) has no pixel inside" in said[1]
+    assert "annotation 6 (car) is empty: a polygon takes three points" in said[2]
+
+
+@pytest.mark.parametrize(
+    "make, sentence",
+    [
+        (lambda f: Cityscapes(f / "nothing"), "nothing has no leftImg8bit"),
+        (lambda f: Cityscapes(f, ["dev"]), "The split 'dev' is unknown"),
+        (lambda f: Coco(f / "no.json", f), "no.json cannot be read"),
+        (lambda f: Coco(f / "list.json", f), "list.json is no COCO file of instances"),
+        (lambda f: Coco(f / "list.json", f / "no"), "The folder of images .*no does not exist"),
+    ],
+)
+def test_a_source_that_is_not_there(tmp_path, make, sentence):
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(UserError, match=sentence):
+        make(tmp_path)
+
+
+def test_broken_cityscapes_files(toy, tmp_path):
+    import shutil
+
+    shutil.copytree(toy / "cityscapes", tmp_path / "cityscapes")
+    source = Cityscapes(tmp_path)
+    first, second = source.files()[:2]
+    Path(first.truth).write_text('{"objects": [')
+    with pytest.raises(UserError, match="is no Cityscapes annotation"):
+        source.load(first)
+    Path(second.truth).write_text('{"imgHeight": 8, "imgWidth": 8, "objects": [{"label": "spaceship", "polygon": []}]}')
+    with pytest.raises(UserError, match="the label 'spaceship', which Cityscapes does not define"):
+        source.load(second)
+    Path(first.truth).unlink()
+    with pytest.raises(UserError, match="polygons.json is missing, the annotation of"):
+        source.files()
