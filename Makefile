@@ -6,10 +6,10 @@ READY := .venv/.ready
 CHECKED := gan_plugin tools tests configs $(wildcard projects)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench clean
+.PHONY: help env demo demo-coigan test lint bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 env: $(READY)  ## build .venv: pinned packages, Detectron2, this package
 
@@ -28,6 +28,9 @@ $(READY): requirements.txt setup.py tools/install_detectron2.py tools/_detectron
 
 demo: env  ## train and compare on a toy data set; OUT=folder to choose where (default output/demo)
 	$(BIN)/python tools/demo.py --out $(OUT)
+
+demo-coigan: env  ## paint defects into toy steel; OUT=folder (default output/demo-coigan)
+	$(BIN)/python tools/demo_coigan.py --out $(if $(filter command% env%,$(origin OUT)),$(OUT),output/demo-coigan)
 
 # One thread a process: the two workers would otherwise fight for the cores.
 test: env  ## run the tests

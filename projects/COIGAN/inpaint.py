@@ -33,6 +33,7 @@ VERBS = {
     "augment": "coigan.commands.augment",
     "segment": "coigan.commands.segment",
     "export": "coigan.commands.export",
+    "report": "coigan.commands.report",
 }
 
 

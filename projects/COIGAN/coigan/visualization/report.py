@@ -1,7 +1,6 @@
 """One self-contained HTML file about a run of COIGAN, from what it left in its folder."""
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def write_run_report(
     path: str | Path,
     *,
     evaluation: Mapping[str, Any] | None = None,
-    augmented: Sequence[tuple[Path, str]] = (),
+    augmented: Sequence[tuple[bytes, str]] = (),
     facts: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Write the report of the run in `folder` to the HTML file `path`.
@@ -56,7 +55,7 @@ def write_run_report(
         folder: with metrics.json and samples/.
         path: of the report; its folder is made if need be.
         evaluation: what `evaluate_trained` returned.
-        augmented: pictures of the augmented set, each with its caption.
+        augmented: pictures of the augmented set as PNG, each with its caption.
         facts: (name, value) rows on how the run was made.
 
     Returns:
@@ -77,7 +76,7 @@ def write_run_report(
         curves=curves,
         evaluation=evaluation,
         scores=_SCORES,
-        augmented=[_picture(file.read_bytes(), "png", caption, caption) for file, caption in augmented],
+        augmented=[_picture(content, "png", caption, caption) for content, caption in augmented],
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,11 +84,6 @@ def write_run_report(
         raise UserError(f"The report {target} cannot be written ({error.strerror}); choose another path.") from error
     write_whole(target, lambda out: out.write(page.encode()), "Choose another path, or free some disk space.")
     return target
-
-
-def read_evaluation(path: Path) -> dict[str, Any] | None:
-    """The report.json of `inpaint.py evaluate`; None if there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _grids(folder: Path) -> list[dict[str, str]]:
