@@ -7,7 +7,7 @@ READY := .venv/.ready
 CHECKED := gan_plugin tools tests configs $(wildcard projects)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo demo-tuning demo-cars test lint bench clean
+.PHONY: help env demo demo-tuning demo-cars demo-coigan test lint bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ demo-tuning: env  ## tune, train and judge on a toy Cityscapes, all phases in mi
 
 demo-cars: env  ## toy cars: crops, two small GANs, scores, new scenes (OUT: output/demo-cars)
 	$(BIN)/python projects/CarGAN/demo.py --out $(or $(OUT),output/demo-cars)
+
+demo-coigan: env  ## paint defects into toy steel, and use them as training data (OUT: output/demo-coigan)
+	$(BIN)/python tools/demo_coigan.py --out $(or $(OUT),output/demo-coigan)
 
 # One thread a process: the two workers would otherwise fight for the cores.
 test: env  ## run the tests

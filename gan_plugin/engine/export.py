@@ -44,14 +44,14 @@ def read_generator(path: Path, *, average: bool = False, allow_pickle: bool = Fa
     """
     if not path.is_file():
         raise UserError(f"The checkpoint {path} does not exist; name a file such as OUTPUT_DIR/model_final.pth.")
-    state = _read_pickle(path, allow_pickle) if path.suffix == ".pkl" else _read_safely(path)
+    state = _read_pickle(path, allow_pickle) if path.suffix == ".pkl" else read_safely(path)
     weights = state.get("model", state) if isinstance(state, dict) else None
-    if not _is_state_dict(weights):
+    if not is_state_dict(weights):
         raise UserError(f"{path} is not a checkpoint: it holds no dictionary of weights; name a model_*.pth of a run.")
     names = [name for name in weights if not name.startswith(ADVERSARY_PREFIX) and not _is_constant(name)]
     if not average:
         return {name: _compact(weights[name]) for name in names}
-    averages = _find_average(state)
+    averages = find_average(state)
     if not averages or any(name not in averages for name in names):
         raise UserError(
             f"{path} holds no moving average of the generator; leave --ema away, export OUTPUT_DIR/model_final_ema.pth "
@@ -60,7 +60,12 @@ def read_generator(path: Path, *, average: bool = False, allow_pickle: bool = Fa
     return {name: _compact(averages[name]) for name in names}
 
 
-def _read_safely(path: Path) -> Any:
+def read_safely(path: Path) -> Any:
+    """What torch has saved as `path`, on the CPU, without running any code in it.
+
+    Raises:
+        UserError: it cannot be read so.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -87,7 +92,8 @@ def _read_pickle(path: Path, allowed: bool) -> Any:
     return {**state, "model": {name: torch.as_tensor(value) for name, value in state["model"].items()}}
 
 
-def _is_state_dict(weights: Any) -> TypeGuard[dict[str, torch.Tensor]]:
+def is_state_dict(weights: Any) -> TypeGuard[dict[str, torch.Tensor]]:
+    """Whether `weights` is a dictionary of named tensors with at least one."""
     return (
         isinstance(weights, dict)
         and bool(weights)
@@ -105,11 +111,12 @@ def _compact(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 
-def _find_average(state: dict[str, Any]) -> dict[str, torch.Tensor] | None:
+def find_average(state: dict[str, Any]) -> dict[str, torch.Tensor] | None:
+    """The generator's moving average in a training checkpoint; None if it holds none."""
     node: Any = state
     for key in ("trainer", "hooks", "GeneratorEMA", "average"):
         node = node.get(key) if isinstance(node, dict) else None
-    return node if _is_state_dict(node) else None
+    return node if is_state_dict(node) else None
 
 
 def write_weights(weights: dict[str, torch.Tensor], out: Path) -> None:

@@ -37,6 +37,10 @@ class Phase:
     clip_norm: float = 0.0
     clip_value: float = 0.0
 
+    def is_due(self, iteration: int) -> bool:
+        """Whether this phase is played at `iteration`; a subclass may have another rhythm."""
+        return iteration % self.every == 0
+
     def parameters(self) -> list[nn.Parameter]:
         """All that learns, in a fixed order."""
         return [parameter for network in self.networks for parameter in network.parameters()]

@@ -1,7 +1,7 @@
 """The trainer of GANs whose samples are whole images, outside of Detectron2's models."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -47,7 +47,7 @@ class ImageStep(ObservedStep):
                 rounds.append(self.model.begin(self.model.collate(items), self.iter, self.accumulate == 1))
         losses: Losses = {}
         for phase in self._phases:
-            if self.iter % phase.every == 0:
+            if phase.is_due(self.iter):
                 losses.update(self._play(phase, rounds))
         self._write_metrics(losses, seconds)
 

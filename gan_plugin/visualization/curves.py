@@ -30,7 +30,9 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
+    """The scalars of one picture."""
+
     title: str
     # key in metrics.json -> name in the legend; a key that ends in "*" stands for all keys that begin so
     keys: Mapping[str, str]
@@ -40,18 +42,18 @@ class _Group:
 
 
 _GROUPS = (
-    _Group(
+    Group(
         "Generator: sum of its losses",
         {"loss_gen_total": "loss_gen_total: all that it minimises", "total_loss": "total_loss"},
     ),
-    _Group("Discriminator: sum of its losses", {"loss_disc_total": "loss_disc_total: all that it minimises"}),
-    _Group(
+    Group("Discriminator: sum of its losses", {"loss_disc_total": "loss_disc_total: all that it minimises"}),
+    Group(
         "Generator: detection and mask losses",
         {key: key for key in ("loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")},
         log=True,
     ),
-    _Group("Generator: adversarial losses", {"loss_adv_*": "", "loss_rec_*": ""}),
-    _Group(
+    Group("Generator: adversarial losses", {"loss_adv_*": "", "loss_rec_*": ""}),
+    Group(
         "Discriminator: its verdicts",
         {
             "gan/mask/d_real": "D(real mask)",
@@ -63,11 +65,9 @@ _GROUPS = (
         },
         bounds=(-0.03, 1.03),
     ),
-    _Group("Learning rates", {"lr": "generator", "lr_disc": "discriminator"}, log=True),
-    _Group(
-        "Gradient norms", {"grad_norm/generator": "generator", "grad_norm/discriminator": "discriminator"}, log=True
-    ),
-    _Group(
+    Group("Learning rates", {"lr": "generator", "lr_disc": "discriminator"}, log=True),
+    Group("Gradient norms", {"grad_norm/generator": "generator", "grad_norm/discriminator": "discriminator"}, log=True),
+    Group(
         "AP on the test set, in percent",
         {"cityscapes/AP": "Cityscapes AP", "segm/AP": "COCO mask AP", "bbox/AP": "COCO box AP"},
     ),
@@ -78,7 +78,7 @@ _NOT_SMOOTHED = ("lr", "lr_disc", "cityscapes/AP", "segm/AP", "bbox/AP")
 _EXACT = "exact: "
 
 
-def draw_curves(metrics: Sequence[Mapping[str, float]]) -> list[Curve]:
+def draw_curves(metrics: Sequence[Mapping[str, float]], groups: Sequence[Group] = _GROUPS) -> list[Curve]:
     """One picture for each group of scalars that the run has; a run without a discriminator has none of its groups.
 
     Raw values are thin, their moving average (over a tenth of the points) thick. The adversarial scalars begin where
@@ -86,11 +86,12 @@ def draw_curves(metrics: Sequence[Mapping[str, float]]) -> list[Curve]:
 
     Args:
         metrics: see `gan_plugin.metrics.read_metrics`.
+        groups: of scalars; those of an instance segmenter's training by default.
     """
     curves = []
     has_players = any("loss_gen_total" in line for line in metrics)
     start = _start_of_game(metrics)
-    for group in _GROUPS:
+    for group in groups:
         series = {}
         for key, name in _expand(group.keys, metrics).items():
             if key == "total_loss" and has_players:
@@ -116,7 +117,7 @@ def draw_lines(
         exact: values measured seldom, which no moving average may falsify.
     """
     series = {f"{_EXACT if exact else ''}{name}": (name, points) for name, points in lines.items()}
-    return Curve(title, _svg(_Group(title, {}, log=log, x_label=x_label), series), _alt(title, series, x_label))
+    return Curve(title, _svg(Group(title, {}, log=log, x_label=x_label), series), _alt(title, series, x_label))
 
 
 def _expand(keys: Mapping[str, str], metrics: Sequence[Mapping[str, float]]) -> dict[str, str]:
@@ -154,7 +155,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return (sums[end] - sums[first]) / (end - first)
 
 
-def _svg(group: _Group, series: Mapping[str, tuple[str, np.ndarray]]) -> str:
+def _svg(group: Group, series: Mapping[str, tuple[str, np.ndarray]]) -> str:
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()

@@ -15,7 +15,8 @@ from car_gan.colour import GREEN
 from car_gan.figures import inline_picture
 from gan_plugin.evaluation.image_scores import ImageScores
 from gan_plugin.files import write_whole
-from gan_plugin.visualization.curves import Curve, draw_lines, read_metrics
+from gan_plugin.metrics import read_metrics
+from gan_plugin.visualization.curves import Curve, draw_lines
 
 from .datasets import crops_of
 from .evaluation import evaluate_trained

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_plugin.visualization.curves import INK, read_metrics
+from gan_plugin.metrics import read_metrics
+from gan_plugin.visualization.curves import INK
 
 from ..data.statistics import PartStatistics
 from ..search.table import Row

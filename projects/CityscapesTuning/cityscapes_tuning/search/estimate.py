@@ -8,7 +8,7 @@ from pathlib import Path
 from gan_plugin.comparison.estimate import Cost
 from gan_plugin.comparison.process import TrainNet, key_values
 from gan_plugin.errors import UserError
-from gan_plugin.visualization.curves import read_metrics
+from gan_plugin.metrics import read_metrics
 
 from .coarse import Coarse
 from .context import Context

@@ -1,0 +1,142 @@
+"""Synthetic training images with their labels, by the generator or by one of two baselines."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from coigan.data.images import read_rgb, write_png
+from coigan.data.placer import Placement, Placer
+from coigan.data.regions import to_coco_rle
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+
+ANNOTATIONS = "annotations.json"
+_ADVICE = "Free some disk space, or choose another folder."
+# base image, what was placed, and a seed -> the image with defects
+Paint = Callable[[np.ndarray, Placement, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the pictures and the masks come from.
+
+    Attributes:
+        bases: defect-free images.
+        placer: chooses and places the masks.
+        classes: names of the classes.
+    """
+
+    bases: list[Path]
+    placer: Placer
+    classes: tuple[str, ...]
+
+
+def copy_paste(image: np.ndarray, placement: Placement, seed: int) -> np.ndarray:
+    """The objects' own pixels on the image: the simplest baseline, whose borders jump."""
+    result = image.copy()
+    for mask, canvas in zip(placement.masks, placement.canvases, strict=True):
+        result[mask] = canvas[mask]
+    return result
+
+
+def poisson(image: np.ndarray, placement: Placement, seed: int) -> np.ndarray:
+    """The objects' gradients on the image (Perez et al. 2003, by OpenCV); objects that touch the border are pasted."""
+    result = image.copy()
+    height, width = image.shape[:2]
+    for number, mask, _ in placement.objects:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        inside = rows[0] > 0 and rows[-1] < height - 1 and columns[0] > 0 and columns[-1] < width - 1
+        # a canvas is black where there is no object, and the solver looks one pixel beyond the mask
+        source = np.where(mask[..., None], placement.canvases[number], result)
+        if not inside:
+            result = source
+            continue
+        centre = ((int(columns[0]) + int(columns[-1])) // 2, (int(rows[0]) + int(rows[-1])) // 2)
+        result = cv2.seamlessClone(source, result, mask.astype(np.uint8) * 255, centre, cv2.NORMAL_CLONE)
+    return result
+
+
+BASELINES: dict[str, Paint] = {"copy_paste": copy_paste, "poisson": poisson}
+
+
+def write_augmented(
+    out: str | Path, source: Source, paint: Paint, count: int, seed: int, provenance: Mapping[str, Any]
+) -> Path:
+    """Write `count` synthetic images and their labels: images/aug_<i>.png, annotations.json, provenance.jsonl.
+
+    Every object that was placed is labelled, however small, with its exact mask as run lengths, so that Detectron2's
+    `register_coco_instances` reads the JSON (with INPUT.MASK_FORMAT bitmask). Image i depends on the seed and i alone.
+
+    Args:
+        out: a folder that does not exist yet or is empty.
+        source: of images and masks.
+        paint: makes the picture.
+        count: 1 or more.
+        seed: of all choices.
+        provenance: what is the same for all images, such as the weights' hash.
+
+    Returns:
+        The path of annotations.json.
+
+    Raises:
+        UserError: `out` holds files, there is no base image, or nothing could be placed.
+    """
+    target = Path(out)
+    if count < 1:
+        raise UserError(f"--count is {count}; set it to 1 or more.")
+    if not source.bases:
+        raise UserError("There is no base image without defects; prepare the data set again.")
+    if target.is_dir() and any(target.iterdir()):
+        raise UserError(f"{target} holds files; choose another --out.")
+    part = target.with_name(f"{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    (part / "images").mkdir(parents=True)
+    content: dict[str, Any] = {
+        "info": {"description": "synthetic defects", "synthetic": True, **provenance},
+        "categories": [{"id": number, "name": name} for number, name in enumerate(source.classes, start=1)],
+        "images": [],
+        "annotations": [],
+    }
+    lines = []
+    for number in range(count):
+        own = np.random.default_rng([seed, number])
+        base = source.bases[int(own.integers(len(source.bases)))]
+        placement, image_seed = source.placer.place(own), int(own.integers(2**62))
+        if not placement.objects:
+            raise UserError("No object could be placed; check the object stores of the prepared data set.")
+        picture = paint(read_rgb(base), placement, image_seed)
+        name = f"aug_{number:06d}.png"
+        write_png(part / "images" / name, picture)
+        height, width = picture.shape[:2]
+        content["images"].append({"id": number + 1, "file_name": name, "height": height, "width": width})
+        for label, mask, _ in placement.objects:
+            content["annotations"].append(_annotation(len(content["annotations"]) + 1, number + 1, label, mask))
+        objects = [{"class": source.classes[label], "object": key} for label, _, key in placement.objects]
+        facts = {"file_name": name, "base": base.name, "objects": objects, "seed": image_seed, "synthetic": True}
+        lines.append(json.dumps({**facts, **provenance}))
+    text = "\n".join(lines) + "\n"
+    write_whole(part / "provenance.jsonl", lambda file: file.write(text.encode()), _ADVICE)
+    write_whole(part / ANNOTATIONS, lambda file: file.write(json.dumps(content).encode()), _ADVICE)
+    shutil.rmtree(target, ignore_errors=True)
+    part.replace(target)
+    return target / ANNOTATIONS
+
+
+def _annotation(key: int, image: int, label: int, mask: np.ndarray) -> dict[str, Any]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x, y = int(columns[0]), int(rows[0])
+    return {
+        "id": key,
+        "image_id": image,
+        "category_id": label + 1,
+        "bbox": [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1],
+        "area": int(mask.sum()),
+        "iscrowd": 0,
+        "segmentation": to_coco_rle(mask),
+    }

@@ -1,0 +1,1 @@
+"""One module for each verb of inpaint.py, with add_arguments(parser) and run(args)."""

@@ -1,0 +1,47 @@
+"""Arguments and steps that several verbs share."""
+
+import argparse
+from pathlib import Path
+
+from coigan.engine.data import noise_of
+from coigan.inference.inpainter import Inpainter
+from coigan.inference.weights import read_trained
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """--config-file, --data, processes, and KEY VALUE pairs."""
+    parser.add_argument("--config-file", default="", metavar="FILE", help="YAML, such as configs/Base-COIGAN.yaml")
+    parser.add_argument("--data", default="", metavar="DIR", help="the prepared data set (DATA.ROOT)")
+    add_process_arguments(parser)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys to change")
+
+
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """How many processes train; torchrun does without."""
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes on this machine, on a CPU too")
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="R")
+    parser.add_argument("--dist-url", default="auto", metavar="URL")
+
+
+def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    """The trained generator, and where it runs."""
+    parser.add_argument("weights", metavar="WEIGHTS", help="model_*.pth of a run, or what inpaint.py export wrote")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="the run's config.yaml if it lies elsewhere")
+    parser.add_argument("--last", action="store_true", help="the last weights in place of their moving average")
+    parser.add_argument("--device", default="", metavar="NAME", help="such as cpu; default: a GPU if there is one")
+
+
+def open_inpainter(args: argparse.Namespace) -> Inpainter:
+    """The generator that `add_weights_arguments` describes.
+
+    Raises:
+        UserError: the weights or their config cannot be used.
+    """
+    trained = read_trained(args.weights, args.config_file, average=not args.last)
+    return Inpainter(trained, noise_of(trained.cfg), args.device)
+
+
+def options_of(args: argparse.Namespace) -> list[str]:
+    """The KEY VALUE pairs of the command line, with those that have a flag."""
+    return [*args.opts, *(["DATA.ROOT", str(Path(args.data))] if args.data else [])]

@@ -1,0 +1,50 @@
+"""FID, KID and more of a trained generator, by the thesis' protocol.
+
+    inpaint.py evaluate output/coigan/model_final.pth --data DIR --inception weights-inception-2015-12-05-6726825d.pth
+
+Painted images against test tiles, and train against test tiles as the reference. Without --inception the scores are
+by built-in features, which compare among themselves only.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from tabulate import tabulate
+
+from coigan.engine.data import open_data
+from coigan.evaluation.protocol import evaluate_trained
+from coigan.inference.weights import read_trained
+from gan_plugin.evaluation.image_scores import build_extractor
+from gan_plugin.files import write_whole
+
+from ._arguments import add_weights_arguments
+
+SHOWN = ("FID", "KID", "IS", "precision", "recall", "density", "coverage")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_weights_arguments(parser)
+    parser.add_argument("--data", default="", metavar="DIR", help="the prepared data set; default: the run's")
+    parser.add_argument("--count", type=int, default=40_000, metavar="N", help="images of each set (default: 40000)")
+    parser.add_argument("--inception", default="", metavar="FILE", help="torch-fidelity's Inception weights")
+    parser.add_argument("--out", default="", metavar="FILE", help="default: report.json beside the weights")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate, write the report, print the table.
+
+    Raises:
+        UserError: weights, data or Inception's file cannot be used.
+    """
+    trained = read_trained(args.weights, args.config_file, average=not args.last)
+    extractor = build_extractor(args.inception, args.device or "cpu")
+    data = open_data(trained.cfg, args.data)
+    cache = Path(args.weights).parent / "reference"
+    report = evaluate_trained(trained, data, extractor, count=args.count, cache=cache, device=args.device)
+    out = Path(args.out) if args.out else Path(args.weights).parent / "report.json"
+    write_whole(out, lambda file: file.write(json.dumps(report, indent=1).encode()), "Name another file with --out.")
+    rows = [[name, report["painted_vs_test"][name], report["train_vs_test"][name]] for name in SHOWN]
+    print(tabulate(rows, ["score", "painted vs test", "train vs test"], "github", floatfmt=".4f"))
+    print(f"by {extractor.name}; report {out}")

@@ -1,0 +1,88 @@
+"""Paint defects into one image of any size.
+
+    inpaint.py infer WEIGHTS IMAGE OUT.png --mask CLASS=mask.png --seed 3
+    inpaint.py infer WEIGHTS IMAGE OUT.png --ellipse CLASS=X,Y,WIDTH,HEIGHT --strength 0.7
+
+OUT.png.json says how it was made. Masks are grey pictures of the image's size, white where a defect is wanted.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from coigan.data.images import encode_png, read_grey, read_rgb
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+
+from ._arguments import add_weights_arguments, open_inpainter
+
+_ADVICE = "Choose another place or free some disk space."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_weights_arguments(parser)
+    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("out", metavar="OUT", help="the PNG to write")
+    parser.add_argument("--mask", action="append", default=[], metavar="CLASS=FILE")
+    parser.add_argument("--ellipse", action="append", default=[], metavar="CLASS=X,Y,W,H", help="its box in pixels")
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--strength", type=float, default=1.0, metavar="F", help="0 nothing, 1 all (default), up to 2")
+    parser.add_argument("--margin", type=int, metavar="PIXELS", help="keep the image further from the masks; -1 never")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Paint.
+
+    Raises:
+        UserError: an argument makes no sense, or a file cannot be read or written.
+    """
+    if not args.mask and not args.ellipse:
+        raise UserError("Nothing is asked for; add --mask CLASS=FILE or --ellipse CLASS=X,Y,W,H.")
+    if not (0 <= args.strength <= 2 and args.seed >= 0 and (args.margin is None or args.margin >= -1)):
+        raise UserError("--strength lies between 0 and 2, --seed is 0 or more, --margin -1 or more.")
+    inpainter = open_inpainter(args)
+    image = read_rgb(args.image)
+    masks = np.zeros((len(inpainter.classes), *image.shape[:2]), bool)
+    for text in args.mask:
+        place, file = _split(text, inpainter.classes)
+        mask = read_grey(file) > 127
+        if mask.shape != image.shape[:2]:
+            raise UserError(f"The mask {file} has another size than {args.image}; draw it on that image.")
+        masks[place] |= mask
+    for text in args.ellipse:
+        place, box = _split(text, inpainter.classes)
+        masks[place] |= _ellipse(box, *image.shape[:2])
+    painted = inpainter.paint(image, masks, args.seed, args.strength, args.margin)
+    facts = {
+        "base": Path(args.image).name,
+        "seed": args.seed,
+        "strength": args.strength,
+        "margin": args.margin,
+        "weights_sha256": inpainter.digest,
+        "synthetic": True,
+    }
+    write_whole(args.out, lambda file: file.write(encode_png(painted)), _ADVICE)
+    write_whole(f"{args.out}.json", lambda file: file.write(json.dumps(facts, indent=1).encode()), _ADVICE)
+    print(f"{args.out}: {int(masks.any(0).sum())} pixels under masks")
+
+
+def _split(text: str, classes: tuple[str, ...]) -> tuple[int, str]:
+    name, sign, value = text.partition("=")
+    if not sign or name not in classes:
+        raise UserError(f"{text!r} begins with no class and =; the classes are {', '.join(classes)}.")
+    return classes.index(name), value
+
+
+def _ellipse(text: str, height: int, width: int) -> np.ndarray:
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--ellipse {text!r} is no X,Y,W,H, such as 40,60,30,12.") from error
+    canvas = np.zeros((height, width), np.uint8)
+    centre, axes = (round(x + w / 2), round(y + h / 2)), (max(1, round(w / 2)), max(1, round(h / 2)))
+    cv2.ellipse(canvas, centre, axes, 0, 0, 360, 1, -1)
+    return canvas > 0

@@ -1,0 +1,56 @@
+"""Write one HTML file about a run: pictures, scores, augmented images, curves.
+
+inpaint.py report output/coigan --out output/report.html --augmented output/augmented
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import yaml
+
+from coigan.visualization.augmented import outlined
+from coigan.visualization.report import write_run_report
+from gan_plugin.errors import UserError
+
+_SETTINGS = ("MODEL.GENERATOR.NAME", "INPUT.SIZE", "SOLVER.MAX_ITER", "SOLVER.IMS_PER_BATCH", "DATA.ROOT", "SEED")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("folder", metavar="OUTPUT_DIR", help="of the run; its report.json of evaluate is shown as well")
+    parser.add_argument("--out", default="", metavar="FILE", help="default: report.html in OUTPUT_DIR")
+    parser.add_argument("--augmented", default="", metavar="DIR", help="a set that augment wrote")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the report.
+
+    Raises:
+        UserError: the folder holds no run, or a file in it is damaged.
+    """
+    folder = Path(args.folder)
+    scores = folder / "report.json"
+    try:
+        evaluation = json.loads(scores.read_text(encoding="utf-8")) if scores.is_file() else None
+        pictures = outlined(args.augmented) if args.augmented else []
+        facts = _facts(folder / "config.yaml")
+    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+        raise UserError(f"What the report shows cannot be read ({type(error).__name__}: {error}).") from error
+    out = write_run_report(
+        folder, args.out or folder / "report.html", evaluation=evaluation, augmented=pictures, facts=facts
+    )
+    print(f"report: {out}")
+
+
+def _facts(file: Path) -> list[tuple[str, str]]:
+    if not file.is_file():
+        return []
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    facts = []
+    for key in _SETTINGS:
+        node = config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        facts.append((key, str(node)))
+    return facts

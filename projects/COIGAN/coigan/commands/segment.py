@@ -1,0 +1,84 @@
+"""Does a segmenter get better from synthetic defects? Train it with and without them, several seeds each.
+
+    inpaint.py segment --train real.json --test test.json --output output/segment --seeds 0 1 2 \\
+        --extra gan=gan/annotations.json copy_paste=copies/annotations.json
+
+All arms of a seed start from the same weights and take as many steps. A run that was stopped continues.
+"""
+
+import argparse
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from detectron2.utils.logger import setup_logger
+from tabulate import tabulate
+
+from coigan.engine.players import choose_device
+from coigan.segmentation.coco import CocoMasks
+from coigan.segmentation.comparison import BASELINE, METRICS, compare
+from coigan.segmentation.losses import LOSSES
+from coigan.segmentation.networks import NETWORKS
+from coigan.segmentation.training import SegmentOptions, cccd
+from gan_plugin.errors import UserError
+
+_logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--train", required=True, metavar="JSON", help="COCO JSON of the real training images")
+    parser.add_argument("--test", required=True, metavar="JSON", help="COCO JSON of the real test images")
+    parser.add_argument("--extra", nargs="+", default=[], metavar="NAME=JSON", help="synthetic images, an arm each")
+    parser.add_argument("--output", default="output/segment", metavar="DIR")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S", help="three or more")
+    parser.add_argument("--preset", choices=("severstal", "cccd"), default="severstal")
+    parser.add_argument("--model", choices=NETWORKS, default="unet")
+    parser.add_argument("--loss", choices=tuple(LOSSES), default="log_cosh_dice")
+    parser.add_argument("--steps", type=int, default=50_000, metavar="N")
+    parser.add_argument("--batch", type=int, default=12, metavar="N")
+    parser.add_argument("--val-every", type=int, metavar="N", help="steps between validations")
+    parser.add_argument("--device", default="", metavar="NAME")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compare, write results.json, print the table.
+
+    Raises:
+        UserError: an argument makes no sense, or a data set cannot be read.
+    """
+    paths = {"train": args.train, "test": args.test}
+    for text in args.extra:
+        name, sign, path = text.partition("=")
+        if not sign or name in (*paths, BASELINE):
+            raise UserError(f"--extra {text!r} is no NAME=JSON with a name of its own.")
+        paths[name] = path
+    if min(args.steps, args.batch) < 1:
+        raise UserError("--steps and --batch must be 1 or more.")
+    options = cccd() if args.preset == "cccd" else SegmentOptions()
+    options = replace(
+        options,
+        model=args.model,
+        loss=args.loss,
+        steps=args.steps,
+        batch=args.batch,
+        val_every=args.val_every or min(options.val_every, args.steps),
+        device=str(choose_device(args.device)),
+    )
+    setup_logger(args.output, name="coigan")
+    sets = {name: CocoMasks(path) for name, path in paths.items()}
+    extras = {name: data for name, data in sets.items() if name not in ("train", "test")}
+    report = compare(sets["train"], sets["test"], extras, args.seeds, options, Path(args.output), paths)
+    print(_table(report["summary"], [BASELINE, *extras]))
+
+
+def _table(summary: dict, arms: list[str]) -> str:
+    rows = []
+    for metric in METRICS:
+        for arm in arms:
+            entry = summary[metric][arm]
+            gap = entry["difference"]
+            interval = gap and gap["interval"]
+            shown = "" if not interval else f"{gap['mean']:+.4f} [{interval[0]:+.4f}, {interval[1]:+.4f}]"
+            rows.append([metric, arm, entry["mean"], entry["std"], shown])
+    return tabulate(rows, ["metric", "arm", "mean", "std", "difference to real alone"], "github", floatfmt=".4f")

@@ -1,0 +1,1 @@
+"""Reading, preparing, splitting and loading data sets of defects."""

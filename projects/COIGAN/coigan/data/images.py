@@ -1,0 +1,70 @@
+"""Pictures in files: always (height, width, 3) uint8 in RGB order in memory."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from gan_plugin.errors import UserError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def read_rgb(path: str | Path) -> np.ndarray:
+    """(H, W, 3) uint8, RGB, also of a grey picture.
+
+    Raises:
+        UserError: the file is missing or does not decode.
+    """
+    return _read(path, cv2.IMREAD_COLOR_RGB)
+
+
+def read_grey(path: str | Path) -> np.ndarray:
+    """(H, W) uint8: the grey values as stored, or the luminance of a colour picture.
+
+    Raises:
+        UserError: the file is missing or does not decode.
+    """
+    return _read(path, cv2.IMREAD_GRAYSCALE)
+
+
+def _read(path: str | Path, mode: int) -> np.ndarray:
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise UserError(
+            f"The image {path} cannot be read ({error.strerror}); put it there or prepare again."
+        ) from error
+    # IMREAD_IGNORE_ORIENTATION: annotations count pixels as they are stored
+    pixels = cv2.imdecode(content, mode | cv2.IMREAD_IGNORE_ORIENTATION) if content.size else None
+    if pixels is None:
+        raise UserError(f"The image {path} cannot be decoded; get it again, or prepare the data set again.")
+    return pixels
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB or (H, W) uint8 or uint16 as the bytes of a PNG file."""
+    done, encoded = cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+    if not done:
+        raise ValueError(f"no PNG of shape {pixels.shape} and type {pixels.dtype}")
+    return encoded.tobytes()
+
+
+def write_png(path: str | Path, pixels: np.ndarray) -> None:
+    """Write `pixels` as `encode_png` takes them."""
+    Path(path).write_bytes(encode_png(pixels))
+
+
+def images_in(folder: str | Path) -> list[Path]:
+    """All pictures in `folder` and below, sorted by path.
+
+    Raises:
+        UserError: there is no such folder, or it holds no picture.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}; name one that holds images.")
+    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise UserError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}); name a folder that does.")
+    return found

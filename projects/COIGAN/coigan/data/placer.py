@@ -1,0 +1,121 @@
+"""Objects put at random places of a black canvas, class by class, without overlap (thesis 4.3.3, figure 4.11)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from .objects import CutOut, ObjectStore
+
+COUNTS = (0.4, 0.475, 0.1, 0.025)
+_TRIES = 3
+_RETRIES = 20
+
+
+@dataclass
+class Placement:
+    """What was placed.
+
+    Attributes:
+        masks: (n, S, S) bool, a channel for each class.
+        canvases: (n, S, S, 3) uint8, black where there is no object.
+        objects: of each placed object its class, its own mask (S, S) and its key.
+    """
+
+    masks: np.ndarray
+    canvases: np.ndarray
+    objects: list[tuple[int, np.ndarray, str]] = field(default_factory=list)
+
+
+class Placer:
+    """Draws how many objects of each class, which, how turned and scaled, and where."""
+
+    def __init__(
+        self, stores: Sequence[ObjectStore], side: int, counts: Sequence[float] = COUNTS, augment: bool = True
+    ) -> None:
+        """
+        Args:
+            stores: of each class.
+            side: of the canvas in pixels.
+            counts: probability of 0, 1, 2, ... objects of a class.
+            augment: turn each object by any angle, or scale it by 0.7 to 1.2 and shear it by up to 3 degrees.
+        """
+        self._stores, self._side, self._augment = stores, side, augment
+        self._counts = np.asarray(counts, float) / np.sum(counts)
+
+    def place(self, rng: np.random.Generator, own_overlap: bool = False) -> Placement:
+        """At least one object on an empty canvas, wherever there is one that fits.
+
+        Args:
+            rng: all draws come from it.
+            own_overlap: the last try may overlap with the object's own class (COIGAN's placer of shapes).
+        """
+        classes = len(self._stores)
+        shape = (classes, self._side, self._side)
+        result = Placement(np.zeros(shape, bool), np.zeros((*shape, 3), np.uint8))
+        order = [number for number in rng.permutation(classes) if len(self._stores[number])]
+        for number in order:
+            for _ in range(rng.choice(len(self._counts), p=self._counts)):
+                self._try(result, number, rng, own_overlap)
+        # the source's last class may fail as well, and an empty sample teaches nothing
+        for attempt in range(_RETRIES if order else 0):
+            if result.objects:
+                break
+            self._try(result, order[attempt % len(order)], rng, own_overlap)
+        return result
+
+    def _try(self, result: Placement, number: int, rng: np.random.Generator, own_overlap: bool) -> None:
+        store = self._stores[number]
+        cut = store[int(rng.integers(len(store)))]
+        mask, pixels = transform(cut, rng) if self._augment else (cut.mask, cut.pixels)
+        mask, pixels = _fit(mask, pixels, self._side, rng)
+        if not mask.any():
+            return
+        height, width = mask.shape
+        taken: np.ndarray = result.masks.any(axis=0)
+        for attempt in range(_TRIES):
+            y, x = (int(rng.integers(self._side - length + 1)) for length in (height, width))
+            window = np.s_[y : y + height, x : x + width]
+            if own_overlap and attempt == _TRIES - 1:
+                taken = result.masks[[other for other in range(len(self._stores)) if other != number]].any(0)
+            if (taken[window] & mask).any():
+                continue
+            own = np.zeros((self._side, self._side), bool)
+            own[window] = mask
+            result.masks[number] |= own
+            if pixels is not None:
+                result.canvases[number][window][mask] = pixels[mask]
+            result.objects.append((number, own, cut.key))
+            return
+
+
+def transform(cut: CutOut, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+    """The object turned by any angle, or scaled and sheared a little; on a canvas that holds all of it."""
+    height, width = cut.mask.shape
+    if rng.random() < 0.5:
+        angle, scale, shear = rng.uniform(-180, 180), 1.0, 0.0
+    else:
+        angle, scale, shear = 0.0, rng.uniform(0.7, 1.2), np.tan(np.deg2rad(rng.uniform(-3, 3)))
+    turn = np.deg2rad(angle)
+    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ [[1, shear], [0, 1]]
+    corners = linear @ np.array([[0, width, 0, width], [0, 0, height, height]], float)
+    low, high = corners.min(1), corners.max(1)
+    size = [max(1, int(np.ceil(length))) for length in high - low]
+    matrix = np.hstack([linear, -low[:, None]])
+    mask = cv2.warpAffine(cut.mask.astype(np.uint8), matrix, size, flags=cv2.INTER_NEAREST) > 0
+    if cut.pixels is None:
+        return mask, None
+    # repeated borders keep black from bleeding into the object's own pixels
+    pixels = cv2.warpAffine(cut.pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return mask, pixels
+
+
+def _fit(
+    mask: np.ndarray, pixels: np.ndarray | None, side: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """A random part of what is larger than the canvas."""
+    height, width = mask.shape
+    y, x = (int(rng.integers(max(0, length - side) + 1)) for length in (height, width))
+    window = np.s_[y : y + side, x : x + side]
+    return mask[window], None if pixels is None else pixels[window]

@@ -1,0 +1,228 @@
+"""From a data set in any known format to what training reads, in seven stages that are kept (thesis 4.2)."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_plugin.errors import UserError
+
+from .acquire import acquire
+from .convert import convert
+from .line_sets import LineSet, write_json, write_line_set
+from .objects import write_objects
+from .prepared import PREPARED
+from .regions import ENCODINGS, Encoding, Region
+from .sources import open_source
+from .split import split, split_report
+from .stages import Stages
+from .statistics import counts_of, measure, write_reports
+from .tile_sets import BlackFilter, write_tiles
+
+STAGES = ("get", "unpack", "convert", "split", "objects", "base", "tiles")
+PARTS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How a data set is prepared.
+
+    Attributes:
+        tile: side of the square tiles.
+        train_share: of the images; the thesis has a half.
+        seed: of the split.
+        least_area: objects of fewer pixels give no cut-out, and are counted; they stay in the annotations.
+        black: a grey value below it is black, and a training tile with more than `most_black` of it is left out.
+        most_black: share of a tile's pixels.
+        format: see `open_source`.
+        images: of COCO the folder of pictures.
+        classes: names of those that are kept, in the order of the mask channels; () for all.
+        encoding: "rle", exact, or "polygons" with holes.
+        keep_every: of a polygon with more than 25 points keep each so many-th.
+        split_mode: see `split`.
+        workers: processes, -1 for one a core.
+        toy_count, toy_seed, toy_size: of the source "toy"; the size is (height, width).
+    """
+
+    tile: int = 256
+    train_share: float = 0.5
+    seed: int = 42
+    least_area: int = 1
+    black: int = 10
+    most_black: float = 0.1
+    format: str = "auto"
+    images: str = ""
+    classes: tuple[str, ...] = ()
+    encoding: Encoding = "rle"
+    keep_every: int = 1
+    split_mode: str = "exact"
+    workers: int = -1
+    toy_count: int = 120
+    toy_seed: int = 0
+    toy_size: tuple[int, int] = (256, 1600)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.train_share < 1:
+            raise UserError(f"The share of training images is {self.train_share}; choose one between 0 and 1.")
+        if self.encoding not in ENCODINGS or self.keep_every < 1 or self.tile < 1:
+            raise UserError(
+                f"The encoding is {' or '.join(ENCODINGS)}, keep_every and tile are 1 or more; not {self.encoding!r}, "
+                f"{self.keep_every} and {self.tile}."
+            )
+
+
+def prepare(
+    source: str | Path, out: str | Path, options: PrepareOptions, force: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Write the prepared data set `out`; stages that are there, unchanged and undamaged are kept.
+
+    It has converted/ (whole images), split/{train,test}/ (records that share its pictures), objects/<class>/ (cut-outs
+    of the training images), base/, train/ and test/ (tiles; base has the defect-free ones of train), each a line set
+    with its reports or annotations.json, and prepared.json.
+
+    Args:
+        source: see `acquire`.
+        out: absent, empty, or a data set that was prepared before.
+        options: a change of one builds again what depends on it.
+        force: stages to build again in any case.
+
+    Returns:
+        What prepared.json holds: classes, options, counts of all kinds, each class's share in the training part, the
+        split's errors; and, only here, "stages" with what was done.
+
+    Raises:
+        UserError: the source is damaged, or `out` holds something else.
+    """
+    unknown = [name for name in force if name not in STAGES]
+    if unknown:
+        raise UserError(f"There is no stage {unknown[0]!r}; use {', '.join(STAGES)}.")
+    root = Path(out)
+    ours = (root / PREPARED).is_file() or (root / "stages").is_dir() or any(root.glob("*.part"))
+    if root.exists() and (not root.is_dir() or any(root.iterdir()) and not ours):
+        raise UserError(f"{root} holds other files; name another folder.")
+    root.mkdir(parents=True, exist_ok=True)
+    stages = Stages(root, force)
+    raw = acquire(stages, str(source), (options.toy_count, options.toy_seed, options.toy_size))
+    # it says that all is whole, so it goes before something is built
+    (root / PREPARED).unlink(missing_ok=True)
+    _convert_and_split(stages, raw, options)
+    small = _cut_out(stages, options)
+    _cut_tiles(stages, options)
+    content = _content(root, options, small)
+    write_json(root / PREPARED, content)
+    return {**content, "stages": stages.done}
+
+
+def _convert_and_split(stages: Stages, raw: Path, options: PrepareOptions) -> None:
+    def converted(part: Path) -> None:
+        folder = part / "converted"
+        source = open_source(raw, options.format, options.images)
+        convert(source, folder, options.classes, options.encoding, options.keep_every, options.workers)
+        write_reports(LineSet(folder), folder / "reports", options.workers)
+
+    stages.run("convert", ["converted"], _chosen(options, "format images classes encoding keep_every"), converted)
+
+    def parted(part: Path) -> None:
+        lines = LineSet(stages.root / "converted")
+        write_split(lines, part / "split", _ratios(options), options.split_mode, options.seed, "../../converted/data")
+
+    stages.run("split", ["split"], _chosen(options, "train_share seed split_mode"), parted)
+
+
+def _chosen(options: PrepareOptions, keys: str) -> dict[str, Any]:
+    return {key: getattr(options, key) for key in keys.split()}
+
+
+def write_split(
+    lines: LineSet, folder: Path, ratios: dict[str, float], mode: str, seed: int, images: str
+) -> dict[str, Any]:
+    """Write a line set for each part, all with the pictures of `lines`, their reports, and params.json.
+
+    Args:
+        lines: the whole.
+        folder: gets a folder for each part.
+        ratios, mode, seed: see `split`.
+        images: the folder of the pictures, seen from the folder of a part.
+
+    Returns:
+        The split's report, also in params.json.
+
+    Raises:
+        UserError: see `split`.
+    """
+    counts = counts_of(measure(lines), len(lines.classes))
+    parts = split(counts, ratios, mode, seed)
+    for place, name in enumerate(ratios):
+        own = (lines.store[int(number)] for number in np.flatnonzero(parts == place))
+        write_line_set(folder / name, own, lines.classes, images)
+        write_reports(LineSet(folder / name), folder / name / "reports")
+    report = split_report(counts, parts, ratios)
+    content = {"ratios": ratios, "mode": mode, "seed": seed, "classes": list(lines.classes), **report}
+    write_json(folder / "params.json", content)
+    return content
+
+
+def _ratios(options: PrepareOptions) -> dict[str, float]:
+    return dict(zip(PARTS, (options.train_share, 1 - options.train_share), strict=True))
+
+
+def _cut_out(stages: Stages, options: PrepareOptions) -> int:
+    """The stage `objects`; returns how many objects of the training images were too small."""
+    root = stages.root
+
+    def build(part: Path) -> None:
+        lines = LineSet(root / "split" / "train")
+        for number in range(len(lines.classes)):
+            write_objects(part / "objects" / str(number), _objects(lines, number, options.least_area))
+
+    stages.run("objects", ["objects"], {"least_area": options.least_area}, build)
+    rows = measure(LineSet(root / "split" / "train"))
+    return sum(area < options.least_area for row in rows for own in row["areas"] for area in own)
+
+
+def _objects(lines: LineSet, label: int, least: int) -> Iterator[tuple[str, np.ndarray, Region]]:
+    for record in lines.store:
+        own = [region for region in lines.regions(record) if region.label == label and region.area >= least]
+        if own:
+            pixels = lines.image(record)
+            for place, region in enumerate(own):
+                yield f"{Path(record['img']).stem}_{place}", pixels, region
+
+
+def _cut_tiles(stages: Stages, options: PrepareOptions) -> None:
+    root = stages.root
+    black = BlackFilter(options.black, options.most_black)
+    parameters = {"tile": options.tile, "black": options.black, "most_black": options.most_black}
+
+    def base(part: Path) -> None:
+        train = LineSet(root / "split" / "train")
+        write_tiles(train, part / "base", options.tile, black, only_clean=True, workers=options.workers)
+
+    def tiles(part: Path) -> None:
+        # the test part stands for what is met in use, so nothing is left out there
+        for name, chosen in zip(PARTS, (black, None), strict=True):
+            write_tiles(LineSet(root / "split" / name), part / name, options.tile, chosen, workers=options.workers)
+
+    stages.run("base", ["base"], parameters, base)
+    stages.run("tiles", list(PARTS), parameters, tiles)
+
+
+def _content(root: Path, options: PrepareOptions, small: int) -> dict[str, Any]:
+    lines = LineSet(root / "converted")
+    report = json.loads((root / "split" / "params.json").read_text(encoding="utf-8"))
+    totals = np.sum([part["objects"] for part in report["parts"].values()], axis=0)
+    train = report["parts"]["train"]["objects"]
+    kept = {key: value for key, value in asdict(options).items() if key != "workers"}
+    return {
+        "classes": list(lines.classes),
+        "options": kept,
+        "images": {name: report["parts"][name]["images"] for name in PARTS},
+        "tiles": {kind: len(LineSet(root / kind)) for kind in ("base", *PARTS)},
+        "objects": totals.tolist(),
+        "share_in_train": [round(int(own) / max(1, int(all_)), 4) for own, all_ in zip(train, totals, strict=True)],
+        "largest_split_error_points": report["largest_error_points"],
+        "left_out_as_too_small": small,
+    }

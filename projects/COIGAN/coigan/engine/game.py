@@ -1,0 +1,225 @@
+"""COIGAN's game: a generator that paints defects, a judge of the defects, and one of the whole image (thesis 4.4)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, cast
+
+import torch
+from detectron2.utils.events import get_event_storage
+from torch import nn
+from yacs.config import CfgNode
+
+from coigan.losses import PathLength, build_feature_network, masked_patch_loss
+from coigan.visualization.grid import comparison_grid
+from gan_plugin.engine.image_game import ImageGame, Losses, Phase
+from gan_plugin.errors import UserError
+from gan_plugin.modeling.augment import DiscriminatorAugment
+from gan_plugin.modeling.losses import build_objective
+from gan_plugin.modeling.regularizers import r1
+
+from .batch import Batch, blend, collate, cut_defects
+from .generator_losses import GeneratorLosses, Judge
+from .optimizers import build_optimizer
+from .options import LossOptions
+from .turns import DISCRIMINATOR, GENERATOR, Turns
+
+
+@dataclass(frozen=True)
+class TurnPhase(Phase):
+    """A phase that is due at every `every`-th turn of its player, and only then."""
+
+    turns: Turns = Turns()
+    player: str = GENERATOR
+
+    def is_due(self, iteration: int) -> bool:
+        return self.turns.is_due(self.player, iteration, self.every)
+
+
+class Turn:
+    """What the phases of one iteration share: the batch, and the images painted for it, at most once."""
+
+    def __init__(self, game: "InpaintingGame", batch: Batch, iteration: int) -> None:
+        self.batch, self.iteration, self._game = batch, iteration, game
+
+    @cached_property
+    def fake(self) -> torch.Tensor:
+        """Images (N, 3, H, W) without a gradient: for the discriminators."""
+        with torch.no_grad():
+            return self._game.paint(self.batch)
+
+
+class InpaintingGame(ImageGame):
+    """The generator, one or two discriminators, and all losses between them."""
+
+    def __init__(
+        self, cfg: CfgNode, generator: nn.Module, discriminator: nn.Module, ref_discriminator: nn.Module | None
+    ) -> None:
+        """
+        Args:
+            cfg: see `coigan.config`.
+            generator, discriminator, ref_discriminator: the networks, on their device; the last judges whole images.
+
+        Raises:
+            UserError: a value of the config makes no sense.
+        """
+        super().__init__()
+        self.generator = generator
+        self.discriminator = discriminator
+        self.ref_discriminator = ref_discriminator
+        self.path_length = PathLength().to(next(generator.parameters()).device)
+        self._solver, self._margin = cfg.SOLVER, cfg.MODEL.GENERATOR.BLEND_MARGIN
+        self._losses = LossOptions.from_config(cfg)
+        self._objective = build_objective(cfg.LOSS.OBJECTIVE, "LOSS.OBJECTIVE")
+        if self._objective.judges != "logits":
+            raise UserError(f"LOSS.OBJECTIVE {cfg.LOSS.OBJECTIVE} needs features; choose one of logits, such as Hinge.")
+        self._augment = DiscriminatorAugment(cfg.LOSS.DIFFAUG)
+        features = None
+        if self._losses.needs_features():
+            features = build_feature_network(cfg.LOSS.FEATURES.WEIGHTS, cfg.LOSS.FEATURES.SHA256).to(self.device)
+        # not a submodule, or every checkpoint would hold its weights
+        self._generator_losses = (GeneratorLosses(self._losses, features),)
+        self.features_title = features.title if features else "none"
+        self._preview: Batch | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.generator.parameters()).device
+
+    def collate(self, items: list[Mapping[str, torch.Tensor]]) -> Batch:
+        return collate(items, self.device)
+
+    def begin(self, batch: Any, iteration: int, keep_graph: bool) -> Turn:
+        return Turn(self, batch, iteration)
+
+    def paint(self, batch: Batch, inputs: torch.Tensor | None = None) -> torch.Tensor:
+        """The generator's images (N, 3, H, W) for `batch`, float32, with the background kept if the config says so."""
+        images = self.generator(batch.inputs if inputs is None else inputs).float()
+        return blend(images, batch.base, batch.masks, self._margin)
+
+    def phases(self) -> Sequence[Phase]:
+        solver, losses = self._solver, self._losses
+        turns = Turns(solver.DISC_STEPS, solver.GEN_STEPS)
+        phase = partial(TurnPhase, turns=turns)
+        rate = solver.DISC_LR or solver.LR
+        phases: list[Phase] = []
+        lazy: list[Phase] = []
+        judges = [("discriminator", self.discriminator, self._disc_defect, self._r1_defect, 1)]
+        if self.ref_discriminator is not None:
+            delay = solver.REF_DISC_STEPS_DELAY
+            judges.append(("ref_discriminator", self.ref_discriminator, self._disc_ref, self._r1_ref, delay))
+        for name, network, loss, penalty, delay in judges:
+            optimizer = build_optimizer(solver, network.parameters(), rate)
+            phases.append(phase(name, [network], optimizer, loss, every=delay, player=DISCRIMINATOR))
+            if losses.weights["R1"].on:
+                every = losses.node.R1.EVERY * delay
+                options = {"every": every, "gain": float(losses.node.R1.EVERY), "player": DISCRIMINATOR}
+                lazy.append(phase(f"{name}_r1", [network], optimizer, penalty, **options))
+        optimizer = build_optimizer(solver, self.generator.parameters(), solver.LR)
+        generator = phase("generator", [self.generator], optimizer, self._generator, clip_norm=solver.CLIP_NORM)
+        phases += [*lazy, generator]
+        if losses.weights["PATH_LENGTH"].on:
+            every = losses.node.PATH_LENGTH.EVERY
+            phases.append(phase("path_length", [self.generator], optimizer, self._path, every=every, gain=float(every)))
+        return phases
+
+    def _judge(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        return network(self._augment(images))
+
+    def _disc_defect(self, turn: Turn) -> Losses:
+        batch = turn.batch
+        real = self._judge(self.discriminator, batch.defects)
+        canvases = cut_defects(turn.fake, batch.masks)
+        fake = self._judge(self.discriminator, canvases)
+        self._note("image", real, fake)
+        _note_diversity(canvases, batch.defects)
+        return {"loss_disc_defect": self._losses.at("DISCRIMINATOR", turn.iteration) * self._game(real, fake)}
+
+    def _disc_ref(self, turn: Turn) -> Losses:
+        judge, batch = self._reference(turn)
+        real, fake = self._judge(judge, batch.reference), self._judge(judge, turn.fake)
+        self._note("reference", real, fake)
+        masked = self._losses.node.MASKED_PATCHES
+        loss = masked_patch_loss(real, fake, batch.masks) if masked else self._game(real, fake)
+        return {"loss_disc_ref": self._losses.at("REF_DISCRIMINATOR", turn.iteration) * loss}
+
+    def _game(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        labels = (torch.ones_like(real), torch.zeros_like(fake)) if self._objective.uses_labels else (None, None)
+        return self._objective.discriminator_loss(real, fake, *labels)
+
+    def _r1_defect(self, turn: Turn) -> Losses:
+        return {"loss_disc_r1": self._slope(turn, self.discriminator, turn.batch.defects)}
+
+    def _r1_ref(self, turn: Turn) -> Losses:
+        judge, batch = self._reference(turn)
+        return {"loss_disc_ref_r1": self._slope(turn, judge, batch.reference)}
+
+    def _slope(self, turn: Turn, judge: nn.Module, real: torch.Tensor) -> torch.Tensor:
+        # Half precision would lose the gradient of a gradient.
+        with torch.autocast(real.device.type, enabled=False):
+            return self._losses.at("R1", turn.iteration) * r1(judge, real)
+
+    def _generator(self, turn: Turn) -> Losses:
+        batch, images = turn.batch, self.paint(turn.batch)
+        iteration = turn.iteration
+        canvases = cut_defects(images, batch.masks)
+        losses: Losses = {}
+        if weight := self._losses.at("ADVERSARIAL", iteration):
+            losses["loss_adv_defect"] = weight * self._fooling(self.discriminator, canvases, batch.defects)
+        if self.ref_discriminator is not None and (weight := self._losses.at("REF_ADVERSARIAL", iteration)):
+            critic, batch = self._reference(turn)
+            losses["loss_adv_ref"] = weight * self._fooling(critic, images, batch.reference)
+        judge = cast(Judge | None, self.ref_discriminator)
+        losses.update(self._generator_losses[0](images, batch, iteration, judge))
+        if not losses:
+            raise UserError("All of the generator's losses have weight 0; give one of LOSS a WEIGHT.")
+        return losses
+
+    def _fooling(self, judge: nn.Module, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        if not self._objective.pairs:
+            return self._objective.generator_loss(self._judge(judge, fake))
+        with torch.no_grad():
+            verdicts = self._judge(judge, real)
+        return self._objective.generator_loss(self._judge(judge, fake), verdicts)
+
+    def _path(self, turn: Turn) -> Losses:
+        inputs = turn.batch.inputs.detach().requires_grad_(True)
+        with torch.autocast(inputs.device.type, enabled=False):
+            # before the blend, which has no slope where it keeps the base image
+            penalty, mean = self.path_length(self.generator(inputs).float(), inputs)
+        get_event_storage().put_scalar("gan/path_length", mean.item())
+        return {"loss_path_length": self._losses.at("PATH_LENGTH", turn.iteration) * penalty}
+
+    def _reference(self, turn: Turn) -> tuple[nn.Module, Any]:
+        if self.ref_discriminator is None or turn.batch.reference is None:
+            raise UserError("The reference discriminator needs reference images; prepare the data with them.")
+        return self.ref_discriminator, turn.batch
+
+    def _note(self, judge: str, real: torch.Tensor, fake: torch.Tensor) -> None:
+        shares = self._objective.probabilities(real.detach(), fake.detach())
+        if shares is not None:
+            values = torch.stack([share.mean() for share in shares]).tolist()
+            get_event_storage().put_scalars(**{f"gan/{judge}/d_real": values[0], f"gan/{judge}/d_fake": values[1]})
+
+    def set_preview(self, items: list[Mapping[str, torch.Tensor]]) -> None:
+        """The samples that `picture` shows every time."""
+        self._preview = self.collate(items)
+
+    def picture(self) -> torch.Tensor | None:
+        """Base, masks and result of the preview's samples, a row each: (3, H, W) in [0, 1]."""
+        if self._preview is None:
+            return None
+        return comparison_grid(self._preview.base, self._preview.masks, self.paint(self._preview))
+
+
+def _note_diversity(fake: torch.Tensor, real: torch.Tensor) -> None:
+    """How much the pixels of generated defects differ among themselves, over the same for real ones."""
+    spreads = []
+    for canvases in (fake, real):
+        painted = canvases.detach()[canvases > 0].float()
+        if painted.numel() < 2:
+            return
+        spreads.append(painted.std())
+    ratio = spreads[0] / spreads[1].clamp(min=1e-6)
+    get_event_storage().put_scalar("gan/image/diversity", ratio.item())

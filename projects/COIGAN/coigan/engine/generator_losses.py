@@ -1,0 +1,95 @@
+"""The generator's losses besides the adversarial ones: its image against the base image."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+from coigan.losses import (
+    FeatureNetwork,
+    feature_matching,
+    plain_distance,
+    plain_perceptual,
+    smooth_masked_l1,
+    smooth_masked_perceptual,
+    weight_map,
+)
+
+from .batch import Batch
+from .options import GENERATOR_LOSSES, LossOptions
+
+
+class Judge(Protocol):
+    """A discriminator that shows its features."""
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """(N, 3, H, W) -> the outputs of its layers."""
+
+
+class GeneratorLosses:
+    """Those of LOSS that have a weight at an iteration."""
+
+    def __init__(self, options: LossOptions, features: FeatureNetwork | None) -> None:
+        """
+        Args:
+            options: weights and their parameters.
+            features: of the perceptual losses; None where none of them is on.
+        """
+        self._options = options
+        self._features = features
+
+    def __call__(
+        self, images: torch.Tensor, batch: Batch, iteration: int, judge: Judge | None
+    ) -> dict[str, torch.Tensor]:
+        """Named and weighted losses of `images`, (N, 3, H, W), which were painted for `batch`.
+
+        Args:
+            judge: the reference discriminator, for the losses on its features.
+        """
+        losses: dict[str, torch.Tensor] = {}
+        parts: dict[str, Callable[[], torch.Tensor]] = {
+            "L1_SMOOTH": lambda: self._smooth_l1(images, batch),
+            "L1": lambda: plain_distance(images, batch.base, "l1", self._options.node.REDUCTION),
+            "MSE": lambda: plain_distance(images, batch.base, "mse", self._options.node.REDUCTION),
+        }
+        for name, compute in parts.items():
+            if weight := self._options.at(name, iteration):
+                losses[GENERATOR_LOSSES[name]] = weight * compute()
+        losses.update(self._perceptual(images, batch, iteration))
+        if judge is not None:
+            losses.update(self._by_judge(images, batch, iteration, judge))
+        return losses
+
+    def _smooth_l1(self, images: torch.Tensor, batch: Batch) -> torch.Tensor:
+        node = self._options.node.L1_SMOOTH
+        return smooth_masked_l1(images, batch.base, batch.masks, node.KERNEL, node.INSIDE, node.OUTSIDE)
+
+    def _perceptual(self, images: torch.Tensor, batch: Batch, iteration: int) -> dict[str, torch.Tensor]:
+        smooth, plain = (self._options.at(name, iteration) for name in ("PERCEPTUAL_SMOOTH", "PERCEPTUAL"))
+        if self._features is None or not (smooth or plain):
+            return {}
+        with torch.no_grad():
+            base = [layer.float() for layer in self._features(batch.base)]
+        ours = [layer.float() for layer in self._features(images)]
+        losses = {}
+        if smooth:
+            node = self._options.node.PERCEPTUAL_SMOOTH
+            weights = weight_map(batch.masks, node.KERNEL, node.INSIDE, node.OUTSIDE)
+            losses["loss_perceptual_smooth"] = smooth * smooth_masked_perceptual(ours, base, weights)
+        if plain:
+            losses["loss_perceptual"] = plain * plain_perceptual(ours, base, self._options.node.PERCEPTUAL.MEAN)
+        return losses
+
+    def _by_judge(self, images: torch.Tensor, batch: Batch, iteration: int, judge: Judge) -> dict[str, torch.Tensor]:
+        matching, squared = (self._options.at(name, iteration) for name in ("FEATURE_MATCHING", "DISC_PERCEPTUAL"))
+        if not (matching or squared):
+            return {}
+        with torch.no_grad():
+            base = [layer.float() for layer in judge.features(batch.base)]
+        ours = [layer.float() for layer in judge.features(images)]
+        losses = {}
+        if matching:
+            losses[GENERATOR_LOSSES["FEATURE_MATCHING"]] = matching * feature_matching(ours, base)
+        if squared:
+            losses[GENERATOR_LOSSES["DISC_PERCEPTUAL"]] = squared * plain_perceptual(ours, base, mean_over_layers=True)
+        return losses

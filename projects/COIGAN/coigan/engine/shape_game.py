@@ -1,0 +1,119 @@
+"""The second game: SWAGAN on the masks of a class, or on base tiles (Gal et al. 2021, arXiv 2102.06108)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from detectron2.utils.events import get_event_storage
+from torch import nn
+from torchvision.utils import make_grid
+from yacs.config import CfgNode
+
+from coigan.losses import PathLength
+from coigan.modeling import WaveletDiscriminator, WaveletGenerator
+from gan_plugin.engine.image_game import ImageGame, Losses, Phase
+from gan_plugin.modeling.losses import build_objective
+from gan_plugin.modeling.regularizers import r1
+
+_PREVIEWS = 64
+_GRID_COLUMNS = 8
+_PREVIEW_SEED = 64
+
+
+class ShapeGame(ImageGame):
+    """StyleGAN2's training of SWAGAN's networks: softplus losses, R1, path length of styles, style mixing."""
+
+    generator: WaveletGenerator
+
+    def __init__(self, cfg: CfgNode, device: torch.device) -> None:
+        """
+        Args:
+            cfg: its SHAPES node, INPUT.SIZE and MODEL.DISCRIMINATOR are used.
+            device: of the networks.
+
+        Raises:
+            UserError: the size is no power of two.
+        """
+        super().__init__()
+        node = cfg.SHAPES
+        self.channels = 1 if node.SOURCE == "masks" else 3
+        judge = cfg.MODEL.DISCRIMINATOR
+        self.generator = WaveletGenerator(
+            cfg.INPUT.SIZE, self.channels, node.STYLE_SIZE, node.MAPPING_LAYERS, node.WIDTH, node.CHANNEL_MULTIPLIER
+        ).to(device)
+        self.discriminator = WaveletDiscriminator(
+            self.channels, cfg.INPUT.SIZE, judge.WIDTH, node.CHANNEL_MULTIPLIER, judge.STDDEV_GROUP
+        ).to(device)
+        self.path_length = PathLength().to(device)
+        self._node, self.device = node, device
+        self._objective = build_objective("NonSaturatingBCE")
+        draw = torch.Generator().manual_seed(_PREVIEW_SEED)
+        self._latents = torch.randn(_PREVIEWS, node.STYLE_SIZE, generator=draw).to(device)
+
+    def collate(self, items: list[Mapping[str, torch.Tensor]]) -> torch.Tensor:
+        """(N, C, H, W) in [-1, 1]."""
+        return torch.stack([item["image"] for item in items]).to(self.device, torch.float32) * 2 - 1
+
+    def phases(self) -> Sequence[Phase]:
+        node = self._node
+        disc = _adam(node, self.discriminator, node.R1_EVERY if node.R1 > 0 else 0)
+        gen = _adam(node, self.generator, node.PATH_EVERY if node.PATH_LENGTH > 0 else 0)
+        phases = [Phase("discriminator", [self.discriminator], disc, self._discriminator)]
+        if node.R1 > 0:
+            every = node.R1_EVERY
+            phases.append(
+                Phase("discriminator_r1", [self.discriminator], disc, self._r1, every=every, gain=float(every))
+            )
+        phases.append(Phase("generator", [self.generator], gen, self._generator))
+        if node.PATH_LENGTH > 0:
+            every = node.PATH_EVERY
+            phases.append(Phase("path_length", [self.generator], gen, self._path, every=every, gain=float(every)))
+        return phases
+
+    def _styles(self, count: int) -> torch.Tensor:
+        """Styles of new latents, of two in MIXING of all calls (style mixing)."""
+        latents = torch.randn(2, count, self._node.STYLE_SIZE, device=self.device)
+        if torch.rand(()).item() >= self._node.MIXING:
+            return self.generator.styles(latents[0])
+        crossover = int(torch.randint(1, self.generator.layers, (1,)).item())
+        return self.generator.styles(latents[0], latents[1], crossover)
+
+    def _discriminator(self, real: torch.Tensor) -> Losses:
+        with torch.no_grad():
+            fake = self.generator.draw(self._styles(len(real))).float()
+        verdicts = self.discriminator(real), self.discriminator(fake)
+        shares = [verdict.detach().sigmoid().mean().item() for verdict in verdicts]
+        spread = fake.std(dim=0).mean() / real.std(dim=0).mean().clamp(min=1e-6) if len(real) > 1 else fake.new_ones(())
+        get_event_storage().put_scalars(
+            **{"gan/image/d_real": shares[0], "gan/image/d_fake": shares[1], "gan/image/diversity": spread.item()}
+        )
+        targets = torch.ones_like(verdicts[0]), torch.zeros_like(verdicts[1])
+        return {"loss_disc_shape": self._objective.discriminator_loss(*verdicts, *targets)}
+
+    def _r1(self, real: torch.Tensor) -> Losses:
+        with torch.autocast(self.device.type, enabled=False):
+            return {"loss_disc_r1": self._node.R1 / 2 * r1(self.discriminator, real)}
+
+    def _generator(self, real: torch.Tensor) -> Losses:
+        fake = self.generator.draw(self._styles(len(real))).float()
+        return {"loss_adv_shape": self._objective.generator_loss(self.discriminator(fake))}
+
+    def _path(self, real: torch.Tensor) -> Losses:
+        with torch.autocast(self.device.type, enabled=False):
+            styles = self._styles(max(1, len(real) // self._node.BATCH_SHRINK))
+            penalty, mean = self.path_length(self.generator.draw(styles), styles)
+        get_event_storage().put_scalar("gan/path_length", mean.item())
+        return {"loss_path_length": self._node.PATH_LENGTH * penalty}
+
+    def picture(self) -> torch.Tensor | None:
+        """64 images of the same latents every time."""
+        images = torch.cat([self.generator(part) for part in self._latents.split(_GRID_COLUMNS)])
+        grid: Any = make_grid((images.clamp(-1, 1) + 1) / 2, nrow=_GRID_COLUMNS, padding=2, pad_value=0.5)
+        return grid
+
+
+def _adam(node: CfgNode, network: nn.Module, every: int) -> torch.optim.Optimizer:
+    """Adam whose rate and betas make up for the lazy regulariser's steps (Karras et al. 2020, 1912.04958, B)."""
+    share = every / (every + 1) if every else 1.0
+    betas = (node.BETAS[0] ** share, node.BETAS[1] ** share)
+    return torch.optim.Adam(network.parameters(), node.LR * share, betas)

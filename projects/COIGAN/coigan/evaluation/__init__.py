@@ -1,0 +1,1 @@
+"""FID and KID of painted images, during training and after it."""

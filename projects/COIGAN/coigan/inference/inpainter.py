@@ -1,0 +1,97 @@
+"""A trained generator that paints defects where it is asked to."""
+
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from coigan.engine.batch import blend
+from coigan.engine.players import choose_device
+from gan_plugin.errors import UserError
+
+from .tiles import paint_large
+from .weights import TrainedGenerator
+
+# clean masks (n, H, W) and a random generator -> what the generator is shown for them
+Noise = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+
+
+class Inpainter:
+    """Paints images of any size: tile by tile, in evaluation mode, the same for the same seed.
+
+    Attributes:
+        classes: names of the mask channels.
+        digest: SHA-256 of the weights, for provenance.
+    """
+
+    def __init__(self, trained: TrainedGenerator, noise: Noise, device: str = "", overlap: int = 32) -> None:
+        """
+        Args:
+            trained: weights and config.
+            noise: the noise in masks that training used.
+            device: "" for a GPU where there is one.
+            overlap: least width of a seam between tiles, in pixels.
+
+        Raises:
+            UserError: the weights do not fit their config.
+        """
+        self.trained, self.classes, self.digest = trained, trained.classes, trained.digest
+        self.tile: int = trained.cfg.INPUT.SIZE
+        self._noise, self._device = noise, choose_device(device)
+        self._overlap = min(overlap, self.tile // 2)
+        self._margin = trained.cfg.MODEL.GENERATOR.BLEND_MARGIN
+        self._generator = trained.build().to(self._device)
+
+    def paint(
+        self, image: np.ndarray, masks: np.ndarray, seed: int = 0, strength: float = 1.0, margin: int | None = None
+    ) -> np.ndarray:
+        """`image` with a defect under each mask.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+            masks: (n, H, W), a channel for each class; nonzero asks for a defect.
+            seed: of the noise in the masks, and of the latent where the generator has one.
+            strength: how far to go from the image to the generator's result: 0 nothing, 1 all, up to 2 beyond it.
+            margin: the image stays as it is further than so many pixels from a mask; -1 lets all change; None for
+                MODEL.GENERATOR.BLEND_MARGIN of the training.
+
+        Returns:
+            (H, W, 3) uint8.
+
+        Raises:
+            UserError: image and masks do not fit each other or the generator.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or masks.shape != (len(self.classes), *image.shape[:2]):
+            raise UserError(
+                f"Masks of shape {masks.shape} do not fit an image of shape {image.shape}; there are "
+                f"{len(self.classes)} classes."
+            )
+        draw = torch.Generator().manual_seed(seed)
+        clean = torch.from_numpy(np.ascontiguousarray(masks != 0)).float()
+        base = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255
+        latent = torch.randn(1, cast(int, self._generator.latent_size), generator=draw)
+        asked = torch.cat([clean, self._noise(clean, draw)])
+
+        def paint(tiles: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
+            noisy = parts[:, len(clean) :]
+            inputs = torch.cat([tiles, noisy], dim=1).to(self._device)
+            with torch.no_grad():
+                return self._generator(inputs, latent.expand(len(inputs), -1).to(self._device)).float().cpu()
+
+        painted = paint_large(paint, base, asked, self.tile, self._overlap)
+        painted = blend(painted[None], base[None], clean[None], self._margin if margin is None else margin)[0]
+        mixed = (base + strength * (painted - base)).clamp(0, 1)
+        result = (mixed * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        # What strength and blend leave alone is the image itself, not a rounding of it.
+        return np.where((painted == base).all(0).numpy()[..., None], image, result)
+
+
+def background_change(image: np.ndarray, painted: np.ndarray, masks: np.ndarray, margin: int = 0) -> float:
+    """Mean absolute change, in [0, 255], further than `margin` pixels from all masks; 0 if nothing is that far."""
+    union = torch.from_numpy((masks != 0).any(0)).float()[None, None]
+    far = F.max_pool2d(union, 2 * margin + 1, 1, margin)[0, 0].numpy() == 0
+    if not far.any():
+        return 0.0
+    return float(np.abs(image[far].astype(np.int16) - painted[far].astype(np.int16)).mean())

@@ -1,0 +1,110 @@
+"""Layers of StyleGAN2 (Karras et al. 2020, arXiv 1912.04958): equalised weights, FIR filters, batch statistics."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# keeps the variance of what passes a leaky ReLU
+_GAIN = math.sqrt(2)
+_SLOPE = 0.2
+_FIR = torch.tensor([1.0, 3.0, 3.0, 1.0])
+
+
+def scaled_leaky_relu(inputs: torch.Tensor) -> torch.Tensor:
+    """Leaky ReLU of slope 0.2, times sqrt 2."""
+    return F.leaky_relu(inputs, _SLOPE) * _GAIN
+
+
+class EqualConv2d(nn.Module):
+    """A convolution whose weights are N(0, 1) and scaled by He's constant when they act (equalised learning rate)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0, activate: bool = True
+    ) -> None:
+        """
+        Args:
+            activate: end with `scaled_leaky_relu`.
+        """
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.scale = 1 / math.sqrt(in_channels * kernel**2)
+        self.stride, self.padding, self.activate = stride, padding, activate
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, K, H', W')."""
+        outputs = F.conv2d(inputs, self.weight * self.scale, self.bias, self.stride, self.padding)
+        return scaled_leaky_relu(outputs) if self.activate else outputs
+
+
+class EqualLinear(nn.Module):
+    """A linear layer with equalised learning rate."""
+
+    def __init__(
+        self, inputs: int, outputs: int, activate: bool = False, rate: float = 1.0, bias_start: float = 0.0
+    ) -> None:
+        """
+        Args:
+            activate: end with `scaled_leaky_relu`.
+            rate: how fast it learns compared with the rest.
+            bias_start: initial value of all biases.
+        """
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
+        self.bias = nn.Parameter(torch.full((outputs,), bias_start / rate))
+        self.scale = rate / math.sqrt(inputs)
+        self.rate, self.activate = rate, activate
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(N, I) -> (N, O)."""
+        outputs = F.linear(inputs, self.weight * self.scale, self.bias * self.rate)
+        return scaled_leaky_relu(outputs) if self.activate else outputs
+
+
+def blur(inputs: torch.Tensor, padding: int, stride: int = 1) -> torch.Tensor:
+    """(N, C, H, W) smoothed by the filter [1, 3, 3, 1] along both axes, with zeros around, every `stride`-th kept."""
+    # One pass of 4x4 is faster than one along each axis, on a CPU at least.
+    return F.conv2d(inputs, _kernel(inputs, 1), stride=stride, padding=padding, groups=inputs.shape[1])
+
+
+def _kernel(like: torch.Tensor, gain: float) -> torch.Tensor:
+    taps = (_FIR / _FIR.sum()).to(like)
+    return (gain * taps[:, None] * taps).expand(like.shape[1], 1, 4, 4)
+
+
+def halve(inputs: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) -> (N, C, H/2, W/2) by the FIR filter; H and W are even."""
+    return blur(inputs, padding=1, stride=2)
+
+
+def double(inputs: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) -> (N, C, 2H, 2W) by the FIR filter."""
+    # gain 4: three of four samples that the filter meets are zeros
+    return F.conv_transpose2d(inputs, _kernel(inputs, 4), stride=2, padding=1, groups=inputs.shape[1])
+
+
+class MinibatchStd(nn.Module):
+    """Adds a channel with the mean standard deviation within groups of samples (Karras et al. 2018, arXiv 1710.10196).
+
+    A batch that the group's size does not divide is dealt out as evenly as possible.
+    """
+
+    def __init__(self, group: int = 4) -> None:
+        """
+        Args:
+            group: samples of a group, at most.
+        """
+        super().__init__()
+        self.group = group
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C + 1, H, W)."""
+        count = math.ceil(len(inputs) / self.group)
+        values = inputs.new_empty(len(inputs), 1, 1, 1)
+        for first in range(count):
+            members = inputs[first::count].float()
+            spread = (members.var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
+            values[first::count] = spread.to(values.dtype)
+        return torch.cat([inputs, values.expand(-1, 1, *inputs.shape[2:])], dim=1)

@@ -1,0 +1,1 @@
+"""Does a segmenter get better from synthetic defects? Networks, losses, scores, and the comparison."""

@@ -1,0 +1,105 @@
+"""With and without synthetic defects: arms, seeds, and what their differences allow to say."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from gan_plugin.comparison.statistics import LEAST_SEEDS, difference, spread
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+
+from .training import SegmentOptions, train_segmenter
+
+_logger = logging.getLogger(__name__)
+BASELINE = "real"
+METRICS = ("IoU", "F1", "precision", "recall", "accuracy")
+_ADVICE = "Free some disk space and run the same command again; finished trainings are kept."
+
+
+def compare(
+    real: Dataset,
+    test: Dataset,
+    extras: Mapping[str, Dataset],
+    seeds: Sequence[int],
+    options: SegmentOptions,
+    out: Path,
+    sources: Mapping[str, str],
+) -> dict[str, Any]:
+    """Train a segmenter on `real` alone and with each of `extras`, for every seed; all arms take as many steps.
+
+    Finished trainings are kept in `out`/results.json; running again continues where a run has ended.
+
+    Args:
+        real: the training set of all arms.
+        test: what all are scored on.
+        extras: name of an arm -> synthetic images that it gets besides.
+        seeds: at least three, or no difference means anything.
+        options: of each training.
+        out: folder for results.json.
+        sources: what `real`, `test` and each arm were read from; results of others are not mixed in.
+
+    Returns:
+        What results.json holds: `runs`, `summary`, `options`, `sources`.
+
+    Raises:
+        UserError: fewer than three seeds, or `out` holds another comparison.
+    """
+    if len(set(seeds)) < LEAST_SEEDS:
+        raise UserError(f"--seeds are {tuple(seeds)}; give {LEAST_SEEDS} or more, or no difference means anything.")
+    identity = {"options": options.describe(), "sources": dict(sources)}
+    runs = _former_runs(out / "results.json", identity)
+    for seed in seeds:
+        for arm in (BASELINE, *extras):
+            if any(run["arm"] == arm and run["seed"] == seed for run in runs):
+                continue
+            start = time.monotonic()
+            sets = [real] if arm == BASELINE else [real, extras[arm]]
+            scores = train_segmenter(sets, test, options, seed)
+            runs.append({"arm": arm, "seed": seed, "scores": scores, "seconds": time.monotonic() - start})
+            _logger.info(f"{arm}, seed {seed}: IoU {scores['IoU']:.4f}")
+            _write(out / "results.json", {**identity, "runs": runs})
+    wanted = [run for run in runs if run["seed"] in seeds and run["arm"] in (BASELINE, *extras)]
+    report = {**identity, "runs": runs, "summary": summarise(wanted, [BASELINE, *extras])}
+    _write(out / "results.json", report)
+    return report
+
+
+def summarise(runs: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
+    """For every metric and arm the mean over seeds, and the paired difference to the baseline with its interval."""
+    summary: dict[str, Any] = {}
+    for metric in METRICS:
+        values = {arm: {run["seed"]: run["scores"][metric] for run in runs if run["arm"] == arm} for arm in arms}
+        summary[metric] = {
+            arm: {
+                **asdict(spread(list(values[arm].values()))),
+                "difference": None if arm == BASELINE else asdict(difference(values[arm], values[BASELINE])),
+            }
+            for arm in arms
+        }
+    return summary
+
+
+def _former_runs(path: Path, identity: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        former = json.loads(path.read_text(encoding="utf-8"))
+        same = {key: former[key] for key in identity} == json.loads(json.dumps(identity))
+        runs = former["runs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no result of a comparison; move it away or choose another --output.") from error
+    if not same:
+        raise UserError(f"{path} is of other data or options; choose another --output.")
+    return runs
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=1)
+    write_whole(path, lambda file: file.write(text.encode()), _ADVICE)

@@ -1,0 +1,89 @@
+"""Shapes of four kinds of defects, and how each changes the steel it is on.
+
+Every change is relative to the brightness and the texture that are there already: a defect cut out of one sheet does
+not match another one, which is what makes plain copy and paste a poor augmentation (thesis 1.1.3).
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+Rng = np.random.Generator
+
+# kinds 0 to 3 stand for Severstal's classes 1 to 4, about as frequent as there
+FREQUENCIES = (0.15, 0.04, 0.69, 0.12)
+
+
+def smooth_noise(rng: Rng, height: int, width: int, rows: float, columns: float) -> np.ndarray:
+    """(height, width) float32 of mean 0 and deviation about 1 whose blotches are `rows` by `columns` pixels."""
+    cells = max(2, round(height / rows)), max(2, round(width / columns))
+    small = rng.standard_normal(cells, dtype=np.float32)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def pits(rng: Rng, height: int, width: int) -> np.ndarray:
+    """A cluster of small pits; (height, width) bool."""
+    mask = np.zeros((height, width), np.uint8)
+    spread = rng.uniform(6, 22)
+    centre = rng.uniform([0, 0], [width, height])
+    for _ in range(int(rng.integers(3, 10))):
+        place = np.round(centre + rng.normal(0, spread, 2)).astype(int)
+        axes = rng.integers(2, 7, 2)
+        cv2.ellipse(mask, tuple(map(int, place)), tuple(map(int, axes)), rng.uniform(0, 180), 0, 360, 1, -1)
+    return mask > 0
+
+
+def crack(rng: Rng, height: int, width: int) -> np.ndarray:
+    """A thin line across the sheet; (height, width) bool."""
+    mask = np.zeros((height, width), np.uint8)
+    length = rng.uniform(0.3, 0.95) * height
+    rows = np.arange(0, length, 4) + rng.uniform(0, height - length)
+    columns = rng.uniform(0, width) + np.cumsum(rng.normal(0, 1.2, len(rows)))
+    line = np.round(np.stack([columns, rows], 1)).astype(np.int32)
+    cv2.polylines(mask, [line], isClosed=False, color=1, thickness=int(rng.integers(3, 8)))
+    return mask > 0
+
+
+def scratches(rng: Rng, height: int, width: int) -> np.ndarray:
+    """A ragged streak along the direction of rolling; (height, width) bool."""
+    return _blob(rng, height, width, rng.uniform(25, 140), rng.uniform(5, 22), rng.uniform(-25, 25), 0.45)
+
+
+def scale_patch(rng: Rng, height: int, width: int) -> np.ndarray:
+    """A large flaky patch, often with holes; (height, width) bool."""
+    side = min(height, 256)
+    half, across = rng.uniform(0.12 * side, 0.32 * side, 2)
+    return _blob(rng, height, width, half, across, rng.uniform(0, 180), 0.75)
+
+
+def _blob(rng: Rng, height: int, width: int, half: float, across: float, angle: float, raggedness: float) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    x, y = columns - rng.uniform(0, width), rows - rng.uniform(0, height)
+    turn = np.deg2rad(angle)
+    along, aside = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    distance = np.sqrt((along / half) ** 2 + (aside / across) ** 2)
+    return distance + raggedness * 0.5 * smooth_noise(rng, height, width, across * 0.45, half * 0.3) < 1
+
+
+SHAPES: tuple[Callable[[Rng, int, int], np.ndarray], ...] = (pits, crack, scratches, scale_patch)
+
+
+def apply_defect(kind: int, steel: np.ndarray, mask: np.ndarray, rng: Rng) -> None:
+    """Change `steel`, (H, W) float32 brightness, in place: under `mask`, and its tone a little around."""
+    height, width = steel.shape
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)
+    around = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 9.0)
+    if kind == 0:
+        steel *= 1 - soft * rng.uniform(0.35, 0.6)
+    elif kind == 1:
+        lit = soft - np.roll(soft, 2, axis=1)
+        steel *= 1 - soft * rng.uniform(0.3, 0.5) + lit * rng.uniform(0.2, 0.35)
+    elif kind == 2:
+        sign = rng.choice([-1.0, 1.0], p=[0.6, 0.4])
+        grain = smooth_noise(rng, height, width, 2, 18)
+        steel *= 1 + sign * soft * (rng.uniform(0.2, 0.4) + 0.14 * grain) + sign * around * 0.06
+    else:
+        grain = smooth_noise(rng, height, width, 6, 8)
+        rim = np.clip(around - soft, 0, 1)
+        steel *= 1 - soft * (rng.uniform(0.15, 0.35) + 0.16 * grain) + rim * rng.uniform(0.15, 0.3)

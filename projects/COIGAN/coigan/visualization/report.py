@@ -1,0 +1,105 @@
+"""One self-contained HTML file about a run of COIGAN, from what it left in its folder."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+import gan_plugin.visualization
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+from gan_plugin.metrics import read_metrics
+from gan_plugin.visualization.curves import Group, draw_curves
+
+_GROUPS = (
+    Group("Generator: adversarial losses", {"loss_adv_defect": "of the defects", "loss_adv_ref": "of the whole image"}),
+    Group(
+        "Generator: distance to the base image",
+        {
+            "loss_l1_smooth": "smooth masked L1",
+            "loss_perceptual_smooth": "smooth masked perceptual",
+            "loss_l1": "L1",
+            "loss_perceptual": "perceptual",
+        },
+        log=True,
+    ),
+    Group("Discriminators", {"loss_disc_defect": "of the defects", "loss_disc_ref": "of the whole image"}),
+    Group(
+        "How real they take what they see to be",
+        {
+            "gan/image/d_real": "real defects",
+            "gan/image/d_fake": "painted defects",
+            "gan/reference/d_real": "real images",
+            "gan/reference/d_fake": "painted images",
+        },
+        bounds=(-0.03, 1.03),
+    ),
+    Group("Regularisers", {"loss_disc_r1": "R1", "loss_path_length": "path length"}, log=True),
+    Group("FID on the way", {"ema/builtin/FID": "built-in features", "ema/inception/FID": "Inception"}),
+)
+_SCORES = ("FID", "KID", "precision", "recall", "density", "coverage")
+
+
+def write_run_report(
+    folder: str | Path,
+    path: str | Path,
+    *,
+    evaluation: Mapping[str, Any] | None = None,
+    augmented: Sequence[tuple[bytes, str]] = (),
+    facts: Sequence[tuple[str, str]] = (),
+) -> Path:
+    """Write the report of the run in `folder` to the HTML file `path`.
+
+    Args:
+        folder: with metrics.json and samples/.
+        path: of the report; its folder is made if need be.
+        evaluation: what `evaluate_trained` returned.
+        augmented: pictures of the augmented set as PNG, each with its caption.
+        facts: (name, value) rows on how the run was made.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: `folder` holds no run, or the report cannot be written.
+    """
+    folder, target = Path(folder), Path(path)
+    file = folder / "metrics.json"
+    if not file.is_file():
+        raise UserError(f"{folder} holds no metrics.json; name the OUTPUT_DIR of a run.")
+    curves = [_picture(c.svg.encode(), "svg+xml", c.alt, c.title) for c in draw_curves(read_metrics(file), _GROUPS)]
+    page = _template().render(
+        title=folder.resolve().name,
+        facts=facts,
+        grids=_grids(folder / "samples"),
+        curves=curves,
+        evaluation=evaluation,
+        scores=_SCORES,
+        augmented=[_picture(content, "png", caption, caption) for content, caption in augmented],
+    )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The report {target} cannot be written ({error.strerror}); choose another path.") from error
+    write_whole(target, lambda out: out.write(page.encode()), "Choose another path, or free some disk space.")
+    return target
+
+
+def _grids(folder: Path) -> list[dict[str, str]]:
+    files = sorted(folder.glob("iter_*.png"))
+    chosen = [files[0], files[len(files) // 2], files[-1]] if len(files) > 2 else files
+    alt = "Rows of three pictures: base image, base image with coloured masks, painted image."
+    return [_picture(file.read_bytes(), "png", alt, f"Iteration {int(file.stem[5:])}") for file in chosen]
+
+
+def _picture(content: bytes, kind: str, alt: str, caption: str) -> dict[str, str]:
+    data = base64.b64encode(content).decode()
+    return {"src": f"data:image/{kind};base64,{data}", "alt": alt, "caption": caption}
+
+
+def _template() -> Any:
+    folders = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
+    environment = Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("run.html.j2")

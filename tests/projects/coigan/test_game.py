@@ -1,0 +1,245 @@
+"""The game: who learns when, what each loss is made of, and what a batch becomes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from coigan.config import load_config
+from coigan.engine.batch import Batch, blend, collate, cut_defects
+from coigan.engine.players import build_game
+from coigan.engine.turns import DISCRIMINATOR, GENERATOR, Turns
+from coigan.losses import smooth_masked_l1
+from coigan.visualization.grid import comparison_grid
+from detectron2.utils.events import EventStorage
+
+from gan_plugin.engine.image_game import only_learning
+from gan_plugin.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[3] / "projects/COIGAN/configs"
+CLASSES, SIZE = 2, 16
+SMALL = [
+    *("DEVICE", "cpu", "INPUT.SIZE", str(SIZE), "MODEL.GENERATOR.WIDTH", "4", "MODEL.GENERATOR.DOWNS", "2"),
+    *("MODEL.GENERATOR.BLOCKS", "1", "MODEL.GENERATOR.STYLE_SIZE", "8", "MODEL.GENERATOR.MAPPING_LAYERS", "1"),
+    *("MODEL.DISCRIMINATOR.WIDTH", "4", "MODEL.REF_DISCRIMINATOR.WIDTH", "4"),
+]
+
+
+def make_batch(count=5, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    base = torch.rand(count, 3, SIZE, SIZE, generator=draw)
+    masks = (torch.rand(count, CLASSES, SIZE, SIZE, generator=draw) > 0.8).float()
+    masks[0] = 0  # a sample without any defect
+    defects = torch.rand(count, 3 * CLASSES, SIZE, SIZE, generator=draw) * masks.repeat_interleave(3, dim=1)
+    return Batch(base, torch.cat([base, masks * 0.5], dim=1), masks, defects, torch.rand(count, 3, SIZE, SIZE))
+
+
+def make_game(*options):
+    torch.manual_seed(0)
+    return build_game(load_config("", [*SMALL, *options]), CLASSES)
+
+
+def play(game, iteration, batch=None):
+    """name of the phase -> its losses, of all that are due."""
+    turn = game.begin(batch or make_batch(), iteration, True)
+    results = {}
+    with EventStorage(iteration) as storage:
+        for phase in game.phases():
+            if phase.is_due(iteration):
+                with only_learning(game, phase.networks):
+                    results[phase.name] = (phase, phase.losses(turn))
+        return results, storage.latest()
+
+
+def test_turns_of_both_players_make_up_all_iterations():
+    turns = Turns(disc=2, gen=3)
+    whose = ["D" if turns.turn(DISCRIMINATOR, i) is not None else "G" for i in range(10)]
+    assert "".join(whose) == "DDGGGDDGGG"
+    assert [turns.turn(DISCRIMINATOR, i) for i in (0, 1, 5, 6)] == [0, 1, 2, 3]
+    assert [turns.turn(GENERATOR, i) for i in (2, 3, 4, 7)] == [0, 1, 2, 3]
+    assert [i for i in range(20) if Turns().is_due(DISCRIMINATOR, i, 4)] == [0, 8, 16]
+    assert [i for i in range(20) if Turns().is_due(GENERATOR, i, 4)] == [1, 9, 17]
+
+
+def test_phases_follow_the_source():
+    """D turns at even iterations, R1 every 16th of them, path length every 4th of the generator's; the ref D's."""
+    game = make_game("SOLVER.REF_DISC_STEPS_DELAY", "2")
+    due = {phase.name: [i for i in range(130) if phase.is_due(i)] for phase in game.phases()}
+    assert due["discriminator"] == list(range(0, 130, 2)) and due["generator"] == list(range(1, 130, 2))
+    assert due["ref_discriminator"] == list(range(0, 130, 4))
+    assert due["discriminator_r1"] == [0, 32, 64, 96, 128] and due["ref_discriminator_r1"] == [0, 64, 128]
+    assert due["path_length"] == list(range(1, 130, 8))
+    gains = {phase.name: phase.gain for phase in game.phases()}
+    assert gains["discriminator_r1"] == gains["ref_discriminator_r1"] == 16 and gains["path_length"] == 4
+    optimizer = game.phases()[0].optimizer
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert (optimizer.defaults["lr"], optimizer.defaults["betas"]) == (0.002, (0.0, 0.998))
+    assert optimizer.defaults["weight_decay"] == 0.01
+
+
+def test_losses_of_a_turn_are_weighted_as_the_config_says():
+    game = make_game()
+    results, latest = play(game, 0)
+    assert set(results) == {"discriminator", "ref_discriminator", "discriminator_r1", "ref_discriminator_r1"}
+    for key in ("gan/image/d_real", "gan/image/d_fake", "gan/reference/d_real", "gan/image/diversity"):
+        assert key in latest
+    # verdicts of a fresh network on the same batch, by hand
+    batch = make_batch()
+    with torch.no_grad():
+        fresh = make_game()
+        images = fresh.generator(batch.inputs)
+        real, fake = fresh.discriminator(batch.defects), fresh.discriminator(cut_defects(images, batch.masks))
+        expected = 5 * ((1 + (-real).exp()).log().mean() + (1 + fake.exp()).log().mean())
+    torch.testing.assert_close(results["discriminator"][1]["loss_disc_defect"], expected, rtol=1e-3, atol=1e-4)
+    point = batch.defects.clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(fresh.discriminator(point).sum(), point)
+    expected = 3 * slope.flatten(1).square().sum(1).mean()
+    torch.testing.assert_close(results["discriminator_r1"][1]["loss_disc_r1"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_generators_turn():
+    game = make_game()
+    results, latest = play(game, 1)
+    losses = results["generator"][1]
+    assert set(losses) == {"loss_adv_defect", "loss_adv_ref", "loss_l1_smooth", "loss_perceptual_smooth"}
+    batch, fresh = make_batch(), make_game()
+    images = fresh.generator(batch.inputs)
+    expected = 5 * smooth_masked_l1(images, batch.base, batch.masks, 31, 0.1, 1.0)
+    torch.testing.assert_close(losses["loss_l1_smooth"], expected)
+    assert "loss_path_length" in results["path_length"][1] and latest["gan/path_length"][0] > 0
+    assert game.path_length.average > 0
+
+
+def test_every_loss_moves_its_own_player_only():
+    game = make_game()
+    for iteration in (0, 1):
+        for name, (phase, losses) in play(game, iteration)[0].items():
+            game.zero_grad()
+            sum(losses.values()).backward()
+            learning = {id(p) for p in phase.parameters()}
+            moved = {key for key, p in game.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+            assert moved and all(id(dict(game.named_parameters())[key]) in learning for key in moved), name
+
+
+@pytest.mark.parametrize(
+    "options, wanted",
+    [
+        (["LOSS.L1.WEIGHT", "2.0", "LOSS.L1_SMOOTH.WEIGHT", "0.0"], "loss_l1"),
+        (["LOSS.MSE.WEIGHT", "2.0", "LOSS.REDUCTION", "sum"], "loss_mse"),
+        (["LOSS.PERCEPTUAL.WEIGHT", "0.03", "LOSS.PERCEPTUAL_SMOOTH.WEIGHT", "0.0"], "loss_perceptual"),
+        (["LOSS.FEATURE_MATCHING.WEIGHT", "1.0"], "loss_feature_matching"),
+        (["LOSS.DISC_PERCEPTUAL.WEIGHT", "1.0"], "loss_judge_features"),
+        (["LOSS.OBJECTIVE", "RelativisticAverage"], "loss_adv_defect"),
+        (["LOSS.OBJECTIVE", "Hinge", "LOSS.DIFFAUG", "translation,cutout"], "loss_adv_ref"),
+        (["MODEL.GENERATOR.NAME", "StyleFFCUNet"], "loss_adv_defect"),
+        (
+            ["MODEL.REF_DISCRIMINATOR.NAME", "PatchDiscriminator", "LOSS.MASKED_PATCHES", "True"]
+            + ["MODEL.REF_DISCRIMINATOR.PATCH_LAYERS", "2"],
+            "loss_adv_ref",
+        ),
+    ],
+)
+def test_options_train(options, wanted):
+    game = make_game(*options)
+    for iteration in (0, 1):
+        results, _ = play(game, iteration)
+        for _, losses in results.values():
+            total = sum(losses.values())
+            assert torch.isfinite(total)
+            total.backward()
+    assert wanted in results["generator"][1]
+
+
+def test_weight_schedules_are_wired():
+    game = make_game("LOSS.L1_SMOOTH.SCHEDULE", "(0.0, 10)", "LOSS.ADVERSARIAL.WEIGHT", "0.0")
+    early, late = (play(game, iteration)[0]["generator"][1] for iteration in (1, 9))
+    assert late["loss_l1_smooth"].item() == pytest.approx(early["loss_l1_smooth"].item() / 9, rel=0.3)
+    assert "loss_l1_smooth" not in play(game, 11)[0]["generator"][1] and "loss_adv_defect" not in early
+
+
+def test_without_a_reference_discriminator():
+    game = make_game("MODEL.REF_DISCRIMINATOR.ENABLED", "False")
+    assert game.ref_discriminator is None
+    assert [phase.name for phase in game.phases()] == ["discriminator", "discriminator_r1", "generator", "path_length"]
+    with pytest.raises(UserError, match="needs MODEL.REF_DISCRIMINATOR"):
+        make_game("MODEL.REF_DISCRIMINATOR.ENABLED", "False", "LOSS.FEATURE_MATCHING.WEIGHT", "1.0")
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["LOSS.OBJECTIVE", "Softplus"], "LOSS.OBJECTIVE is 'Softplus'"),
+        (["LOSS.OBJECTIVE", "MultiLayerL1"], "needs features"),
+        (["LOSS.L1.WEIGHT", "-1.0"], "LOSS.L1: A loss weight of -1.0"),
+        (["LOSS.R1.EVERY", "0"], "LOSS.R1.EVERY is 0"),
+        (["SOLVER.BATCH", "3"], "SOLVER.BATCH"),
+        (["MODEL.GENERATOR.NORM", "LN"], "MODEL.GENERATOR.NORM is 'LN'"),
+        (["LOSS.MASKED_PATCHES", "True"], "PatchDiscriminator"),
+    ],
+)
+def test_wrong_configs_are_refused_in_a_sentence(options, said):
+    with pytest.raises(UserError, match=said):
+        make_game(*options)
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(UserError, match="adamw, adam, sgd or rmsprop"):
+        make_game("SOLVER.OPTIMIZER", "lion").phases()
+
+
+def test_defects_are_cut_out_by_class():
+    images = torch.arange(12.0).view(1, 3, 2, 2)
+    masks = torch.tensor([[[[1.0, 0], [0, 0]], [[0, 0], [0, 1.0]]]])
+    canvases = cut_defects(images, masks)
+    assert canvases[0, :3, 0, 0].tolist() == [0, 4, 8] and canvases[0, 3:, 1, 1].tolist() == [3, 7, 11]
+    assert canvases[0, :3, 1, 1].abs().sum() == 0 and canvases[0, 3:, 0, 0].abs().sum() == 0
+
+
+def test_the_blend_keeps_the_background():
+    base, images = torch.zeros(1, 3, 7, 7), torch.ones(1, 3, 7, 7)
+    masks = torch.zeros(1, 2, 7, 7)
+    masks[0, 1, 3, 3] = 1
+    assert blend(images, base, masks, -1) is images
+    mixed = blend(images, base, masks, 1)[0, 0]
+    assert mixed.sum() == 9 and mixed[2:5, 2:5].min() == 1
+    assert blend(images, base, masks, 0).sum() == 3
+
+
+def test_a_batch_of_the_loaders_samples():
+    item = {
+        "base": torch.rand(3, 4, 4),
+        "gen_input": torch.rand(5, 4, 4),
+        "orig_gen_input_masks": torch.ones(2, 4, 4),
+        "disc_input": torch.rand(6, 4, 4),
+    }
+    batch = collate([item, item], torch.device("cpu"))
+    assert len(batch) == 2 and batch.reference is None and batch.inputs.shape == (2, 5, 4, 4)
+
+
+def test_the_picture_has_a_row_for_each_sample():
+    grid = comparison_grid(torch.zeros(2, 3, 4, 5), torch.zeros(2, 1, 4, 5), torch.ones(2, 3, 4, 5))
+    assert grid.shape == (3, 10, 19)
+    assert grid[:, :4, :5].max() == 0 and grid[:, :4, 14:].min() == 1 and grid[:, 4:6].min() == 1
+
+
+# weights of the sources' table: L1, smooth L1 (inside, outside, kernel), adversarial, of the reference, perceptual,
+# smooth perceptual (inside, outside, kernel), path length, of both discriminators, R1
+PRESETS = {
+    "Base-COIGAN": (0, (5, 0.1, 1, 31), 20, 8, 0, (0.3, 0.1, 1, 31), 5, 5, 5, 3),
+    "ssdd": (0, (2, 0, 1, 11), 5, 0.25, 0, (0.03, 0.015, 0, 21), 1, 3, 0.5, 1),
+    "cccd": (0, (13, 0, 1, 17), 6, 0.1, 0, (0.008, 1, 0, 17), 1, 2, 2, 1),
+    "ssdd_no_smooth": (2, 0, 5, 0.25, 0.03, 0, 1, 3, 0.5, 1),
+    "ssdd_no_smooth_masked": (0, (2, 0, 1, 0), 5, 0.25, 0, (0.03, 0.015, 0, 0), 1, 3, 0.5, 1),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_the_sources_table(name):
+    loss = load_config(str(CONFIGS / f"{name}.yaml")).LOSS
+    smooth = [
+        (node.WEIGHT, node.INSIDE, node.OUTSIDE, node.KERNEL) if node.WEIGHT else 0
+        for node in (loss.L1_SMOOTH, loss.PERCEPTUAL_SMOOTH)
+    ]
+    found = (loss.L1.WEIGHT, smooth[0], loss.ADVERSARIAL.WEIGHT, loss.REF_ADVERSARIAL.WEIGHT, loss.PERCEPTUAL.WEIGHT)
+    found += (smooth[1], loss.PATH_LENGTH.WEIGHT, loss.DISCRIMINATOR.WEIGHT, loss.REF_DISCRIMINATOR.WEIGHT)
+    assert (*found, loss.R1.WEIGHT) == PRESETS[name]
+    assert loss.PATH_LENGTH.EVERY == 4 and loss.R1.EVERY == 16

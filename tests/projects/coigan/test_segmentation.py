@@ -1,0 +1,127 @@
+"""The downstream comparison: losses and scores by hand, a segmenter that learns, arms that are comparable."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from coigan.data.images import write_png
+from coigan.segmentation.coco import CocoMasks
+from coigan.segmentation.comparison import compare
+from coigan.segmentation.losses import LOSSES, border, dice, focal, log_cosh_dice, segmentation_loss
+from coigan.segmentation.networks import UNet, build_segmenter
+from coigan.segmentation.scores import Confusion
+from coigan.segmentation.training import SegmentOptions, cccd, train_segmenter
+from pycocotools import mask as coco_mask
+from torch.utils.data import TensorDataset
+
+from gan_plugin.errors import UserError
+
+
+def squares(count, seed, brightness=0.3):
+    """Grey noise with a brighter square each, and its mask."""
+    draw = torch.Generator().manual_seed(seed)
+    images, masks = torch.rand(count, 3, 24, 24, generator=draw) * 0.4, torch.zeros(count, 24, 24)
+    for number in range(count):
+        y, x = torch.randint(2, 14, (2,), generator=draw).tolist()
+        masks[number, y : y + 8, x : x + 8] = 1
+        images[number] += brightness * masks[number]
+    return TensorDataset(images, masks)
+
+
+def test_losses_by_hand():
+    logits = torch.tensor([[[math.log(3.0), -math.log(3.0)]]])  # probabilities 0.75 and 0.25
+    masks = torch.tensor([[[1.0, 0.0]]])
+    both = 1 - (2 * 0.75 + 1) / (1 + 1 + 1)
+    torch.testing.assert_close(dice(logits, masks), torch.tensor([both]))  # the same for either class here
+    torch.testing.assert_close(log_cosh_dice(logits, masks), torch.tensor([2.3 * math.log(math.cosh(both))]))
+    entropy = -math.log(0.75)
+    expected = (0.25 + 0.75) / 2 * 0.25**2 * entropy
+    torch.testing.assert_close(focal(logits, masks), torch.tensor([expected]))
+    # two columns are within three pixels of any outline
+    torch.testing.assert_close(border(logits, masks), torch.tensor([entropy]))
+    assert border(logits, torch.zeros(1, 1, 2)).item() == 0
+
+
+def test_clean_images_count_a_hundredth():
+    logits = torch.zeros(2, 1, 2)
+    masks = torch.tensor([[[1.0, 1.0]], [[0.0, 0.0]]])
+    damaged, clean = LOSSES["bce"](logits, masks).tolist()
+    assert damaged == pytest.approx(1.2 * math.log(2)) and clean == pytest.approx(0.1 * math.log(2))
+    assert segmentation_loss("bce", logits, masks).item() == pytest.approx((damaged + 0.01 * clean) / 1.01)
+    with pytest.raises(UserError, match="log_cosh_dice"):
+        segmentation_loss("tversky", logits, masks)
+
+
+def test_scores_of_a_counted_case():
+    confusion = Confusion()
+    logits = torch.tensor([[[5.0, 5.0, -5.0, -5.0, 0.2]]])  # 0.2 is a probability of 0.55, below the threshold
+    confusion.add(logits, torch.tensor([[[1.0, 0.0, 1.0, 0.0, 0.0]]]))
+    assert (confusion.hit, confusion.invented, confusion.missed, confusion.clean) == (1, 1, 1, 2)
+    scores = confusion.scores()
+    assert scores["IoU"] == pytest.approx(1 / 3) and scores["F1"] == 0.5 and scores["accuracy"] == 0.6
+    assert Confusion().scores()["precision"] == 0
+
+
+def test_unet_keeps_any_size():
+    assert UNet(4, 3)(torch.rand(2, 3, 21, 30)).shape == (2, 21, 30)
+    assert build_segmenter("deeplabv3_mobilenet").eval()(torch.rand(1, 3, 64, 64)).shape == (1, 64, 64)
+    with pytest.raises(UserError, match="unet_small"):
+        build_segmenter("segnet")
+
+
+def test_a_segmenter_learns_and_repeats():
+    options = SegmentOptions("unet_small", "dice", steps=60, batch=8, val_every=30)
+    test = squares(8, seed=9)
+    scores = train_segmenter([squares(24, seed=1)], test, options, seed=0)
+    assert scores["IoU"] > 0.5
+    short = SegmentOptions("unet_small", steps=3, batch=4, val_every=3)
+    first, second = (train_segmenter([squares(8, seed=1)], test, short, seed=5) for _ in range(2))
+    assert first == second
+
+
+def test_presets_are_the_sources():
+    assert (SegmentOptions().batch, SegmentOptions().val_every, SegmentOptions().threshold) == (12, 1000, 0.6)
+    assert (cccd().val_every, cccd().optimizer, cccd().plateau, cccd(steps=5).steps) == (350, "sgd", "max", 5)
+
+
+def test_the_comparison_is_paired_and_continues(tmp_path):
+    options = SegmentOptions("unet_small", steps=2, batch=2, val_every=2)
+    test, real, more = squares(2, 9), squares(4, 1), squares(4, 2)
+    arguments = {"options": options, "out": tmp_path, "sources": {"real": "a"}}
+    with pytest.raises(UserError, match="3 or more"):
+        compare(real, test, {"gan": more}, [0, 1], **arguments)
+    report = compare(real, test, {"gan": more}, [0, 1, 2], **arguments)
+    assert [(run["arm"], run["seed"]) for run in report["runs"]] == [(a, s) for s in range(3) for a in ("real", "gan")]
+    by_hand = [
+        report["runs"][2 * seed + 1]["scores"]["IoU"] - report["runs"][2 * seed]["scores"]["IoU"] for seed in range(3)
+    ]
+    assert report["summary"]["IoU"]["gan"]["difference"]["mean"] == pytest.approx(np.mean(by_hand))
+    seconds = json.loads((tmp_path / "results.json").read_text())["runs"][0]["seconds"]
+    again = compare(real, test, {"gan": more}, [0, 1, 2, 3], **arguments)
+    assert len(again["runs"]) == 8 and again["runs"][0]["seconds"] == seconds
+    with pytest.raises(UserError, match="other data or options"):
+        compare(real, test, {"gan": more}, [0, 1, 2], options=options, out=tmp_path, sources={"real": "b"})
+
+
+def test_masks_of_a_coco_json(tmp_path):
+    (tmp_path / "images").mkdir()
+    write_png(tmp_path / "images" / "a.png", np.full((4, 6, 3), 51, np.uint8))
+    hole = np.zeros((4, 6), np.uint8)
+    hole[1:4, 3:6] = 1
+    hole[2, 4] = 0
+    encoded = coco_mask.encode(np.asfortranarray(hole))
+    encoded["counts"] = encoded["counts"].decode()
+    objects = [encoded, [[0, 0, 2, 0, 2, 2, 0, 2]], {"size": [4, 6], "counts": [23, 1]}]
+    annotations = [{"image_id": 1, "segmentation": segmentation} for segmentation in objects]
+    image = {"id": 1, "file_name": "a.png", "height": 4, "width": 6}
+    (tmp_path / "a.json").write_text(json.dumps({"images": [image], "annotations": annotations}))
+    pixels, mask = CocoMasks(tmp_path / "a.json")[0]
+    expected = hole.astype(bool)
+    expected[:2, :2] = True
+    assert pixels.shape == (3, 4, 6) and pixels.max().item() == pytest.approx(0.2)
+    assert (mask.numpy() > 0).tolist() == expected.tolist()
+    (tmp_path / "b.json").write_text("[1]")
+    with pytest.raises(UserError, match="no COCO JSON"):
+        CocoMasks(tmp_path / "b.json")
