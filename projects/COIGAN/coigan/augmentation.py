@@ -57,8 +57,11 @@ def poisson(image: np.ndarray, placement: Placement, seed: int) -> np.ndarray:
         if not inside:
             result = source
             continue
-        centre = ((int(columns[0]) + int(columns[-1])) // 2, (int(rows[0]) + int(rows[-1])) // 2)
-        result = cv2.seamlessClone(source, result, mask.astype(np.uint8) * 255, centre, cv2.NORMAL_CLONE)
+        # OpenCV puts the mask's box so that this is its middle, rounded as it does
+        centre = tuple(int(line[0]) + (int(line[-1]) - int(line[0]) + 1) // 2 for line in (columns, rows))
+        cloned = cv2.seamlessClone(source, result, mask.astype(np.uint8) * 255, centre, cv2.NORMAL_CLONE)
+        # its solver moves pixels beside the mask as well
+        result = np.where(mask[..., None], cloned, result)
     return result
 
 
