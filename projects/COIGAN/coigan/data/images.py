@@ -32,7 +32,9 @@ def _read(path: str | Path, mode: int) -> np.ndarray:
     try:
         content = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise UserError(f"The image {path} cannot be read ({error.strerror}); put it there or prepare again.") from error
+        raise UserError(
+            f"The image {path} cannot be read ({error.strerror}); put it there or prepare again."
+        ) from error
     # IMREAD_IGNORE_ORIENTATION: annotations count pixels as they are stored
     pixels = cv2.imdecode(content, mode | cv2.IMREAD_IGNORE_ORIENTATION) if content.size else None
     if pixels is None:

@@ -1,5 +1,6 @@
 """Cut-out objects of one class, each with its mask: what is pasted, and what masks are made of (thesis 4.2.4)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class CutOut:
     pixels: np.ndarray | None
 
 
-def write_objects(folder: Path, objects: list[tuple[str, np.ndarray | None, Region]]) -> None:
+def write_objects(folder: Path, objects: Iterable[tuple[str, np.ndarray | None, Region]]) -> None:
     """Write an object store: for each (key, pixels of the whole image or None, region) a cropped PNG and a record."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
     with LineWriter(folder) as writer:

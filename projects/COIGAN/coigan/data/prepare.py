@@ -1,10 +1,7 @@
-"""From Severstal's format to what training reads: tiles, objects and the split (thesis 4.2)."""
+"""From a data set in any known format to what training reads, in seven stages that are kept (thesis 4.2)."""
 
-import csv
 import json
-import logging
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +9,21 @@ from typing import Any
 import numpy as np
 
 from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
 
-from . import rle
-from .images import read_rgb, write_png
+from .acquire import acquire
+from .convert import convert
+from .line_sets import LineSet, write_json, write_line_set
 from .objects import write_objects
-from .regions import Region, components
-from .split import fair_split
-from .tiling import tiles
+from .prepared import PREPARED
+from .regions import ENCODINGS, Encoding, Region
+from .sources import open_source
+from .split import split, split_report
+from .stages import Stages
+from .statistics import counts_of, measure, write_reports
+from .tile_sets import BlackFilter, write_tiles
 
-_logger = logging.getLogger(__name__)
-PARAMS = "prepared.json"
+STAGES = ("get", "unpack", "convert", "split", "objects", "base", "tiles")
+PARTS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -33,173 +34,195 @@ class PrepareOptions:
         tile: side of the square tiles.
         train_share: of the images; the thesis has a half.
         seed: of the split.
-        least_area: objects of fewer pixels are left out, and counted.
+        least_area: objects of fewer pixels give no cut-out, and are counted; they stay in the annotations.
         black: a grey value below it is black, and a training tile with more than `most_black` of it is left out.
         most_black: share of a tile's pixels.
+        format: see `open_source`.
+        images: of COCO the folder of pictures.
+        classes: names of those that are kept, in the order of the mask channels; () for all.
+        encoding: "rle", exact, or "polygons" with holes.
+        keep_every: of a polygon with more than 25 points keep each so many-th.
+        split_mode: see `split`.
+        workers: processes, -1 for one a core.
+        toy_count, toy_seed, toy_size: of the source "toy"; the size is (height, width).
     """
 
     tile: int = 256
     train_share: float = 0.5
     seed: int = 42
-    least_area: int = 16
+    least_area: int = 1
     black: int = 10
     most_black: float = 0.1
+    format: str = "auto"
+    images: str = ""
+    classes: tuple[str, ...] = ()
+    encoding: Encoding = "rle"
+    keep_every: int = 1
+    split_mode: str = "exact"
+    workers: int = -1
+    toy_count: int = 120
+    toy_seed: int = 0
+    toy_size: tuple[int, int] = (256, 1600)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.train_share < 1:
+            raise UserError(f"The share of training images is {self.train_share}; choose one between 0 and 1.")
+        if self.encoding not in ENCODINGS or self.keep_every < 1 or self.tile < 1:
+            raise UserError(
+                f"The encoding is {' or '.join(ENCODINGS)}, keep_every and tile are 1 or more; not {self.encoding!r}, "
+                f"{self.keep_every} and {self.tile}."
+            )
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A prepared data set.
+def prepare(
+    source: str | Path, out: str | Path, options: PrepareOptions, force: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Write the prepared data set `out`; stages that are there, unchanged and undamaged are kept.
 
-    Attributes:
-        root: its folder.
-        classes: names in the order of the mask channels.
-        tile: side of the tiles.
-    """
+    It has converted/ (whole images), split/{train,test}/ (records that share its pictures), objects/<class>/ (cut-outs
+    of the training images), base/, train/ and test/ (tiles; base has the defect-free ones of train), each a line set
+    with its reports or annotations.json, and prepared.json.
 
-    root: Path
-    classes: tuple[str, ...]
-    tile: int
-
-    def tiles(self, kind: str) -> list[Path]:
-        """The tiles of "base" (training, without defects), "train" or "test", sorted."""
-        return sorted((self.root / kind).glob("*.png"))
-
-    def objects(self, number: int) -> Path:
-        """The object store of class `number`, of the training images."""
-        return self.root / "objects" / str(number)
-
-
-def open_prepared(root: str | Path) -> Prepared:
-    """The prepared data set in `root`.
-
-    Raises:
-        UserError: there is none.
-    """
-    file = Path(root) / PARAMS
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return Prepared(Path(root), tuple(content["classes"]), content["options"]["tile"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{root} holds no prepared data set; make one with inpaint.py prepare.") from error
-
-
-def read_severstal(source: Path) -> dict[str, list[tuple[int, str]]]:
-    """Image name -> (class index, run lengths) of each of its rows in train.csv; images without a row have none.
-
-    Raises:
-        UserError: the folder is not in Severstal's format; the sentence names the line.
-    """
-    folder = source / "train_images"
-    images: dict[str, list[tuple[int, str]]] = {path.name: [] for path in sorted(folder.glob("*"))}
-    if not images:
-        raise UserError(f"{folder} holds no images; unpack Severstal's training images there.")
-    try:
-        with open(source / "train.csv", newline="", encoding="utf-8") as file:
-            for line, row in enumerate(csv.DictReader(file), start=2):
-                if not row.get("EncodedPixels"):
-                    continue
-                if row["ImageId"] not in images:
-                    raise UserError(f"{source}/train.csv, line {line}: {row['ImageId']} is not in train_images.")
-                images[row["ImageId"]].append((int(row["ClassId"]) - 1, row["EncodedPixels"]))
-    except OSError as error:
-        raise UserError(f"{source}/train.csv cannot be read ({error.strerror}).") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{source}/train.csv has no columns ImageId, ClassId, EncodedPixels ({error}).") from error
-    return images
-
-
-def prepare(source: str | Path, out: str | Path, options: PrepareOptions) -> dict[str, Any]:
-    """Write the prepared data set `out`: base/, train/, test/ with tiles, objects/<class>/, prepared.json.
+    Args:
+        source: see `acquire`.
+        out: absent, empty, or a data set that was prepared before.
+        options: a change of one builds again what depends on it.
+        force: stages to build again in any case.
 
     Returns:
-        What prepared.json holds: classes, options, counts of all kinds and each class's share in the training part.
+        What prepared.json holds: classes, options, counts of all kinds, each class's share in the training part, the
+        split's errors; and, only here, "stages" with what was done.
 
     Raises:
         UserError: the source is damaged, or `out` holds something else.
     """
-    source, target = Path(source), Path(out)
-    if target.exists() and any(target.iterdir()) and not (target / PARAMS).is_file():
-        raise UserError(f"{target} holds other files; name another folder.")
-    rows = read_severstal(source)
-    names = sorted(rows)
-    classes = 1 + max((number for pairs in rows.values() for number, _ in pairs), default=0)
-    part = target.with_name(f"{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for kind in ("base", "train", "test"):
-        (part / kind).mkdir(parents=True)
-    found = {name: _regions(source, name, rows[name], options.least_area) for name in names}
-    counts = np.array([[sum(r.label == c for r in found[name][0]) for c in range(classes)] for name in names])
-    in_train = fair_split(counts, options.train_share, options.seed)
-    for name, train in zip(names, in_train, strict=True):
-        _write_tiles(part, source, name, found[name][0], bool(train), options)
-    for number in range(classes):
-        _write_class(part / "objects" / str(number), source, found, names, in_train, number)
-    totals = np.maximum(counts.sum(0), 1)
-    content = {
-        "classes": [str(number) for number in range(classes)],
-        "options": asdict(options),
-        "images": {"train": int(in_train.sum()), "test": int((~in_train).sum())},
-        "tiles": {kind: len(list((part / kind).glob("*.png"))) for kind in ("base", "train", "test")},
-        "objects": counts.sum(0).tolist(),
-        "share_in_train": (counts[in_train].sum(0) / totals).round(4).tolist(),
-        "left_out_as_too_small": sum(small for _, small in found.values()),
-    }
-    text = json.dumps(content, indent=1)
-    write_whole(part / PARAMS, lambda file: file.write(text.encode()), "Free some disk space.")
-    shutil.rmtree(target, ignore_errors=True)
-    part.replace(target)
+    unknown = [name for name in force if name not in STAGES]
+    if unknown:
+        raise UserError(f"There is no stage {unknown[0]!r}; use {', '.join(STAGES)}.")
+    root = Path(out)
+    ours = (root / PREPARED).is_file() or (root / "stages").is_dir() or any(root.glob("*.part"))
+    if root.exists() and (not root.is_dir() or any(root.iterdir()) and not ours):
+        raise UserError(f"{root} holds other files; name another folder.")
+    root.mkdir(parents=True, exist_ok=True)
+    stages = Stages(root, force)
+    raw = acquire(stages, str(source), (options.toy_count, options.toy_seed, options.toy_size))
+    # it says that all is whole, so it goes before something is built
+    (root / PREPARED).unlink(missing_ok=True)
+    _convert_and_split(stages, raw, options)
+    small = _cut_out(stages, options)
+    _cut_tiles(stages, options)
+    content = _content(root, options, small)
+    write_json(root / PREPARED, content)
+    return {**content, "stages": stages.done}
+
+
+def _convert_and_split(stages: Stages, raw: Path, options: PrepareOptions) -> None:
+    def converted(part: Path) -> None:
+        folder = part / "converted"
+        source = open_source(raw, options.format, options.images)
+        convert(source, folder, options.classes, options.encoding, options.keep_every, options.workers)
+        write_reports(LineSet(folder), folder / "reports", options.workers)
+
+    stages.run("convert", ["converted"], _chosen(options, "format images classes encoding keep_every"), converted)
+
+    def parted(part: Path) -> None:
+        lines = LineSet(stages.root / "converted")
+        write_split(lines, part / "split", _ratios(options), options.split_mode, options.seed, "../../converted/data")
+
+    stages.run("split", ["split"], _chosen(options, "train_share seed split_mode"), parted)
+
+
+def _chosen(options: PrepareOptions, keys: str) -> dict[str, Any]:
+    return {key: getattr(options, key) for key in keys.split()}
+
+
+def write_split(
+    lines: LineSet, folder: Path, ratios: dict[str, float], mode: str, seed: int, images: str
+) -> dict[str, Any]:
+    """Write a line set for each part, all with the pictures of `lines`, their reports, and params.json.
+
+    Args:
+        lines: the whole.
+        folder: gets a folder for each part.
+        ratios, mode, seed: see `split`.
+        images: the folder of the pictures, seen from the folder of a part.
+
+    Returns:
+        The split's report, also in params.json.
+
+    Raises:
+        UserError: see `split`.
+    """
+    counts = counts_of(measure(lines), len(lines.classes))
+    parts = split(counts, ratios, mode, seed)
+    for place, name in enumerate(ratios):
+        own = (lines.store[int(number)] for number in np.flatnonzero(parts == place))
+        write_line_set(folder / name, own, lines.classes, images)
+        write_reports(LineSet(folder / name), folder / name / "reports")
+    report = split_report(counts, parts, ratios)
+    content = {"ratios": ratios, "mode": mode, "seed": seed, "classes": list(lines.classes), **report}
+    write_json(folder / "params.json", content)
     return content
 
 
-def _regions(source: Path, name: str, rows: list[tuple[int, str]], least: int) -> tuple[list[Region], int]:
-    """The objects of an image that are large enough, and how many are not."""
-    if not rows:
-        return [], 0
-    height, width = read_rgb(source / "train_images" / name).shape[:2]
-    regions: list[Region] = []
-    for number, text in rows:
-        try:
-            regions += components(rle.decode(text, height, width), number)
-        except ValueError as error:
-            raise UserError(f"{source}/train.csv, {name}, class {number + 1}: {error}.") from error
-    large = [region for region in regions if region.area >= least]
-    return large, len(regions) - len(large)
+def _ratios(options: PrepareOptions) -> dict[str, float]:
+    return dict(zip(PARTS, (options.train_share, 1 - options.train_share), strict=True))
 
 
-def _write_tiles(
-    out: Path, source: Path, name: str, regions: list[Region], train: bool, options: PrepareOptions
-) -> None:
-    pixels = read_rgb(source / "train_images" / name)
-    side = options.tile
-    for x, y in tiles(*pixels.shape[:2], side):
-        tile = np.ascontiguousarray(pixels[y : y + side, x : x + side])
-        file = f"{Path(name).stem}_{y:05d}_{x:05d}.png"
-        if not train:
-            write_png(out / "test" / file, tile)
-        elif (tile.mean(2) < options.black).mean() <= options.most_black:
-            write_png(out / "train" / file, tile)
-            if not any(region.cut(x, y, side, side) for region in regions):
-                write_png(out / "base" / file, tile)
+def _cut_out(stages: Stages, options: PrepareOptions) -> int:
+    """The stage `objects`; returns how many objects of the training images were too small."""
+    root = stages.root
+
+    def build(part: Path) -> None:
+        lines = LineSet(root / "split" / "train")
+        for number in range(len(lines.classes)):
+            write_objects(part / "objects" / str(number), _objects(lines, number, options.least_area))
+
+    stages.run("objects", ["objects"], {"least_area": options.least_area}, build)
+    rows = measure(LineSet(root / "split" / "train"))
+    return sum(area < options.least_area for row in rows for own in row["areas"] for area in own)
 
 
-def _write_class(
-    folder: Path,
-    source: Path,
-    found: Mapping[str, tuple[list[Region], int]],
-    names: list[str],
-    in_train: np.ndarray,
-    number: int,
-) -> None:
-    objects = []
-    for name, train in zip(names, in_train, strict=True):
-        own = [region for region in found[name][0] if region.label == number] if train else []
+def _objects(lines: LineSet, label: int, least: int) -> Iterator[tuple[str, np.ndarray, Region]]:
+    for record in lines.store:
+        own = [region for region in lines.regions(record) if region.label == label and region.area >= least]
         if own:
-            pixels = read_rgb(source / "train_images" / name)
-            objects += [(f"{Path(name).stem}_{place}", *_cropped(pixels, region)) for place, region in enumerate(own)]
-    write_objects(folder, objects)
+            pixels = lines.image(record)
+            for place, region in enumerate(own):
+                yield f"{Path(record['img']).stem}_{place}", pixels, region
 
 
-def _cropped(pixels: np.ndarray, region: Region) -> tuple[np.ndarray, Region]:
-    """The object's own pixels, so that whole images need not be kept."""
-    x0, y0, x1, y1 = region.box
-    return pixels[y0 : y1 + 1, x0 : x1 + 1].copy(), Region(region.label, 0, 0, region.mask)
+def _cut_tiles(stages: Stages, options: PrepareOptions) -> None:
+    root = stages.root
+    black = BlackFilter(options.black, options.most_black)
+    parameters = {"tile": options.tile, "black": options.black, "most_black": options.most_black}
+
+    def base(part: Path) -> None:
+        train = LineSet(root / "split" / "train")
+        write_tiles(train, part / "base", options.tile, black, only_clean=True, workers=options.workers)
+
+    def tiles(part: Path) -> None:
+        # the test part stands for what is met in use, so nothing is left out there
+        for name, chosen in zip(PARTS, (black, None), strict=True):
+            write_tiles(LineSet(root / "split" / name), part / name, options.tile, chosen, workers=options.workers)
+
+    stages.run("base", ["base"], parameters, base)
+    stages.run("tiles", list(PARTS), parameters, tiles)
+
+
+def _content(root: Path, options: PrepareOptions, small: int) -> dict[str, Any]:
+    lines = LineSet(root / "converted")
+    report = json.loads((root / "split" / "params.json").read_text(encoding="utf-8"))
+    totals = np.sum([part["objects"] for part in report["parts"].values()], axis=0)
+    train = report["parts"]["train"]["objects"]
+    kept = {key: value for key, value in asdict(options).items() if key != "workers"}
+    return {
+        "classes": list(lines.classes),
+        "options": kept,
+        "images": {name: report["parts"][name]["images"] for name in PARTS},
+        "tiles": {kind: len(LineSet(root / kind)) for kind in ("base", *PARTS)},
+        "objects": totals.tolist(),
+        "share_in_train": [round(int(own) / max(1, int(all_)), 4) for own, all_ in zip(train, totals, strict=True)],
+        "largest_split_error_points": report["largest_error_points"],
+        "left_out_as_too_small": small,
+    }

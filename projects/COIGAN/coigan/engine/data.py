@@ -10,7 +10,7 @@ from coigan.data.images import read_rgb
 from coigan.data.noise import MaskNoise
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Placer
-from coigan.data.prepare import Prepared, open_prepared
+from coigan.data.prepared import Prepared, open_prepared
 from coigan.data.samples import SampleSource
 from gan_plugin.errors import UserError
 

@@ -92,5 +92,5 @@ def write_bank(loop: ImageLoop, cfg: CfgNode, count: int, folder: Path) -> int:
     if not found:
         raise UserError("The generator of masks draws no mask yet; train it longer (SHAPES.MAX_ITER).")
     objects = [(f"generated_{number:06d}", None, region) for number, region in enumerate(found[:count])]
-    write_objects(folder, objects)  # type: ignore[arg-type]
+    write_objects(folder, objects)
     return len(objects)

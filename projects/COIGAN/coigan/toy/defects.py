@@ -53,7 +53,8 @@ def scratches(rng: Rng, height: int, width: int) -> np.ndarray:
 def scale_patch(rng: Rng, height: int, width: int) -> np.ndarray:
     """A large flaky patch, often with holes; (height, width) bool."""
     side = min(height, 256)
-    return _blob(rng, height, width, *rng.uniform(0.12 * side, 0.32 * side, 2), rng.uniform(0, 180), 0.75)
+    half, across = rng.uniform(0.12 * side, 0.32 * side, 2)
+    return _blob(rng, height, width, half, across, rng.uniform(0, 180), 0.75)
 
 
 def _blob(rng: Rng, height: int, width: int, half: float, across: float, angle: float, raggedness: float) -> np.ndarray:
@@ -69,7 +70,7 @@ SHAPES: tuple[Callable[[Rng, int, int], np.ndarray], ...] = (pits, crack, scratc
 
 
 def apply_defect(kind: int, steel: np.ndarray, mask: np.ndarray, rng: Rng) -> None:
-    """Change `steel`, (H, W) float32 brightness, in place under `mask` and, where tones run over, a little around it."""
+    """Change `steel`, (H, W) float32 brightness, in place: under `mask`, and its tone a little around."""
     height, width = steel.shape
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0)
     around = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 9.0)

@@ -39,7 +39,7 @@ def _surface(rng: Rng, height: int, width: int) -> tuple[np.ndarray, np.ndarray]
         edge = int(rng.uniform(0.05, 0.35) * width)
         margin[:, :edge] = True
         if rng.random() < 0.5:
-            margin = margin[:, ::-1].copy()
+            margin[:] = margin[:, ::-1].copy()
     return steel, margin
 
 

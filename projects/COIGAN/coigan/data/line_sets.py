@@ -1,0 +1,105 @@
+"""Annotated images as a line store: dataset.jsonl, index, params.json and a folder of pictures.
+
+A record is {"img": file name, "size": [height, width], "polygons": [a region each, see `regions.to_record`]}.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+
+from .images import read_rgb
+from .line_store import LineStore, LineWriter
+from .regions import Region, from_record
+
+PARAMS = "params.json"
+_ADVICE = "Free some disk space, or choose another folder."
+
+
+class LineSet:
+    """The annotated images in a folder, read one record at a time.
+
+    Attributes:
+        folder: of the set.
+        classes: names; a region's label is an index into them.
+        params: what params.json says of how the set was made.
+        store: the records.
+
+    Raises:
+        UserError: there is no set in the folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.store = LineStore(self.folder)
+        try:
+            self.params: dict[str, Any] = json.loads((self.folder / PARAMS).read_text(encoding="utf-8"))
+            self.classes = tuple(str(name) for name in self.params["classes"])
+            self.images = self.folder / self.params["images"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.folder / PARAMS} cannot be read ({error}); prepare this data set again.") from error
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def path(self, record: Mapping[str, Any]) -> Path:
+        """The picture of a record."""
+        return self.images / record["img"]
+
+    def image(self, record: Mapping[str, Any]) -> np.ndarray:
+        """The picture of a record, (H, W, 3) uint8 RGB.
+
+        Raises:
+            UserError: it is missing, does not decode, or has another size than the record says.
+        """
+        pixels = read_rgb(self.path(record))
+        if list(pixels.shape[:2]) != list(record["size"]):
+            raise UserError(f"{self.path(record)} has another size than its record; prepare this data set again.")
+        return pixels
+
+    def regions(self, record: Mapping[str, Any]) -> list[Region]:
+        """The objects of a record.
+
+        Raises:
+            UserError: one of them is damaged.
+        """
+        height, width = record["size"]
+        try:
+            found = [from_record(entry, height, width) for entry in record["polygons"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.store.path}: the record of {record.get('img')} is damaged ({error}); prepare it again."
+            ) from error
+        return [region for region in found if region is not None]
+
+
+def write_line_set(
+    folder: Path, records: Iterable[Mapping[str, Any]], classes: tuple[str, ...], images: str, **params: Any
+) -> None:
+    """Write the records and params.json; the pictures are there or come later.
+
+    Args:
+        folder: made if need be.
+        records: as described above.
+        classes: names of the labels.
+        images: the folder of pictures, seen from `folder`.
+        params: more to keep about how the set was made.
+    """
+    count = 0
+    with LineWriter(folder) as writer:
+        for record in records:
+            writer.add(dict(record))
+            count += 1
+    content = {"classes": list(classes), "images": images, "count": count, **params}
+    write_json(folder / PARAMS, content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as JSON that is whole or absent."""
+    text = json.dumps(content, indent=1) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()), _ADVICE)

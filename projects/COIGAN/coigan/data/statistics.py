@@ -1,0 +1,122 @@
+"""What a line set holds, in numbers: raw_report.json, a row an image, and brief_report.json (thesis 3.1.1)."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .line_sets import LineSet, write_json
+from .parallel import parallel_map
+
+BRIEF, RAW = "brief_report.json", "raw_report.json"
+_BINS = 10
+
+
+class _Measure:
+    """Counts, areas, aspect ratios and overlaps of one image; can be sent to other processes."""
+
+    def __init__(self, lines: LineSet) -> None:
+        self._lines = lines
+
+    def __call__(self, number: int) -> dict[str, Any]:
+        record = self._lines.store[number]
+        regions = self._lines.regions(record)
+        classes = len(self._lines.classes)
+        areas: list[list[int]] = [[] for _ in range(classes)]
+        aspects: list[list[float]] = [[] for _ in range(classes)]
+        for region in regions:
+            height, width = region.mask.shape
+            areas[region.label].append(region.area)
+            aspects[region.label].append(width / height)
+        row = {"img": record["img"], "counts": [len(own) for own in areas], "areas": areas, "aspects": aspects}
+        present = sorted({region.label for region in regions})
+        if len(present) > 1:
+            row["overlaps"] = self._overlaps(record, regions, present)
+        return row
+
+    def _overlaps(self, record: dict[str, Any], regions: list, present: list[int]) -> list[list[int]]:
+        height, width = record["size"]
+        masks = {label: np.zeros((height, width), bool) for label in present}
+        for region in regions:
+            masks[region.label] |= region.painted(height, width)
+        pairs = [(a, b, int((masks[a] & masks[b]).sum())) for a, b in combinations(present, 2)]
+        return [list(pair) for pair in pairs if pair[2]]
+
+
+def measure(lines: LineSet, workers: int = 1) -> list[dict[str, Any]]:
+    """A row for each image: img, counts by class, and by class the areas (pixels) and aspect ratios (width / height).
+
+    Where objects of two classes overlap, "overlaps" holds [class, class, pixels].
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    return list(parallel_map(_Measure(lines), range(len(lines)), workers))
+
+
+def counts_of(rows: Sequence[dict[str, Any]], classes: int) -> np.ndarray:
+    """(N, classes) objects; what the splitter needs."""
+    return np.array([row["counts"] for row in rows], int).reshape(len(rows), classes)
+
+
+def brief(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
+    """Sums over all images; histograms are (counts, edges)."""
+    counts = counts_of(rows, len(classes))
+    totals = counts.sum(1)
+    area_of_image = np.array([sum(sum(own) for own in row["areas"]) for row in rows])
+    overlap: dict[str, int] = {}
+    for row in rows:
+        for first, second, pixels in row.get("overlaps", ()):
+            key = f"{classes[first]} & {classes[second]}"
+            overlap[key] = overlap.get(key, 0) + pixels
+    report: dict[str, Any] = {
+        "images": len(rows),
+        "images_with_objects": int((totals > 0).sum()),
+        "images_without_objects": int((totals == 0).sum()),
+        "objects": int(totals.sum()),
+        "objects_per_image": _summary(totals),
+        "area_per_image": _summary(area_of_image),
+        "overlap_pixels": overlap,
+        "classes": {},
+    }
+    for label, name in enumerate(classes):
+        areas = np.array([area for row in rows for area in row["areas"][label]])
+        aspects = np.array([aspect for row in rows for aspect in row["aspects"][label]])
+        report["classes"][name] = {
+            "objects": int(counts[:, label].sum()),
+            "images": int((counts[:, label] > 0).sum()),
+            "area": int(areas.sum()),
+            "objects_per_image": _summary(counts[:, label]),
+            "area_per_object": _summary(areas),
+            "aspect_per_object": _summary(aspects),
+        }
+    return report
+
+
+def write_reports(lines: LineSet, folder: Path, workers: int = 1) -> dict[str, Any]:
+    """Write both reports into `folder`, which is made if need be; returns the brief one.
+
+    Raises:
+        UserError: a record is damaged, or the folder cannot be written.
+    """
+    rows = measure(lines, workers)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RAW, {"classes": list(lines.classes), "rows": rows})
+    report = brief(rows, lines.classes)
+    write_json(folder / BRIEF, report)
+    return report
+
+
+def _summary(values: np.ndarray) -> dict[str, Any] | None:
+    if not len(values):
+        return None
+    counts, edges = np.histogram(values, bins=_BINS)
+    return {
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "histogram": [counts.tolist(), edges.tolist()],
+    }
