@@ -123,13 +123,13 @@ def test_export_and_infer(work, capsys):
     assert ((painted != image).any(2) <= (mask > 0)).all() and (painted != image).any()
     facts = json.loads((work / "painted.png.json").read_text())
     assert facts["weights_sha256"] in capsys.readouterr().out and facts["synthetic"] is True
-    call("infer", weights, work / "large.png", work / "spot.png", "--ellipse", "0=10,20,20,10", "--seed", 4)
+    call("infer", weights, work / "large.png", work / "spot.png", "--ellipse", "1=10,20,20,10", "--seed", 4)
     assert (read_rgb(work / "spot.png") != image).any()
     for wrong, said in (
-        (["--mask", "9=x.png"], "the classes are 0, 1, 2, 3"),
-        (["--ellipse", "0=1,2,3"], "no X,Y,W,H"),
+        (["--mask", "9=x.png"], "the classes are 1, 2, 3, 4"),
+        (["--ellipse", "1=1,2,3"], "no X,Y,W,H"),
         ([], "Nothing is asked for"),
-        (["--ellipse", "0=1,2,3,4", "--strength", "3"], "--strength lies between"),
+        (["--ellipse", "1=1,2,3,4", "--strength", "3"], "--strength lies between"),
     ):
         with pytest.raises(UserError, match=said):
             call("infer", weights, work / "large.png", work / "x.png", *wrong)
