@@ -7,6 +7,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix
 
+from gan_plugin.data.subsets import apportion
 from gan_plugin.errors import UserError
 
 MODES = ("exact", "greedy", "random")
@@ -60,9 +61,7 @@ def part_sizes(images: int, ratios: Mapping[str, float]) -> np.ndarray:
     shares = np.array(list(ratios.values()), float)
     if not len(shares) or not np.isfinite(shares).all() or (shares <= 0).any():
         raise UserError(f"The ratios {dict(ratios)} must all be above 0; leave a part out to have none of it.")
-    wanted = shares / shares.sum() * images
-    sizes = np.floor(wanted).astype(int)
-    sizes[np.argsort(sizes - wanted, kind="stable")[: images - sizes.sum()]] += 1
+    sizes = np.array(apportion([round(share) for share in shares / shares.sum() * 1e12], images))
     if (sizes < 1).any():
         raise UserError(f"{images} images cannot be split by {dict(ratios)}: one part would be empty.")
     return sizes
