@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from _bench_cars import measure_cars, show_cars
 from _bench_cityscapes import measure_cityscapes
+from _bench_coigan import measure_coigan, measure_loading
 from _bench_pooling import BASELINE, measure_pooling
 from _bench_training import MODES, make_batch, measure_inference, measure_memory, measure_training, variant_cfg
 from detectron2.config import CfgNode
@@ -63,12 +64,14 @@ def measure(args: argparse.Namespace, width: int, height: int) -> dict[str, Any]
         "training step": measure_training(configs, batch, args.rounds),
         "inference": measure_inference(configs, batch, args.rounds),
         "pooling": measure_pooling(args.rounds, device),
+        "COIGAN training step": measure_coigan(args.rounds, device),
     }
     training = {name: row["ratio_median"] for name, row in tables["training step"].items() if name != "plain"}
     # fewer rounds: these networks are large
     cars = measure_cars(args.cars_batch, max(1, args.rounds // 4), device) if args.cars_batch else None
     return {
         "cars": cars,
+        "coigan_loader": measure_loading(),
         "train_ratio": {name.replace(" ", "_"): ratio for name, ratio in training.items()},
         "adversaries_share": {name.replace(" ", "_"): 1 - 1 / ratio for name, ratio in training.items()},
         "inference_ratio": tables["inference"]["adversarial"]["ratio_median"],
@@ -100,6 +103,8 @@ def show(report: dict[str, Any]) -> str:
         f"official {evaluator['seconds']['official']:.1f} s, fast {evaluator['seconds']['fast']:.2f} s, "
         f"{evaluator['speedup']['fast']:.0f} times faster; greatest difference {evaluator['difference']:.1g}."
         + (f"\n{show_cars(report['cars'])}" if report["cars"] else "")
+        + "\nCOIGAN's loader, samples of 64x64 a second: "
+        + ", ".join(f"{workers} worker(s) {rate:.0f}" for workers, rate in report["coigan_loader"].items())
     )
 
 

@@ -54,7 +54,7 @@ class Placer:
         classes = len(self._stores)
         shape = (classes, self._side, self._side)
         result = Placement(np.zeros(shape, bool), np.zeros((*shape, 3), np.uint8))
-        order = [number for number in rng.permutation(classes) if len(self._stores[number])]
+        order = [int(number) for number in rng.permutation(classes) if len(self._stores[number])]
         for number in order:
             for _ in range(rng.choice(len(self._counts), p=self._counts)):
                 self._try(result, number, rng, own_overlap)
@@ -78,7 +78,8 @@ class Placer:
             y, x = (int(rng.integers(self._side - length + 1)) for length in (height, width))
             window = np.s_[y : y + height, x : x + width]
             if own_overlap and attempt == _TRIES - 1:
-                taken = result.masks[[other for other in range(len(self._stores)) if other != number]].any(0)
+                others = [other for other in range(len(self._stores)) if other != number]
+                taken = np.asarray(result.masks[others].any(0))
             if (taken[window] & mask).any():
                 continue
             own = np.zeros((self._side, self._side), bool)
