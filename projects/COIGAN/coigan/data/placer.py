@@ -73,7 +73,7 @@ class Placer:
         if not mask.any():
             return
         height, width = mask.shape
-        taken: np.ndarray = result.masks.any(axis=0)
+        taken = np.asarray(result.masks.any(axis=0))
         for attempt in range(_TRIES):
             y, x = (int(rng.integers(self._side - length + 1)) for length in (height, width))
             window = np.s_[y : y + height, x : x + width]

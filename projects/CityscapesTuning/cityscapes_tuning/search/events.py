@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from gan_plugin.comparison.state import iterations_done
+from gan_plugin.metrics import iterations_done
 
 from ..training.trainer import LR_RANGE
 from ..training.validation import HISTORY
