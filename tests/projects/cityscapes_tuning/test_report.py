@@ -15,15 +15,20 @@ from detectron2.modeling import build_model
 from gan_plugin.errors import UserError, run_command_line
 
 PHASES = {
-    "babysit": {"epochs": 3, "fall": -10.0, "lr_range_iterations": 3, "lr_range": [1e-5, 1e-3]},
+    "babysit": {"epochs": 2, "fall": -10.0, "lr_range_iterations": 2, "lr_range": [1e-5, 1e-3]},
     "coarse": {"epochs": 1, "lr": [0.01], "factors": {"optimizer": {"sgd": {}, "adam": {"SOLVER.OPTIMIZER": "adam"}}}},
     "full": {
-        "epochs": 2,
+        "epochs": 1,
         "patience": 1,
         "variants": {"V1": {}, "V5": {"from": "V1", "TUNING.FREEZE": ["fpn", "rpn"], "MODEL.RPN.LOSS_WEIGHT": 0.0}},
     },
 }
-SETTINGS = {"MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0, "TUNING.MINI_MASK": 56, "INPUT.RANDOM_FLIP": "horizontal"}
+SETTINGS = {
+    "TEST.DETECTIONS_PER_IMAGE": 10,
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
+    "TUNING.MINI_MASK": 56,
+    "INPUT.RANDOM_FLIP": "horizontal",
+}
 
 
 @pytest.fixture

@@ -137,10 +137,9 @@ def test_a_model_that_does_not_learn_stops_the_study(study_file, work, tmp_path)
 def test_the_command_line_runs_a_study_with_two_processes(study_file, toy_root, tmp_path):
     file = study_file({"coarse": {"epochs": 1, "lr": [0.001, 0.0001]}})
     tool = command(tmp_path)[:2]
-    run = [*tool, "run", str(file), "--output", str(tmp_path / "out"), "--workers", "2"]
+    run = [*tool, "run", str(file), "--output", str(tmp_path / "out"), "--workers", "2", "--phase", "coarse"]
     done = subprocess.run(run, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out/report.html").is_file()
     assert done.stdout.count("complete") == 2
     with pytest.raises(UserError, match="another study"):
         set_up(study_file(COARSE, name="b"), tmp_path / "out")

@@ -28,8 +28,8 @@ from cityscapes_tuning.search.coarse import level_settings
 from cityscapes_tuning.search.context import Context
 from cityscapes_tuning.search.estimate import coarse_count, planned
 from cityscapes_tuning.search.fine import fine_plan
+from cityscapes_tuning.search.parse import load_study, parse_study
 from cityscapes_tuning.search.shrink import shrunk
-from cityscapes_tuning.search.study import load_study, parse_study
 from cityscapes_tuning.search.table import Table
 
 from gan_plugin.errors import UserError

@@ -9,7 +9,7 @@ from typing import Any
 from ..data.register import dataset_name
 from .study import LR, MOMENTUM, WEIGHT_DECAY, Settings, Study
 
-TRIALS, DATA = "trials", "data"
+TRIALS, DATA, CONFIG = "trials", "data", "config.yaml"
 # what measures the objectives that are not measured anyway
 _EVALUATORS: dict[str, Settings] = {
     "per_image": {"TEST.PER_IMAGE_AP": True},

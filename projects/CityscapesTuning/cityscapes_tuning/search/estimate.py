@@ -11,13 +11,13 @@ from gan_plugin.errors import UserError
 from gan_plugin.metrics import read_metrics
 
 from .coarse import Coarse
-from .context import Context
+from .context import CONFIG, Context
 from .fine import FINE
 from .hyperband import brackets
 from .hyperband import cost as epochs_of
 from .study import Fine, Study
 from .table import JOURNAL
-from .worker import CONFIG, TOOL
+from .worker import TOOL
 from .workspace import STUDY, open_study, set_up
 
 # Detectron2's timer leaves the first three out

@@ -60,6 +60,12 @@ def decisions(context: Context, findings: Findings) -> list[str]:
             for level, (score, lr) in outcome.items()
         )
         said.append(f"Coarse search, {factor}: {findings.choice.levels[factor]} wins ({scores}).")
+    coarse = context.study.phases.get("coarse")
+    if coarse is not None and coarse.procedure == "coordinate" and len(findings.choice.steps) > 1:
+        said.append(
+            f"The factors {', '.join(findings.choice.steps)} were decided one after the other: whether they interact "
+            "was not tested (procedure: factorial would)."
+        )
     if findings.winner is not None:
         point = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in _params(findings.winner))
         said.append(f"Best setting: {findings.winner.name} ({point}).")

@@ -6,26 +6,25 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from optuna.trial import TrialState
 
-from gan_plugin.comparison.process import TrainNet, key_values
+from gan_plugin.comparison.process import TrainNet
 from gan_plugin.errors import UserError
 from gan_plugin.locks import taken
 from gan_plugin.signals import stop_signals_answered
 
 from ..training.outcome import DIVERGED, OUT_OF_MEMORY, Outcome, read_outcome
 from .advance import Findings, advance
-from .context import Context
+from .arguments import arguments_of
+from .context import CONFIG, Context
 from .environment import environment
-from .events import checkpoints_of, history_of, iterations_of, ramp_loss, size_gb, weights_of
+from .events import checkpoints_of, history_of, iterations_of, ramp_loss, size_gb
 from .pruning import pruner_of
 from .shrink import SMALLEST_SIDE, shrunk
 from .table import Row, Table
 
 TOOL = Path(__file__).resolve().parents[2] / "train_net.py"
-CONFIG = "config.yaml"
 _POLL_SECONDS = 0.5
 # a trial whose process is killed so often without any progress in between is taken to need too much memory
 _KILLS = 3
@@ -118,7 +117,7 @@ class Worker:
     def _do(self, row: Row, folder: Path, lock: int) -> None:
         self._check_disk()
         started, before = time.monotonic(), iterations_of(folder)
-        process = self._process_type(TOOL, self._arguments(row, folder), folder, self._extra, [lock])
+        process = self._process_type(TOOL, arguments_of(self._context, row), folder, self._extra, [lock])
         late = False
         try:
             late = self._follow(row, folder, process, started)
@@ -147,19 +146,6 @@ class Worker:
                     self._table.note(row, pruned=max(new))
                     return False
         return False
-
-    def _arguments(self, row: Row, folder: Path) -> list[str]:
-        settings: dict[str, Any] = dict(row.settings)
-        for key, value in settings.items():
-            if isinstance(value, str) and value.startswith("@"):
-                settings[key] = str(weights_of(self._context.trial_folder(value[1:])))
-        settings["OUTPUT_DIR"] = str(folder)
-        settings["TUNING.DATA"] = str(self._context.folder / settings["TUNING.DATA"])
-        settings["SOLVER.MAX_ITER"] = row.iterations
-        flags = ["--resume"] if folder.exists() else []
-        if self._context.study.gpus_per_trial > 1:
-            flags += ["--num-gpus", str(self._context.study.gpus_per_trial)]
-        return ["--config-file", str(self._context.folder / CONFIG), *flags, *key_values(settings)]
 
     def _settle(self, row: Row, folder: Path, code: int, process: TrainNet, *, late: bool, progress: bool) -> None:
         outcome = read_outcome(folder)

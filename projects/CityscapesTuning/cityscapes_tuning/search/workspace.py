@@ -20,11 +20,11 @@ from ..config import add_tuning_config
 from ..data.parts import PARTS, SEED002, check_leaks, seed002_differences
 from ..data.register import read_part, register_parts, write_part
 from ..data.statistics import PartStatistics, part_statistics
-from .context import DATA, Context
+from .context import CONFIG, DATA, Context
+from .parse import load_study
 from .shrink import batch_of
-from .study import Study, load_study
+from .study import Study
 from .table import Table, open_storage
-from .worker import CONFIG
 
 STUDY, NOTES = "study.yaml", "notes.json"
 _PATIENCE_SECONDS = 3600
