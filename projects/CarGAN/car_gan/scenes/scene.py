@@ -61,10 +61,17 @@ class SceneObject:
 
     def full_mask(self, shape: tuple[int, int]) -> np.ndarray:
         """Its mask over the whole picture: `shape` bool."""
-        mask = np.zeros(shape, bool)
-        x, y = self.corner
-        mask[y : y + self.mask.shape[0], x : x + self.mask.shape[1]] = self.mask
-        return mask
+        return self.mask_within((0, 0), shape)
+
+    def mask_within(self, corner: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+        """Its mask over a window of the picture: `shape` bool, from `corner` (x, y) on."""
+        window = np.zeros(shape, bool)
+        x, y = self.corner[0] - corner[0], self.corner[1] - corner[1]
+        height, width = self.mask.shape
+        left, top, right, bottom = max(0, x), max(0, y), min(shape[1], x + width), min(shape[0], y + height)
+        if left < right and top < bottom:
+            window[top:bottom, left:right] = self.mask[top - y : bottom - y, left - x : right - x]
+        return window
 
 
 @dataclass(frozen=True)
