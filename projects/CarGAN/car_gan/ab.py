@@ -133,9 +133,9 @@ def ab_story(plan: Plan, sets: Sets, category: str) -> Story:
     composed = _read(sets.composed)
     ids = {entry["id"] for entry in composed["categories"] if entry["name"] == category}
     cars = [a["synthetic"] for a in composed["annotations"] if a["category_id"] in ids and not a["iscrowd"]]
-    words = ["python projects/CarGAN/cars.py ab", "--config-file", plan.config_file, "--arms", *plan.arms, "--seeds"]
-    words += [*map(str, plan.seeds), "--iters-a", str(plan.iterations_a), "--iters-b", str(plan.iterations_b)]
-    words += ["--real", str(sets.real), "--composed", str(sets.composed), "--test", str(sets.test), "--output DIR"]
+    words = ["--config-file", plan.config_file, "--arms", *plan.arms, "--seeds", *map(str, plan.seeds)]
+    words += ["--iters-a", str(plan.iterations_a), "--iters-b", str(plan.iterations_b)]
+    words += ["--real", str(sets.real), "--composed", str(sets.composed), "--test", str(sets.test)]
     return Story(
         question="Do generated cars help?",
         introduction=(
@@ -148,6 +148,6 @@ def ab_story(plan: Plan, sets: Sets, category: str) -> Story:
         training_heading="How the training went",
         training="The sum of the model's losses while it was trained; lower is better on its own training scenes.",
         descriptions={arm: ARMS[arm][0] for arm in plan.arms},
-        command=" ".join(shlex.quote(word) if " " not in word else word for word in words),
+        command=f"python projects/CarGAN/cars.py ab {shlex.join(words)} --output DIR",
         headline=f"AP-{category}",
     )

@@ -6,22 +6,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fvcore.common.config import CfgNode
+
 from gan_plugin.comparison.workspace import claimed, write_if_new
 from gan_plugin.errors import UserError
 
-SETTINGS = "settings.json"
+# a line for each finished piece of work
+PROGRESS = "progress.jsonl"
+_SETTINGS = "settings.json"
 
 
 @contextmanager
-def output_folder(folder: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
+def output_folder(folder: Path, settings: Mapping[str, Any], prepared: str = "") -> Iterator[Path]:
     """Within the block this call alone works in `folder`, which is new, or was begun with the same settings.
 
     Args:
         folder: made if need be.
         settings: whatever decides what will be in it, as JSON can hold it.
+        prepared: name of a file that is made from the settings before the work begins; "" for none.
 
     Raises:
-        UserError: it is not writable, was begun with other settings, or holds something else.
+        UserError: it is not writable, holds work that was done with other settings, or holds something else.
     """
     text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
     if folder.is_dir():
@@ -29,17 +34,30 @@ def output_folder(folder: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
     with claimed(folder):
         # what another call has begun while this one waited
         _check(folder, text)
-        write_if_new(folder / SETTINGS, text)
+        known = folder / _SETTINGS
+        if prepared and known.is_file() and known.read_text(encoding="utf-8") != text:
+            (folder / prepared).unlink(missing_ok=True)
+        write_if_new(known, text)
         yield folder
 
 
+def flat(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
+    """The keys of a config with their full names, as JSON can hold them."""
+    found: dict[str, Any] = {}
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
 def _check(folder: Path, text: str) -> None:
-    if (folder / SETTINGS).is_file():
-        former = (folder / SETTINGS).read_text(encoding="utf-8")
-        if former != text:
-            raise UserError(
-                f"{folder} was begun with {_difference(former, text)}; repeat that, or choose another --output."
-            )
+    if (folder / _SETTINGS).is_file():
+        former, progress = (folder / _SETTINGS).read_text(encoding="utf-8"), folder / PROGRESS
+        if former != text and progress.is_file() and progress.stat().st_size:
+            was = _difference(former, text)
+            raise UserError(f"{folder} was begun with {was}; repeat that, or choose another --output.")
     elif strangers := [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]:
         raise UserError(f"{folder} holds other files ({strangers[0]}); choose another --output.")
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from car_gan.compose.compose import compose
 from car_gan.compose.config import compose_defaults
 from car_gan.compose.examples import write_examples
-from car_gan.scenes.choose import add_source_arguments, chosen_source
+from car_gan.compose.samples import SampleBank
+from car_gan.scenes.choose import add_scene_arguments, chosen_scenes
 from gan_plugin.engine.setup import merge_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
-    add_source_arguments(parser)
+    add_scene_arguments(parser)
     parser.add_argument("--samples", type=Path, metavar="PATH", help="the generated cars; not needed with MIX 0")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="of these scenes alone")
     parser.add_argument("--config-file", default="", metavar="FILE", help="options")
@@ -33,10 +34,11 @@ def run(args: argparse.Namespace) -> None:
     """Compose, say what came of it, write the page of examples."""
     cfg = compose_defaults()
     merge_options(cfg, args.config_file, args.opts)
-    summary = compose(chosen_source(args, cfg.SPLITS), args.samples, cfg, args.output, workers=args.workers)
+    summary = compose(chosen_scenes(args, cfg.SPLITS), args.samples, cfg, args.output, workers=args.workers)
     refused = ", ".join(f"{reason} {count}" for reason, count in summary["refused"].items()) or "none"
     print(
         f"{summary['synthetic']} new '{cfg.CATEGORY}' in {summary['composed']} of {summary['images']} scenes, beside "
         f"{summary['annotated']} annotated ones ({summary['share']:.0%} are new). Tries without success: {refused}."
     )
-    print(f"Scenes and annotations.json in {args.output}; look at some: {write_examples(args.output)}")
+    bank = SampleBank(args.samples, cfg.MATTING) if cfg.MIX else None
+    print(f"Scenes and annotations.json in {args.output}; look at some: {write_examples(args.output, bank)}")

@@ -10,9 +10,9 @@ import numpy as np
 from fvcore.common.config import CfgNode
 
 from car_gan.journal import work_through
-from car_gan.output_folder import output_folder
+from car_gan.output_folder import PROGRESS, flat, output_folder
 from car_gan.scenes.read import read_scene
-from car_gan.scenes.scene import SceneFile, SceneSource
+from car_gan.scenes.scene import SceneFile, SceneSource, digest
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
@@ -22,7 +22,7 @@ from .ground import Ground, fit_ground
 from .samples import SampleBank
 
 ANNOTATIONS, PROVENANCE, SUMMARY, LICENCE = "annotations.json", "provenance.jsonl", "summary.json", "LICENCE_NOTE.txt"
-_GROUND, _JOURNAL = "ground.json", "progress.jsonl"
+_GROUND = "ground.json"
 _ADVICE = "Choose another --output, or free some disk space."
 # pictures whose brightness stands for the set's
 _BRIGHTNESS_OF = 20
@@ -55,15 +55,16 @@ def compose(
         "command": "compose",
         "source": source.title,
         "place": source.place,
+        "scenes": digest(files),
         "samples": [str(samples), len(bank)] if bank else [],
-        "options": cfg.dump(),
+        **flat(cfg),
     }
-    with output_folder(output, settings):
+    with output_folder(output, settings, prepared=_GROUND):
         (output / IMAGES).mkdir(exist_ok=True)
         ground = _ground(source, files, cfg, output) if bank else None
         composer = Composer(source, bank, ground, cfg, output)
         jobs = choose_scenes(files, cfg.MIX, cfg.SEED)
-        results = list(work_through(jobs, composer, output / _JOURNAL, workers=workers, title="compose"))
+        results = list(work_through(jobs, composer, output / PROGRESS, workers=workers, title="compose"))
         summary = _save(results, source, samples, output)
     if not summary["synthetic"] and cfg.MIX:
         raise UserError(f"No car found a place in {len(files)} scenes ({summary['refused']}); loosen PLACE or MATTING.")

@@ -14,18 +14,23 @@ import gan_plugin.visualization
 from car_gan.figures import inline_picture
 from gan_plugin.files import write_whole
 
+from .matting import leak_map
+from .samples import SampleBank
+
 EXAMPLES = "examples.html"
 _WIDEST = 900
+_LEAK_SAMPLES = 256
 # Okabe and Ito's vermilion: a new car; their sky blue: an annotated object
 _NEW, _OLD = (213, 94, 0), (86, 180, 233)
 _ADVICE = "Choose another place, or free some disk space."
 
 
-def write_examples(folder: Path, most: int = 6) -> Path:
+def write_examples(folder: Path, bank: SampleBank | None = None, most: int = 6) -> Path:
     """Write examples.html into a folder that `compose` has filled.
 
     Args:
         folder: of the scenes.
+        bank: the samples, for the green-leak map; None leaves it out.
         most: scenes shown, those with the most new cars.
 
     Returns:
@@ -41,7 +46,11 @@ def write_examples(folder: Path, most: int = 6) -> Path:
     places = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
     environment = Environment(loader=FileSystemLoader(places), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("examples.html.j2").render(
-        title=folder.resolve().name, summary=summary, scenes=scenes, legend=[("new car", _NEW), ("annotated", _OLD)]
+        title=folder.resolve().name,
+        summary=summary,
+        scenes=scenes,
+        legend=[("new car", _NEW), ("annotated", _OLD)],
+        leak=_leak(bank) if bank else None,
     )
     write_whole(folder / EXAMPLES, lambda file: file.write(page.encode()), _ADVICE)
     return folder / EXAMPLES
@@ -66,6 +75,21 @@ def _scene(folder: Path, image: dict[str, Any], annotations: list[dict[str, Any]
             inline_picture(_fit(drawn), f"Its masks, {named}.", "Its annotation, as the JSON has it"),
         ],
     }
+
+
+def _leak(bank: SampleBank) -> dict[str, str] | None:
+    pictures = bank.on_key(_LEAK_SAMPLES)
+    if not pictures:
+        return None
+    leak, mean = leak_map(pictures, bank.key)
+    shown = cv2.applyColorMap(np.rint(leak * 255).astype(np.uint8), cv2.COLORMAP_CIVIDIS)[..., ::-1]
+    scale = max(1, 256 // leak.shape[1])
+    large = np.ascontiguousarray(shown.repeat(scale, 0).repeat(scale, 1))
+    caption = (
+        f"Mean over {len(pictures)} samples; {mean:.3f} over all pixels. Dark blue: always clearly car or clearly key "
+        "colour. Yellow: always half of both, which keys badly."
+    )
+    return inline_picture(large, "Green-leak map.", caption)
 
 
 def _mask(annotation: dict[str, Any], image: dict[str, Any]) -> np.ndarray:

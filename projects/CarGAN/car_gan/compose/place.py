@@ -78,10 +78,9 @@ def _try(
     if x < 0 or y < 0 or x + size[0] > columns:
         return None
     scaled = scale_sprite(sprite, size)
-    window = np.s_[y : y + size[1], x : x + size[0]]
     hidden = np.zeros(size[::-1], bool)
     for thing in nearer(scene.objects, base):
-        hidden |= thing.full_mask(scene.shape)[window]
+        hidden |= thing.mask_within((x, y), size[::-1])
     return Placement(scaled, (x, y), base, hidden)
 
 
@@ -111,7 +110,7 @@ def _allowed(scene: Scene, placement: Placement, rules: CfgNode) -> bool:
             continue
         if _overlap(own, _footprint(thing.outline, thing.ground)) > rules.MAX_OVERLAP:
             return False
-        covered = int((thing.full_mask(scene.shape)[y : y + height, x : x + width] & seen).sum())
+        covered = int((thing.mask_within((x, y), (height, width)) & seen).sum())
         if covered > rules.MAX_HIDE * thing.area:
             return False
     return True

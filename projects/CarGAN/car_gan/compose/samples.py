@@ -43,7 +43,7 @@ class SampleBank:
         Raises:
             UserError: there are none, or they are not of that form.
         """
-        self._place, self._options, self._key = Path(place), options, checked_colour(options.KEY)
+        self._place, self._options, self.key = Path(place), options, checked_colour(options.KEY)
         if not 0 <= options.LOW < options.HIGH <= 1:
             raise UserError(f"MATTING.LOW {options.LOW} and HIGH {options.HIGH} must rise from 0 to 1.")
         self._pictures: np.ndarray | None = None
@@ -64,7 +64,7 @@ class SampleBank:
         """
         if self._pictures is not None:
             return self._pictures[index]
-        return read_picture(self._place / self.names[index], None, self._key)
+        return read_picture(self._place / self.names[index], None, self.key)
 
     def sprite(self, index: int) -> Sprite | str:
         """The car of sample `index`, or the reason why it is of no use: "empty", "full" or "fuzzy".
@@ -75,9 +75,9 @@ class SampleBank:
         pixels, options = self.pixels(index), self._options
         if pixels.shape[-1] == 4:
             alpha = pixels[..., 3].astype(np.float32) / 255
-            colours = unmix(pixels[..., :3].astype(np.float32), alpha, self._key)
+            colours = unmix(pixels[..., :3].astype(np.float32), alpha, self.key)
         else:
-            colours, alpha = key_out(pixels, self._key, options.LOW, options.HIGH)
+            colours, alpha = key_out(pixels, self.key, options.LOW, options.HIGH)
         alpha = largest_blob(alpha)
         cover = float((alpha >= 0.5).mean())
         if cover < options.MIN_COVER or cover == 0:
@@ -90,6 +90,15 @@ class SampleBank:
         rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
         part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         return Sprite(self.names[index], colours[part], alpha[part])
+
+    def on_key(self, most: int) -> list[np.ndarray]:
+        """Up to `most` of the samples that lie on the key colour and are of the first one's size: (H, W, 3) uint8."""
+        found: list[np.ndarray] = []
+        for index in range(min(len(self), most)):
+            pixels = self.pixels(index)
+            if pixels.shape[-1] == 3 and (not found or pixels.shape == found[0].shape):
+                found.append(pixels)
+        return found
 
 
 def _read_tensor(path: Path) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from car_gan.journal import work_through
-from car_gan.output_folder import output_folder
-from car_gan.scenes.scene import SceneSource
+from car_gan.output_folder import PROGRESS, flat, output_folder
+from car_gan.scenes.scene import SceneSource, digest
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
@@ -18,7 +18,6 @@ from .cutter import CROPS, Cutter
 from .funnel import Funnel
 
 DROPPED, SCORES, FUNNEL, LICENCE = "dropped.jsonl", "scores.json", "funnel.json", "LICENCE_NOTE.txt"
-_JOURNAL = "progress.jsonl"
 _ADVICE = "Choose another --output, or free some disk space."
 
 
@@ -35,11 +34,11 @@ def build(source: SceneSource, cfg: CfgNode, output: Path, *, workers: int = 0) 
         UserError: an option, a path or a picture is wrong, or no car is kept.
     """
     cutter = Cutter(source, cfg, output / CROPS)
-    settings = {"command": "build", "source": source.title, "place": source.place, "options": cfg.dump()}
     files = source.files()
+    settings = {"command": "build", "source": source.title, "place": source.place, "scenes": digest(files), **flat(cfg)}
     with output_folder(output, settings):
         (output / CROPS).mkdir(exist_ok=True)
-        results = work_through(files, cutter, output / _JOURNAL, workers=workers, title="build")
+        results = work_through(files, cutter, output / PROGRESS, workers=workers, title="build")
         funnel = _summarise(results, source, output)
     if not funnel.kept:
         raise UserError(

@@ -3,28 +3,53 @@
 import argparse
 from collections.abc import Sequence
 
+from car_gan.colour import Colour
+
 from .cityscapes import Cityscapes
 from .coco import Coco
+from .pictures import CropFolder, StanfordCars
 from .scene import SceneSource
 
 
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """One of the kinds of sources, required."""
+def add_scene_arguments(parser: argparse.ArgumentParser) -> "argparse._MutuallyExclusiveGroup":
+    """One of the kinds of street scenes, required."""
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--cityscapes", metavar="DIR", help="holds leftImg8bit and gtFine, or cityscapes/ with both")
     group.add_argument("--coco", nargs=2, metavar=("JSON", "IMAGES"), help="a COCO file of instances and its images")
+    return group
 
 
-def chosen_source(args: argparse.Namespace, splits: Sequence[str]) -> SceneSource:
-    """The source that `args` name.
+def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
+    """One of the kinds of street scenes or of pictures of single cars, required."""
+    group = add_scene_arguments(parser)
+    group.add_argument("--crops", metavar="DIR", help="a folder of pictures that show one car each")
+    group.add_argument("--stanford", metavar="DIR", help="Stanford Cars: cars_train, cars_test, devkit")
+
+
+def chosen_scenes(args: argparse.Namespace, splits: Sequence[str]) -> SceneSource:
+    """The street scenes that `args` name.
 
     Args:
-        args: with what `add_source_arguments` adds.
+        args: with what `add_scene_arguments` adds.
         splits: of Cityscapes.
 
     Raises:
-        UserError: it is missing or broken.
+        UserError: they are missing or broken.
     """
-    if args.cityscapes:
-        return Cityscapes(args.cityscapes, splits)
-    return Coco(*args.coco)
+    return Cityscapes(args.cityscapes, splits) if args.cityscapes else Coco(*args.coco)
+
+
+def chosen_pictures(args: argparse.Namespace, splits: Sequence[str], label: str, key: Colour) -> SceneSource:
+    """The street scenes or pictures of single cars that `args` name.
+
+    Args:
+        args: with what `add_picture_arguments` adds.
+        splits: of Cityscapes.
+        label, key: of a folder of crops, see `CropFolder`.
+
+    Raises:
+        UserError: they are missing or broken.
+    """
+    if args.crops:
+        return CropFolder(args.crops, label, key)
+    return StanfordCars(args.stanford) if args.stanford else chosen_scenes(args, splits)

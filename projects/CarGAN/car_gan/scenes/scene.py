@@ -1,5 +1,6 @@
 """A scene: a picture and the objects in it, whatever format they came in."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,10 +61,17 @@ class SceneObject:
 
     def full_mask(self, shape: tuple[int, int]) -> np.ndarray:
         """Its mask over the whole picture: `shape` bool."""
-        mask = np.zeros(shape, bool)
-        x, y = self.corner
-        mask[y : y + self.mask.shape[0], x : x + self.mask.shape[1]] = self.mask
-        return mask
+        return self.mask_within((0, 0), shape)
+
+    def mask_within(self, corner: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
+        """Its mask over a window of the picture: `shape` bool, from `corner` (x, y) on."""
+        window = np.zeros(shape, bool)
+        x, y = self.corner[0] - corner[0], self.corner[1] - corner[1]
+        height, width = self.mask.shape
+        left, top, right, bottom = max(0, x), max(0, y), min(shape[1], x + width), min(shape[0], y + height)
+        if left < right and top < bottom:
+            window[top:bottom, left:right] = self.mask[top - y : bottom - y, left - x : right - x]
+        return window
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,11 @@ class SceneSource(Protocol):
     def load(self, file: SceneFile) -> Scene:
         """The annotation of one of them; a UserError says what is broken."""
         ...
+
+
+def digest(files: Sequence[SceneFile]) -> str:
+    """A hash of the scenes' names and their order: work that was begun with other scenes must not go on."""
+    return hashlib.sha256("\n".join(file.name for file in files).encode()).hexdigest()[:16]
 
 
 def tight(mask: np.ndarray, offset: tuple[int, int] = (0, 0)) -> tuple[np.ndarray, tuple[int, int]]:
