@@ -113,8 +113,8 @@ def test_features_of_two_networks_or_too_few_are_refused():
     a = Features(gaussian(20), gaussian(20), "one", "one")
     with pytest.raises(UserError, match="described by one and .* by two"):
         score(a, Features(gaussian(20), gaussian(20), "two", "two"))
-    with pytest.raises(UserError, match="9 generated"):
-        score(a, Features(gaussian(9), gaussian(9), "one", "one"))
+    with pytest.raises(UserError, match="5 generated"):
+        score(a, Features(gaussian(5), gaussian(5), "one", "one"))
     with pytest.raises(UserError, match="no images"):
         extract(BuiltinExtractor(), [])
 

@@ -5,9 +5,10 @@ from .features import Extractor, Features, as_bytes, extract
 from .inception import InceptionExtractor, build_extractor
 from .measures import frechet_distance, inception_score, kernel_distance, neighbourhoods
 from .reference import cached_features
-from .scores import RELIABLE_COUNT, ImageScores, score
+from .scores import FEWEST, RELIABLE_COUNT, ImageScores, score
 
 __all__ = [
+    "FEWEST",
     "RELIABLE_COUNT",
     "BuiltinExtractor",
     "Extractor",

@@ -11,7 +11,8 @@ from .measures import frechet_distance, inception_score, kernel_distance, neighb
 _logger = logging.getLogger(__name__)
 # FID's covariance of 2048 features has no full rank below; its bias grows as samples get fewer
 RELIABLE_COUNT = 2048
-_FEWEST = 10
+# the fifth neighbour of a sample needs five others
+FEWEST = 6
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,16 @@ def score(real: Features, fake: Features) -> ImageScores:
     """All scores of `fake` against `real`; warns where there are too few samples to trust them.
 
     Raises:
-        UserError: the features are of two networks, or there are fewer than 10 samples of either kind.
+        UserError: the features are of two networks, or there are fewer than 6 samples of either kind.
     """
     if real.extractor != fake.extractor:
         raise UserError(
             f"The real images were described by {real.extractor} and the generated ones by {fake.extractor}; describe "
             "both by the same network."
         )
-    if min(len(real), len(fake)) < _FEWEST:
+    if min(len(real), len(fake)) < FEWEST:
         raise UserError(
-            f"Scores need {_FEWEST} images of either kind; there are {len(real)} real and {len(fake)} generated ones."
+            f"Scores need {FEWEST} images of either kind; there are {len(real)} real and {len(fake)} generated ones."
         )
     if min(len(real), len(fake)) < RELIABLE_COUNT:
         _logger.warning(

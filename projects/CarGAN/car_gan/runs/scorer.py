@@ -13,7 +13,9 @@ from torch import nn
 
 from car_gan.data.crop_dataset import CropDataset
 from car_gan.game import Latents
+from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_scores import (
+    FEWEST,
     Extractor,
     Features,
     ImageScores,
@@ -39,13 +41,19 @@ class Scorer:
             cache: folder for their features.
 
         Raises:
-            UserError: Inception's weights cannot be used, or the features cannot be written.
+            UserError: there are too few images for scores, Inception's weights cannot be used, or the features cannot
+                be written.
         """
         self._cfg = cfg
         self._cache = cache
         self._latents = Latents(cfg.MODEL.LATENT.SIZE, cfg.MODEL.LATENT.DISTRIBUTION)
         self.extractor: Extractor = build_extractor(cfg.TEST.INCEPTION, cfg.MODEL.DEVICE)
         count = min(len(crops), cfg.TEST.SAMPLES)
+        if count < FEWEST:
+            raise UserError(
+                f"Scores need {FEWEST} crops and TEST.SAMPLES {FEWEST} or more; there are {len(crops)} crops and "
+                f"TEST.SAMPLES is {cfg.TEST.SAMPLES}."
+            )
         order = torch.randperm(len(crops), generator=torch.Generator().manual_seed(cfg.TEST.SEED))
         chosen = order[:count].sort().values.tolist()
         key = f"{crops.fingerprint()} {count} {cfg.TEST.SEED}"
