@@ -81,12 +81,13 @@ class Placer:
         if not mask.any():
             return
         height, width = mask.shape
-        taken: np.ndarray = result.masks.any(axis=0)
+        taken = np.asarray(result.masks.any(axis=0))
         for attempt in range(_TRIES):
             y, x = (int(rng.integers(self._side - length + 1)) for length in (height, width))
             window = np.s_[y : y + height, x : x + width]
             if own_overlap and attempt == _TRIES - 1:
-                taken = result.masks[[other for other in range(len(self._stores)) if other != number]].any(0)
+                others = [other for other in range(len(self._stores)) if other != number]
+                taken = np.asarray(result.masks[others].any(axis=0))
             if (taken[window] & mask).any():
                 continue
             own = np.zeros((self._side, self._side), bool)
