@@ -1,12 +1,14 @@
 # Every target first makes sure of the environment in .venv; only `make help` needs none.
 PYTHON ?= python3
 OUT ?= output/demo
+CARS_OUT ?= output/demo-cars
+COIGAN_OUT ?= output/demo-coigan
 BIN := .venv/bin
 READY := .venv/.ready
 CHECKED := gan_plugin tools tests configs $(wildcard projects)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo demo-coigan test lint bench clean
+.PHONY: help env demo demo-cars demo-coigan test lint bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,8 +31,11 @@ $(READY): requirements.txt setup.py tools/install_detectron2.py tools/_detectron
 demo: env  ## train and compare on a toy data set; OUT=folder to choose where (default output/demo)
 	$(BIN)/python tools/demo.py --out $(OUT)
 
-demo-coigan: env  ## paint defects into toy steel; OUT=folder (default output/demo-coigan)
-	$(BIN)/python tools/demo_coigan.py --out $(if $(filter command% env%,$(origin OUT)),$(OUT),output/demo-coigan)
+demo-cars: env  ## toy cars: crops, two small GANs, scores, new scenes; CARS_OUT=folder (default output/demo-cars)
+	$(BIN)/python projects/CarGAN/demo.py --out $(CARS_OUT)
+
+demo-coigan: env  ## paint defects into toy steel; COIGAN_OUT=folder (default output/demo-coigan)
+	$(BIN)/python tools/demo_coigan.py --out $(COIGAN_OUT)
 
 # One thread a process: the two workers would otherwise fight for the cores.
 test: env  ## run the tests

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _bench_cars import measure_cars, show_cars
 from _bench_cityscapes import measure_cityscapes
+from _bench_coigan import measure_coigan, measure_loading
 from _bench_pooling import BASELINE, measure_pooling
 from _bench_training import MODES, make_batch, measure_inference, measure_memory, measure_training, variant_cfg
 from detectron2.config import CfgNode
@@ -38,6 +40,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2, help="images of a step")
     parser.add_argument("--rounds", type=int, default=12, help="how often each variant is timed")
     parser.add_argument("--images", type=int, default=4, help="images of the comparison of Cityscapes evaluators")
+    parser.add_argument("--cars-batch", type=int, default=64, metavar="N", help="images of a step of CarGAN; 0: none")
     parser.add_argument("--json", default="output/bench.json", metavar="FILE", help="where the numbers go")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys to change")
     return parser.parse_args(arguments)
@@ -61,9 +64,14 @@ def measure(args: argparse.Namespace, width: int, height: int) -> dict[str, Any]
         "training step": measure_training(configs, batch, args.rounds),
         "inference": measure_inference(configs, batch, args.rounds),
         "pooling": measure_pooling(args.rounds, device),
+        "COIGAN training step": measure_coigan(args.rounds, device),
     }
     training = {name: row["ratio_median"] for name, row in tables["training step"].items() if name != "plain"}
+    # fewer rounds: these networks are large
+    cars = measure_cars(args.cars_batch, max(1, args.rounds // 4), device) if args.cars_batch else None
     return {
+        "cars": cars,
+        "coigan_loader": measure_loading(),
         "train_ratio": {name.replace(" ", "_"): ratio for name, ratio in training.items()},
         "adversaries_share": {name.replace(" ", "_"): 1 - 1 / ratio for name, ratio in training.items()},
         "inference_ratio": tables["inference"]["adversarial"]["ratio_median"],
@@ -94,6 +102,9 @@ def show(report: dict[str, Any]) -> str:
         f"\nCityscapes AP, {evaluator['images']} images of {evaluator['size']} with {evaluator['instances']} objects: "
         f"official {evaluator['seconds']['official']:.1f} s, fast {evaluator['seconds']['fast']:.2f} s, "
         f"{evaluator['speedup']['fast']:.0f} times faster; greatest difference {evaluator['difference']:.1g}."
+        + (f"\n{show_cars(report['cars'])}" if report["cars"] else "")
+        + "\nCOIGAN's loader, samples of 64x64 a second: "
+        + ", ".join(f"{workers} worker(s) {rate:.0f}" for workers, rate in report["coigan_loader"].items())
     )
 
 
@@ -103,8 +114,8 @@ def main(arguments: list[str] | None = None) -> None:
         width, height = (int(side) for side in args.size.split("x"))
     except ValueError as error:
         raise UserError(f"--size is {args.size!r}; write it as WIDTHxHEIGHT, such as 512x256.") from error
-    if min(width, height, args.batch, args.rounds, args.images) < 1:
-        raise UserError("--size, --batch, --rounds and --images must be positive.")
+    if min(width, height, args.batch, args.rounds, args.images) < 1 or args.cars_batch < 0:
+        raise UserError("--size, --batch, --rounds and --images must be positive, --cars-batch 0 or more.")
     out = Path(args.json)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

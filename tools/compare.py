@@ -15,12 +15,11 @@ import sys
 from pathlib import Path
 
 from gan_plugin.comparison.arms import ARMS, BASELINE
+from gan_plugin.comparison.conduct import conduct
 from gan_plugin.comparison.estimate import describe, measure
 from gan_plugin.comparison.plan import Plan, make_plan
-from gan_plugin.comparison.report import write_comparison_report
-from gan_plugin.comparison.results import collect, save_results
-from gan_plugin.comparison.run import execute
-from gan_plugin.comparison.workspace import claimed, known_plan, save_plan
+from gan_plugin.comparison.report import REPORT
+from gan_plugin.comparison.workspace import known_plan
 from gan_plugin.engine.setup import load_config
 from gan_plugin.errors import USER_ERROR_EXIT_CODE, UserError, run_command_line
 from gan_plugin.signals import Stopped
@@ -83,17 +82,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def compare(asked: Plan, output: Path, jobs: int) -> int:
     """Run what is left, and write the results of all."""
-    with claimed(output) as lock:
-        plan = known_plan(output, asked)
-        save_plan(output, plan)
-        failures = execute(plan, output, TRAIN_NET, jobs=jobs, keep_open=[lock])
-        results = collect(plan, output, failures)
-        save_results(results, output)
-        report = write_comparison_report(results, output)
-    print(f"Arms: {', '.join(plan.arms)}. Seeds: {', '.join(map(str, plan.seeds))}. Report: {report}")
-    for name, sentence in failures.items():
+    results = conduct(asked, output, TRAIN_NET, jobs=jobs)
+    plan = results["plan"]
+    print(f"Arms: {', '.join(plan['arms'])}. Seeds: {', '.join(map(str, plan['seeds']))}. Report: {output / REPORT}")
+    for name, sentence in results["failures"].items():
         print(f"error: {name} failed: {sentence}", file=sys.stderr)
-    return USER_ERROR_EXIT_CODE if failures else 0
+    return USER_ERROR_EXIT_CODE if results["failures"] else 0
 
 
 if __name__ == "__main__":

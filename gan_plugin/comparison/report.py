@@ -2,7 +2,6 @@
 
 import base64
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,8 @@ def write_comparison_report(results: Mapping[str, Any], output: Path, story: Sto
     plan = results["plan"]
     story = story or adversarial_story(plan)
     tasks = _by_task(results["statistics"])
+    named = {task: _headline(metrics, story.headline) for task, metrics in tasks.items()}
+    headlines = {task: name for task, name in named.items() if name}
     seeds = len(plan["seeds"])
     page = _template().render(
         title=output.resolve().name,
@@ -51,10 +52,10 @@ def write_comparison_report(results: Mapping[str, Any], output: Path, story: Sto
         least_seeds=LEAST_SEEDS,
         chance=100 * chance_of_one_sign(seeds),
         scaled=plan["split"]["asked"] != plan["split"]["used"],
-        shortfalls=_shortfalls(results),
+        shortfalls=_shortfalls(results, story.headline),
         tasks=tasks,
-        headlines={task: metrics[headline] for task, metrics in tasks.items() if (headline := _headline(metrics))},
-        bars=[draw_bars(name, metrics[name]) for metrics in tasks.values() if (name := _headline(metrics))],
+        headlines={task: tasks[task][name] for task, name in headlines.items()},
+        bars=[draw_bars(name, tasks[task][name]) for task, name in headlines.items()],
         curves=_curves(results, output),
         versions=results["versions"],
         number=_number,
@@ -95,15 +96,16 @@ def _named(rows: Mapping[str, Any]) -> dict[str, Any]:
     return {_MODEL_A_NAME if arm == MODEL_A else arm: row for arm, row in rows.items()}
 
 
-def _headline(metrics: Mapping[str, Any]) -> str | None:
-    """The metric that sums up its task: its AP, or else the first that is no class's own."""
-    return next((name for name in metrics if re.search(r"/AP$", name)), next(iter(metrics), None))
+def _headline(metrics: Mapping[str, Any], wanted: str) -> str | None:
+    """The metric that sums up its task: the wanted one, or its AP, or else the first that is no class's own."""
+    ends = (f"/{wanted}", "/AP")
+    return next((name for end in ends for name in metrics if name.endswith(end)), next(iter(metrics), None))
 
 
-def _shortfalls(results: Mapping[str, Any]) -> list[str]:
+def _shortfalls(results: Mapping[str, Any], wanted: str) -> list[str]:
     """A sentence for each run that lacks results."""
     sentences = []
-    headlines = [name for metrics in _by_task(results["statistics"]).values() if (name := _headline(metrics))]
+    headlines = [name for metrics in _by_task(results["statistics"]).values() if (name := _headline(metrics, wanted))]
     for arm, seeds in results["runs"].items():
         for seed, run in seeds.items():
             missing = [name for name in headlines if run["metrics"].get(name) is None]

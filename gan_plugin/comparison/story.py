@@ -25,6 +25,8 @@ class Story:
     training: str
     descriptions: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    # the metric of each task that is shown first, where there is one
+    headline: str = "AP"
 
 
 def adversarial_story(plan: Mapping[str, Any]) -> Story:

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import re
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
@@ -43,9 +45,21 @@ def merge_options(cfg: AnyCfgNode, config_file: str, opts: list[str]) -> None:
     if config_file:
         _merge_file(cfg, config_file)
     try:
-        cfg.merge_from_list(opts)
+        cfg.merge_from_list(_with_floats(cfg, opts))
     except (KeyError, ValueError, AssertionError) as error:
         raise UserError(f"The command line's config options are wrong: {_text(error)}.") from error
+
+
+def _with_floats(cfg: AnyCfgNode, opts: list[str]) -> list[str]:
+    """`opts` with 1 written as 1.0 where the key holds a float, which yacs insists on."""
+    written = list(opts)
+    for place in range(0, len(opts) - 1, 2):
+        value: Any = cfg
+        for part in opts[place].split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(value, float) and re.fullmatch(r"[+-]?\d+", str(opts[place + 1])):
+            written[place + 1] = f"{opts[place + 1]}.0"
+    return written
 
 
 def _merge_file(cfg: AnyCfgNode, path: str) -> None:

@@ -151,7 +151,7 @@ def draw_lines(
         exact: values measured seldom, which no moving average may falsify.
     """
     series = {f"{_EXACT if exact else ''}{name}": (name, points) for name, points in lines.items()}
-    return Curve(title, _svg(_Group(title, {}, log=log, x_label=x_label), series), _alt(title, series, x_label))
+    return Curve(title, _svg(Group(title, {}, log=log, x_label=x_label), series), _alt(title, series, x_label))
 
 
 def _expand(keys: Mapping[str, str], metrics: Sequence[Mapping[str, float]]) -> dict[str, str]:

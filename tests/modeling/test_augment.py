@@ -113,5 +113,25 @@ def test_a_perfect_prediction_is_no_distance_from_the_truth(player):
 
 def test_no_samples_and_an_unknown_policy():
     assert DiscriminatorAugment("cutout,flip", noise=1.0)(torch.zeros(0, 1, 8, 8)).shape == (0, 1, 8, 8)
-    with pytest.raises(UserError, match="MODEL.GAN.DIFFAUG is 'flip,colour'.*'colour'.*translation, cutout, flip"):
-        DiscriminatorAugment("flip,colour")
+    with pytest.raises(UserError, match="MODEL.GAN.DIFFAUG is 'flip,blur'.*'blur'.*translation, cutout, flip, colour"):
+        DiscriminatorAugment("flip,blur")
+
+
+def test_colour_changes_the_first_three_channels_of_each_sample_by_formula(monkeypatch):
+    samples = torch.rand(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    # brightness 0.75, saturation 0.5, contrast 1.0 for both samples
+    draws = torch.tensor([0.75, 0.5, 1.0]).view(3, 1, 1, 1, 1).expand(3, 2, 1, 1, 1)
+    monkeypatch.setattr(torch, "rand", lambda *shape, **options: draws)
+    out = DiscriminatorAugment("colour", background=0.3)(samples)
+    monkeypatch.undo()
+    expected = samples[:, :3] + 0.25
+    mean = expected.mean(dim=(1, 2, 3), keepdim=True)
+    # a saturation of twice 0.5 leaves the colours alone; a contrast of 0.5 + 1.0 stretches them about the mean
+    torch.testing.assert_close(out[:, :3], (expected - mean) * 1.5 + mean)
+    assert torch.equal(out[:, 3], samples[:, 3])
+
+
+def test_the_ground_that_an_augmentation_uncovers_may_be_a_colour():
+    green = torch.tensor([-0.6, 1.0, -0.6]).view(1, 3, 1, 1)
+    samples = green.expand(6, 3, 16, 16)
+    torch.testing.assert_close(DiscriminatorAugment("translation,cutout", background=green)(samples), samples)

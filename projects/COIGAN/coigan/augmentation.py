@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from coigan.data.images import read_rgb, write_png
 from coigan.data.placer import Placement, Placer
 from coigan.data.regions import to_coco_rle
+from coigan.poisson import poisson_blend
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
@@ -46,19 +46,10 @@ def copy_paste(image: np.ndarray, placement: Placement, seed: int) -> np.ndarray
 
 
 def poisson(image: np.ndarray, placement: Placement, seed: int) -> np.ndarray:
-    """The objects' gradients on the image (Perez et al. 2003, by OpenCV); objects that touch the border are pasted."""
-    result = image.copy()
-    height, width = image.shape[:2]
-    for number, mask, _ in placement.objects:
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        inside = rows[0] > 0 and rows[-1] < height - 1 and columns[0] > 0 and columns[-1] < width - 1
-        # a canvas is black where there is no object, and the solver looks one pixel beyond the mask
-        source = np.where(mask[..., None], placement.canvases[number], result)
-        if not inside:
-            result = source
-            continue
-        centre = ((int(columns[0]) + int(columns[-1])) // 2, (int(rows[0]) + int(rows[-1])) // 2)
-        result = cv2.seamlessClone(source, result, mask.astype(np.uint8) * 255, centre, cv2.NORMAL_CLONE)
+    """The objects' gradients on the image, object by object (see `poisson_blend`)."""
+    result = image
+    for label, mask, _ in placement.objects:
+        result = poisson_blend(result, placement.canvases[label], mask)
     return result
 
 

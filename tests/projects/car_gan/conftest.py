@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cars
 import pytest
+from forked_runs import Forked
 
 from gan_plugin.data.toy_cityscapes import write_toy_cityscapes
 from gan_plugin.errors import run_command_line
@@ -32,3 +33,9 @@ def toy_crops(toy, tmp_path_factory):
     cars.main(["build", "--cityscapes", str(toy), "--output", str(folder), "--config-file",
                str(CONFIGS / "build_toy.yaml"), "FILTER.MIN_VISIBLE", "0.5"])  # fmt: skip
     return folder
+
+
+@pytest.fixture
+def forked_runs():
+    """To stand in for TrainNet: runs of the trainer without a new interpreter for each."""
+    return Forked

@@ -62,7 +62,7 @@ class Placer:
         classes = len(self._stores)
         shape = (classes, self._side, self._side)
         result = Placement(np.zeros(shape, bool), np.zeros((*shape, 3), np.uint8))
-        order = [number for number in rng.permutation(classes) if len(self._stores[number])]
+        order = [int(number) for number in rng.permutation(classes) if len(self._stores[number])]
         for number in order:
             for _ in range(rng.choice(len(self._counts), p=self._counts)):
                 self._try(result, number, rng, own_overlap)

@@ -22,7 +22,7 @@ from gan_plugin.engine.setup import merge_options
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
     add_source_arguments(parser)
-    parser.add_argument("--samples", type=Path, required=True, metavar="PATH", help="the generated cars")
+    parser.add_argument("--samples", type=Path, metavar="PATH", help="the generated cars; not needed with MIX 0")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="of these scenes alone")
     parser.add_argument("--config-file", default="", metavar="FILE", help="options")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes; default: this one")

@@ -28,12 +28,14 @@ _ADVICE = "Choose another --output, or free some disk space."
 _BRIGHTNESS_OF = 20
 
 
-def compose(source: SceneSource, samples: Path, cfg: CfgNode, output: Path, *, workers: int = 0) -> dict[str, Any]:
+def compose(
+    source: SceneSource, samples: Path | None, cfg: CfgNode, output: Path, *, workers: int = 0
+) -> dict[str, Any]:
     """Compose scenes in `output`; a call that was interrupted is continued.
 
     Args:
         source: the scenes.
-        samples: see `SampleBank`.
+        samples: see `SampleBank`; None if MIX is 0, which gives the scenes as they are in COCO's format.
         cfg: see `compose_defaults`.
         output: gets images/*, annotations.json, provenance.jsonl, summary.json and a note on the terms.
         workers: processes; 0 works in this one.
@@ -45,17 +47,21 @@ def compose(source: SceneSource, samples: Path, cfg: CfgNode, output: Path, *, w
         UserError: an option, a path or a picture is wrong, or no car found a place.
     """
     _check(cfg, source)
-    bank, files = SampleBank(samples, cfg.MATTING), source.files()
+    if cfg.MIX and samples is None:
+        raise UserError("--samples is missing; name the generated cars, or set MIX 0 for the scenes as they are.")
+    bank = SampleBank(samples, cfg.MATTING) if cfg.MIX and samples else None
+    files = source.files()
     settings = {
         "command": "compose",
         "source": source.title,
         "place": source.place,
-        "samples": [str(samples), len(bank)],
+        "samples": [str(samples), len(bank)] if bank else [],
         "options": cfg.dump(),
     }
     with output_folder(output, settings):
         (output / IMAGES).mkdir(exist_ok=True)
-        composer = Composer(source, bank, _ground(source, files, cfg, output), cfg, output)
+        ground = _ground(source, files, cfg, output) if bank else None
+        composer = Composer(source, bank, ground, cfg, output)
         jobs = choose_scenes(files, cfg.MIX, cfg.SEED)
         results = list(work_through(jobs, composer, output / _JOURNAL, workers=workers, title="compose"))
         summary = _save(results, source, samples, output)
@@ -96,7 +102,7 @@ def _ground(source: SceneSource, files: Sequence[SceneFile], cfg: CfgNode, outpu
     return ground
 
 
-def _save(results: Sequence[dict[str, Any]], source: SceneSource, samples: Path, output: Path) -> dict[str, Any]:
+def _save(results: Sequence[dict[str, Any]], source: SceneSource, samples: Path | None, output: Path) -> dict[str, Any]:
     info = {"description": f"Scenes of {source.title} with generated cars", "licence": source.licence}
     content = coco_file(
         [result["image"] for result in results], [r["annotations"] for r in results], source.categories, info
@@ -107,7 +113,7 @@ def _save(results: Sequence[dict[str, Any]], source: SceneSource, samples: Path,
     of_class = Counter((a["category_id"], a["synthetic"]) for a in content["annotations"] if not a["iscrowd"])
     pasted = [line for result in results for line in result["pasted"]]
     categories = {line["category_id"] for line in content["annotations"] if line["synthetic"]}
-    real = sum(of_class[(category, 0)] for category in categories)
+    real = sum(count for (category, new), count in of_class.items() if not new and category in categories)
     summary = {
         "images": len(results),
         "composed": sum(bool(result["pasted"]) for result in results),
@@ -115,7 +121,7 @@ def _save(results: Sequence[dict[str, Any]], source: SceneSource, samples: Path,
         "annotated": real,
         "share": round(len(pasted) / (len(pasted) + real), 4) if pasted else 0.0,
         "refused": dict(refused),
-        "samples": str(samples),
+        "samples": str(samples or ""),
         "source": source.title,
         "licence": source.licence,
     }

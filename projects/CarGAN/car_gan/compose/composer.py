@@ -37,7 +37,16 @@ class Job:
 class Composer:
     """Does one job after another; what it does depends on the options and the scene's name alone."""
 
-    def __init__(self, source: SceneSource, bank: SampleBank, ground: Ground, cfg: CfgNode, output: Path) -> None:
+    def __init__(
+        self, source: SceneSource, bank: SampleBank | None, ground: Ground | None, cfg: CfgNode, output: Path
+    ) -> None:
+        """
+        Args:
+            source: the scenes.
+            bank, ground: the cars and their sizes; None if no job is composed.
+            cfg: see `compose_defaults`.
+            output: the folder that gets images/*.
+        """
         self._source, self._bank, self._ground, self._cfg, self._output = source, bank, ground, cfg, output
 
     def __call__(self, job: Job) -> dict[str, Any]:
@@ -50,9 +59,9 @@ class Composer:
         pasted: list[dict[str, Any]] = []
         refused: dict[str, int] = {}
         stem = job.file.name.replace("/", "_")
-        if job.composed:
+        if job.composed and self._bank and self._ground:
             image = read_scene(job.file.image, scene.shape)
-            picture, scene, pasted, refused = self._add_cars(image, scene, job.file)
+            picture, scene, pasted, refused = self._add_cars(image, scene, job.file, self._bank, self._ground)
         if pasted:
             name = f"{IMAGES}/{stem}.png"
             write_whole(self._output / name, lambda f: Image.fromarray(picture).save(f, "PNG"), _ADVICE)
@@ -71,21 +80,21 @@ class Composer:
         return {"image": image_line, "annotations": truth, "pasted": pasted, "refused": refused}
 
     def _add_cars(
-        self, image: np.ndarray, scene: Scene, file: SceneFile
+        self, image: np.ndarray, scene: Scene, file: SceneFile, bank: SampleBank, ground: Ground
     ) -> tuple[np.ndarray, Scene, list[dict[str, Any]], dict[str, int]]:
         cfg, rng = self._cfg, np.random.default_rng([self._cfg.SEED, zlib.crc32(file.name.encode())])
-        horizon = self._ground.horizon_of(scene, cfg.CATEGORY)
-        gain = float(np.clip(image.mean() / self._ground.brightness, 0.4, 2.5)) ** cfg.LOOK.LIGHT
+        horizon = ground.horizon_of(scene, cfg.CATEGORY)
+        gain = float(np.clip(image.mean() / ground.brightness, 0.4, 2.5)) ** cfg.LOOK.LIGHT
         picture = image.astype(np.float32)
         pasted: list[dict[str, Any]] = []
         refused: dict[str, int] = {}
         for _ in range(int(rng.integers(cfg.CARS[0], cfg.CARS[1] + 1))):
             for _ in range(_MOST_SAMPLES):
-                sprite = self._bank.sprite(int(rng.integers(len(self._bank))))
+                sprite = bank.sprite(int(rng.integers(len(bank))))
                 if isinstance(sprite, str):
                     refused[sprite] = refused.get(sprite, 0) + 1
                     continue
-                placement = find_place(scene, sprite, self._ground, horizon, cfg.PLACE, rng)
+                placement = find_place(scene, sprite, ground, horizon, cfg.PLACE, rng)
                 if placement is None:
                     refused["no place"] = refused.get("no place", 0) + 1
                     continue

@@ -1,0 +1,123 @@
+#!/usr/bin/env python
+"""Cars from nothing on a CPU: toy street scenes, crops, two GANs in miniature, scores, new cars in scenes, a report.
+
+    python projects/CarGAN/demo.py [--out output/demo-cars] [--scenes 80] [--iters 300] [--seed 0]
+
+The last line on stdout holds the scores and the path of the report. A later demo in the same folder replaces it.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from gan_plugin.errors import UserError, run_command_line
+
+PROJECT = Path(__file__).resolve().parent
+ROOT = PROJECT.parents[1]
+# says that a folder is a demo's and may be deleted by the next one
+MARKER = ".made_by_demo"
+# the presets in miniature: a few hundred steps of narrow networks say that all parts work, not how good a preset is
+NARROW = {
+    "MODEL.GENERATOR.WIDTH": 16,
+    "MODEL.DISCRIMINATOR.WIDTH": 16,
+    "MODEL.GAN.EMA.DECAY": 0.98,
+    "INPUT.FLIP": True,
+    "SOLVER.IMS_PER_BATCH": 16,
+    "SOLVER.BASE_LR": 0.001,
+    "SOLVER.DISC.BASE_LR": 0.0005,
+    "SOLVER.WEIGHT_DECAY": 0.0,
+    "SOLVER.DISC.WEIGHT_DECAY": 0.0,
+    "SOLVER.CHECKPOINT_EPOCHS": 20,
+    "TEST.SAMPLES": 256,
+}
+# attention over 32x32 positions would cost 16 times as much as over 16x16
+SMALL_RESNET = {
+    "MODEL.GENERATOR.BLOCKS": "(1,1,1,1)",
+    "MODEL.DISCRIMINATOR.BLOCKS": "(1,1,1,1)",
+    "MODEL.GENERATOR.ATTENTION": "(16,)",
+    "MODEL.DISCRIMINATOR.ATTENTION": "(16,)",
+}
+# arm -> the share of --iters that it does, and what else makes it small
+ARMS: dict[str, tuple[float, dict[str, str]]] = {"dcgan": (1.0, {}), "resnet18_sa_logan": (0.2, SMALL_RESNET)}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("output/demo-cars"), metavar="DIR")
+    parser.add_argument("--scenes", type=int, default=80, metavar="N", help="toy scenes to cut cars from")
+    parser.add_argument("--iters", type=int, default=300, metavar="N", help="DCGAN's; the ResNet does fewer")
+    parser.add_argument("--seed", type=int, default=0, help="of the toy scenes")
+    args = parser.parse_args(arguments)
+    clear(args.out)
+    scenes, crops, comparison = args.out / "scenes", args.out / "crops", args.out / "comparison"
+    sizes = ["--train", args.scenes, "--val", 10, "--seed", args.seed, "--size", "512x256"]
+    do_step("1/6 Toy street scenes", ROOT / "tools/make_toy_cityscapes.py", [scenes, *sizes])
+    toy = ["--config-file", PROJECT / "configs/build_toy.yaml", "MODE", "green_crop", "FILTER.MIN_VISIBLE", 0.6]
+    do_verb("2/6 Crops", "build", ["--cityscapes", scenes, "--output", crops, *toy])
+    for number, (arm, (share, smaller)) in enumerate(ARMS.items(), start=3):
+        iterations = max(1, round(args.iters * share))
+        narrow = [part for pair in {**NARROW, **smaller}.items() for part in pair]
+        epochs = ["TEST.EVAL_EPOCHS", 8, "VIS_EPOCHS", 4, "SOLVER.MAX_ITER", iterations]
+        config = ["--config-file", PROJECT / f"configs/{arm}.yaml", "DATASETS.CROPS", crops]
+        do_verb(f"{number}/6 Training {arm}", "train", [*config, "OUTPUT_DIR", args.out / arm, *narrow, *epochs])
+    runs = [args.out / arm for arm in ARMS]
+    title = "Demo: two GANs in miniature on toy cars"
+    do_verb("5/6 Scores and report", "compare", [*runs, "--output", comparison, "--title", title])
+    do_verb("6/6 New cars", "sample", [runs[0], "--count", 32, "--output", args.out / "new_cars"])
+    scenes_of = ["--samples", args.out / "new_cars/cars", "--cityscapes", scenes, "--output", args.out / "composed"]
+    do_verb("6/6 New cars in scenes", "compose", [*scenes_of, "SPLITS", "('val',)"])
+    scores = [f"{run.name} {read(comparison / run.name / 'scores.json')['FID']:.2f}" for run in runs]
+    count = len(read(args.out / "composed/annotations.json")["images"])
+    report = comparison / "report.html"
+    shown = os.path.relpath(report) if report.resolve().is_relative_to(Path.cwd()) else report
+    print(f"demo-cars: FID by built-in features {', '.join(scores)}; {count} composed scenes; report {shown}")
+
+
+def clear(folder: Path) -> None:
+    """Leave `folder` empty but for the marker.
+
+    Raises:
+        UserError: it holds something that no demo made, or cannot be written.
+    """
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            if not (folder / MARKER).is_file():
+                raise UserError(f"{folder} holds files that are not of a demo; move them away or choose another --out.")
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARKER).touch()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); choose another --out.") from error
+
+
+def do_verb(title: str, verb: str, arguments: list[object]) -> None:
+    """Run a verb of cars.py as `do_step` does."""
+    do_step(title, PROJECT / "cars.py", [verb, *arguments])
+
+
+def do_step(title: str, script: Path, arguments: list[object]) -> None:
+    """Run a script with its output shown, under a heading and with the seconds it took.
+
+    Raises:
+        UserError: it failed; it has said why.
+    """
+    print(f"\n=== {title} ===", flush=True)
+    start = time.monotonic()
+    code = subprocess.run([sys.executable, str(script), *map(str, arguments)], check=False).returncode
+    if code:
+        raise UserError(f"The demo's step {title} failed (exit code {code}); the reason is above.")
+    print(f"=== {title}: {time.monotonic() - start:.0f} s ===", flush=True)
+
+
+def read(path: Path) -> dict:
+    """A JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command_line(main))

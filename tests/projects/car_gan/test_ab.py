@@ -1,0 +1,102 @@
+"""The comparison with and without new cars: what each arm trains on, what would be unfair, and a run of it all."""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import cars
+import pytest
+from car_gan.ab import Sets, make_ab_plan
+from support import SMALLEST_MODEL
+
+from gan_plugin.comparison import run as run_module
+from gan_plugin.engine.setup import load_config
+from gan_plugin.errors import UserError
+
+CONFIG = Path(__file__).resolve().parents[3] / "configs/quick_schedules/mask_rcnn_cityscapes_quick.yaml"
+
+
+@pytest.fixture(scope="module")
+def sets(toy, toy_crops, tmp_path_factory):
+    root = tmp_path_factory.mktemp("sets")
+    common = ["compose", "--cityscapes", str(toy), "--output"]
+    cars.main([*common, str(root / "real"), "MIX", "0"])
+    cars.main([*common, str(root / "test"), "MIX", "0", "SPLITS", "('val',)"])
+    cars.main([*common, str(root / "composed"), "--samples", str(toy_crops), "MIX", "1", "PLACE.MAX_ENLARGE", "9.0"])
+    return Sets(root / "real", root / "composed", root / "test")
+
+
+def cfg(*options):
+    return load_config(argparse.Namespace(config_file=str(CONFIG), opts=list(options)))
+
+
+def plan_of(sets, config=None, **changes):
+    options = {"arms": ["synthetic", "both"], "seeds": [0, 1], "iterations": (5, 9), **changes}
+    return make_ab_plan(config or cfg(), sets, config_file=str(CONFIG), **options)
+
+
+def test_arms_differ_in_their_scenes_alone(sets):
+    runs = {run.name: run for run in plan_of(sets).runs()}
+    assert list(runs) == [f"seed{s}/{arm}" for s in (0, 1) for arm in ("a", "baseline", "synthetic", "both")]
+    trained = {run.arm: run.settings["DATASETS.TRAIN"] for run in runs.values()}
+    assert trained == {
+        "a": ["ab_real"],
+        "baseline": ["ab_real"],
+        "synthetic": ["ab_composed"],
+        "both": ["ab_real", "ab_composed"],
+    }
+    first, *others = (dict(runs[f"seed1/{arm}"].settings) for arm in ("baseline", "synthetic", "both"))
+    for other in others:
+        assert {key for key in first if first[key] != other[key]} == {"DATASETS.TRAIN"}
+    assert first["DATASETS.TEST"] == ["ab_test"] and runs["seed1/both"].iterations == 9
+
+
+def changed(folder, target, change):
+    shutil.copytree(folder, target)
+    content = json.loads((target / "annotations.json").read_text())
+    change(content)
+    (target / "annotations.json").write_text(json.dumps(content))
+    return target
+
+
+def test_unfair_comparisons_are_refused(sets, tmp_path):
+    for wrong, sentence in (
+        (Sets(sets.composed, sets.composed, sets.test), "holds synthetic objects; make it with .* MIX 0"),
+        (Sets(sets.real, sets.real, sets.test), "holds no synthetic object"),
+        (Sets(sets.real, sets.composed, sets.real), "which is trained on; use other scenes"),
+        (Sets(sets.real, sets.composed, tmp_path), "has no annotations.json of cars.py compose"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            plan_of(wrong)
+    fewer = changed(sets.composed, tmp_path / "fewer", lambda content: content["images"].pop())
+    with pytest.raises(UserError, match="differ in the scene train/"):
+        plan_of(Sets(sets.real, fewer, sets.test))
+    other = changed(sets.test, tmp_path / "other", lambda content: content["categories"].pop())
+    with pytest.raises(UserError, match="have different categories"):
+        plan_of(Sets(sets.real, sets.composed, other))
+    with pytest.raises(UserError, match="NUM_CLASSES 3, the scenes have 8 classes"):
+        plan_of(sets, cfg("MODEL.ROI_HEADS.NUM_CLASSES", "3"))
+    with pytest.raises(UserError, match="The arm 'x' is unknown; --arms takes baseline, synthetic, both"):
+        plan_of(sets, arms=["x"])
+
+
+def test_from_scenes_to_an_interval(sets, forked_runs, tmp_path, cli, capsys, monkeypatch):
+    monkeypatch.setattr(run_module, "TrainNet", forked_runs)
+    tiny = {**SMALLEST_MODEL, "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0, "INPUT.MIN_SIZE_TRAIN": (96,),
+            "INPUT.MIN_SIZE_TEST": 96}  # fmt: skip
+    words = ("ab", "--config-file", CONFIG, "--real", sets.real, "--composed", sets.composed, "--test", sets.test)
+    numbers = ("--seeds", 0, 1, "--iters-a", 1, "--iters-b", 2, "--output", tmp_path / "out")
+    assert cli(*words, *numbers, *(part for option in tiny.items() for part in option)) == 0
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert results["failures"] == {} and set(results["runs"]) == {"a", "baseline", "synthetic"}
+    row = results["statistics"]["segm/AP-car"]["synthetic"]
+    values = {arm: results["statistics"]["segm/AP-car"][arm]["values"] for arm in ("baseline", "synthetic")}
+    differences = [values["synthetic"][seed] - values["baseline"][seed] for seed in "01"]
+    assert row["difference"]["mean"] == pytest.approx(sum(differences) / 2)
+    low, high = row["difference"]["interval"]
+    assert min(differences) <= low <= high <= max(differences)
+    assert "segm/AP-car, synthetic minus baseline: " in capsys.readouterr().out
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Do generated cars help?" in page and "discriminator" not in page.split("<h2>What ran")[0]
+    assert page.index("segm/AP-car <small>") < page.index("segm/AP <small>")

@@ -1,0 +1,230 @@
+"""The command line of training and of what a trained generator is asked for."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from car_gan.config import load_config
+from car_gan.runs.datasets import crops_of, train_loader
+from car_gan.runs.memorised import memorisation, nearest
+from car_gan.runs.pictures import walk
+from car_gan.runs.trained import load_trained
+from car_gan.runs.training import build_loop
+from PIL import Image
+from support import assert_same
+
+from gan_plugin import UserError
+from gan_plugin.evaluation.image_scores import Features
+
+CONFIGS = Path(__file__).resolve().parents[3] / "projects/CarGAN/configs"
+NARROW = "MODEL.DEVICE cpu INPUT.SIZE 32 MODEL.GENERATOR.WIDTH 4 MODEL.DISCRIMINATOR.WIDTH 4 MODEL.LATENT.SIZE 8"
+SHORT = "SOLVER.IMS_PER_BATCH 4 TEST.SAMPLES 16 TEST.EVAL_EPOCHS 1 VIS_EPOCHS 1 SOLVER.CHECKPOINT_EPOCHS 1"
+
+
+def car(width, colour):
+    """A (40, 64, 3) picture of a box on wheels on the key colour."""
+    pixels = np.full((40, 64, 3), (51, 255, 51), np.uint8)
+    left = (64 - width) // 2
+    pixels[14:30, left : left + width] = colour
+    pixels[28:36, left + 4 : left + 12] = pixels[28:36, left + width - 12 : left + width - 4] = 20
+    return pixels
+
+
+@pytest.fixture(scope="session")
+def crops(tmp_path_factory):
+    """Eleven cars: nine to train on by the default split of an eighth."""
+    folder = tmp_path_factory.mktemp("cars")
+    random = np.random.RandomState(0)
+    for index in range(11):
+        pixels = car(random.randint(36, 60), random.randint(0, 200, 3))
+        Image.fromarray(pixels).save(folder / f"car{index:02d}.png")
+    return folder
+
+
+def options(crops, out, *more):
+    return [*NARROW.split(), *SHORT.split(), "DATASETS.CROPS", crops, "OUTPUT_DIR", out, *more]
+
+
+def preset(name):
+    return ["--config-file", CONFIGS / f"{name}.yaml"]
+
+
+@pytest.fixture(scope="session")
+def run(crops, tmp_path_factory):
+    """A short training of the preset with all ingredients of ours, through the command line."""
+    import cars
+
+    out = tmp_path_factory.mktemp("runs") / "sa"
+    arguments = ["train", *preset("sa_dcgan"), *options(crops, out, "SOLVER.MAX_ITER", 4, "MODEL.GAN.EMA.DECAY", 0.9)]
+    assert not cars.main([str(argument) for argument in [*arguments, "MODEL.GENERATOR.ATTENTION", "(16,)"]])
+    return out
+
+
+@pytest.mark.parametrize("name", ["dcgan", "resnet18_sa_logan", "logan_b", "best_64"])
+def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(cli, crops, tmp_path, name):
+    more = ["SOLVER.MAX_ITER", 4, "MODEL.GAN.EMA.DECAY", 0.9, "MODEL.GAN.REG.EVERY", 2, "SOLVER.SCHEDULE", "linear"]
+    if name.startswith("resnet"):
+        more += ["MODEL.GENERATOR.BLOCKS", "(1,1,1,1)", "MODEL.DISCRIMINATOR.BLOCKS", "(1,1,1,1)"]
+        more += ["MODEL.GENERATOR.ATTENTION", "(16,)", "MODEL.DISCRIMINATOR.ATTENTION", "(16,)", "SOLVER.ACCUMULATE", 2]
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert cli("train", *preset(name), *options(crops, a, *more)) == 0
+    shutil.copytree(a, b)
+    final, half = torch.load(a / "model_final.pth", weights_only=True), "model_0000001.pth"
+    for path in b.glob("*.pth"):
+        if path.name != half:
+            path.unlink()
+    (b / "last_checkpoint").write_text(half)
+    torch.manual_seed(123)
+    assert cli("resume", b) == 0
+    assert_same(final, torch.load(b / "model_final.pth", weights_only=True))
+    assert json.loads((b / "model_best_fid.json").read_text()) == json.loads((a / "model_best_fid.json").read_text())
+
+
+def test_a_training_leaves_what_its_user_expects(run):
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "config.yaml",
+        "metrics.json",
+        "log.txt",
+        "model_final.pth",
+        "model_final_ema.pth",
+        "provenance.json",
+    }
+    assert {"model_best_fid.pth", "model_best_is.pth", "last_checkpoint", "samples"} <= names
+    lines = {}
+    for line in (run / "metrics.json").read_text().splitlines():
+        lines.update(json.loads(line))
+    for key in (
+        "loss_disc_image",
+        "loss_adv_image",
+        "gan/image/d_real",
+        "gan/image/diversity",
+        "ema/builtin/FID",
+        "lr",
+    ):
+        assert isinstance(lines[key], float), key
+    scores = json.loads((run / "ema" / "scores.json").read_text())
+    assert "not Inception" in scores["extractor"] and (scores["real_count"], scores["fake_count"]) == (10, 16)
+    facts = json.loads((run / "provenance.json").read_text())
+    assert facts["crops"]["count"] == 10 and len(facts["crops"]["sha256"]) == 64 and "terms" in facts["licence"]
+
+
+def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_path, capsys):
+    assert cli("sample", run, "--count", 5, "--output", tmp_path / "s", "--truncation", 0.7) == 0
+    files = sorted((tmp_path / "s/cars").glob("*.png"))
+    assert len(files) == 5 and Image.open(files[0]).size == (32, 32)
+    assert "terms" in json.loads((tmp_path / "s/samples.json").read_text())["licence"]
+    trained = load_trained(run, opts=["MODEL.DEVICE", "cpu"])
+    expected = trained.images(trained.latents(5, 0, 0.7))[0]
+    drawn = torch.from_numpy(np.asarray(Image.open(files[0])).copy()).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(drawn, expected, atol=0.5 / 127.5 + 1e-4, rtol=0)
+
+    assert cli("evaluate", run, "--output", tmp_path / "e") == 0
+    out = capsys.readouterr().out
+    assert "10 real and 16 generated" in out and "not Inception" in out
+    assert cli("interpolate", run, "--output", tmp_path / "i.png", "--rows", 2, "--steps", 3) == 0
+    assert Image.open(tmp_path / "i.png").size == (3 * 34 + 2, 2 * 34 + 2)
+    assert cli("export", run, "--output", tmp_path / "x") == 0
+    traced = torch.jit.load(tmp_path / "x/generator.ts")
+    z = trained.latents(3, 5)
+    torch.testing.assert_close(traced(z), trained.images(z), atol=1e-5, rtol=1e-5)
+    assert "terms" in (tmp_path / "x/LICENCE_NOTE.txt").read_text()
+
+    other = shutil.copytree(run, tmp_path / "other")
+    assert cli("compare", run, other, "--output", tmp_path / "c") == 0
+    page = (tmp_path / "c/report.html").read_text()
+    assert "http" not in page.replace("http://www.w3.org", "") and page.count("<figure>") > 10
+    for words in (
+        "sa",
+        "other",
+        "FID against epoch",
+        "Self-attention of the generator",
+        "not the FID and IS of papers",
+    ):
+        assert words in page
+    assert cli("compare", run, run, "--output", tmp_path / "c2") == 2
+
+
+@pytest.mark.parametrize(
+    "more, sentence",
+    [
+        (["SOLVER.IMS_PER_BATCH", 50], "SOLVER.IMS_PER_BATCH is 50, but there are only 10 crops"),
+        (["INPUT.SIZE", 48], "set it to a power of two"),
+        (["INPUT.CHANNELS", 4], "3 channels where 4 are asked for"),
+        (["DATASETS.CROPS", "nowhere"], "nowhere does not exist"),
+        (["MODEL.GAN.OBJECTIVE", "Nope"], "MODEL.GAN.OBJECTIVE is 'Nope'"),
+        (["TEST.INCEPTION", "none.pth"], "none.pth cannot be read"),
+        (["SOLVER.NOPE", 1], "command line's config options are wrong"),
+    ],
+)
+def test_what_is_wrong_is_a_sentence(cli, crops, tmp_path, capsys, more, sentence):
+    assert cli("train", *options(crops, tmp_path / "out", "SOLVER.MAX_ITER", 1, *more)) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_second_training_in_a_folder_and_other_networks_are_refused(cli, run, crops, capsys):
+    assert cli("train", *preset("sa_dcgan"), *options(crops, run)) == 2
+    assert "already holds a checkpoint" in capsys.readouterr().err
+    assert cli("resume", run, "MODEL.GENERATOR.WIDTH", 8) == 2
+    assert "MODEL.GENERATOR.WIDTH 4, but this config says 8" in capsys.readouterr().err
+    with pytest.raises(UserError, match="weights of another network"):
+        load_trained(run, opts=["MODEL.DEVICE", "cpu", "MODEL.GENERATOR.WIDTH", "8"])
+
+
+def test_copies_are_found_and_new_cars_are_not():
+    random = torch.Generator().manual_seed(0)
+    crops, held, fresh = (torch.randn(200, 8, generator=random) for _ in range(3))
+
+    def features(values):
+        return Features(values, values, "toy", "toy")
+
+    copied = memorisation(features(crops[:50] + 0.01), features(crops), features(held))
+    assert copied.copies == 1.0 and "look at the neighbours" in copied.sentence()
+    new = memorisation(features(fresh), features(crops), features(held))
+    assert new.copies < 0.05 and new.median_distance == pytest.approx(new.held_out_distance, rel=0.1)
+    assert "no held-out" in memorisation(features(fresh), features(crops), None).sentence()
+    distance, index = nearest(crops[3:4] + 0.5, crops)
+    assert index.item() == 3 and distance.item() == pytest.approx(0.5 * 8**0.5, rel=1e-4)
+
+
+def test_a_walk_keeps_to_the_sphere_and_meets_both_ends():
+    a, b = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(0)).unbind()
+    steps = walk(a, b, 5).view(3, 5, 64)
+    torch.testing.assert_close(steps[:, 0], a)
+    torch.testing.assert_close(steps[:, -1], b)
+    # halfway along a great circle between unit vectors: the normalised sum
+    unit = [v / v.norm(dim=1, keepdim=True) for v in (a, b)]
+    middle = walk(*unit, 3).view(3, 3, 64)[:, 1]
+    torch.testing.assert_close(middle, (sum(unit) / sum(unit).norm(dim=1, keepdim=True)))
+
+
+def test_the_baseline_learns_eight_crops_by_heart(crops, tmp_path):
+    """P1's layers, narrow and at 16 pixels: after 600 steps samples are copies, and every crop has some."""
+    own = tmp_path / "eight"
+    own.mkdir()
+    for path in sorted(crops.glob("*.png"))[:8]:
+        shutil.copy(path, own)
+    sizes = "MODEL.DEVICE cpu INPUT.SIZE 16 MODEL.LATENT.SIZE 8 MODEL.GENERATOR.WIDTH 32 MODEL.DISCRIMINATOR.WIDTH 32"
+    speed = "SOLVER.BASE_LR 0.004 SOLVER.DISC.BASE_LR 0.0005 SOLVER.WEIGHT_DECAY 0.0 SOLVER.DISC.WEIGHT_DECAY 0.0"
+    rest = "SOLVER.IMS_PER_BATCH 8 SOLVER.MAX_ITER 600 SOLVER.SCHEDULE linear DATASETS.HELD_OUT 0.0 TEST.SAMPLES 16"
+    places = ["OUTPUT_DIR", str(tmp_path), "DATASETS.CROPS", str(own), "VIS_EPOCHS", "0", "TEST.EVAL_EPOCHS", "0"]
+    everything = [*sizes.split(), *speed.split(), *rest.split(), *places, "SOLVER.CHECKPOINT_EPOCHS", "1000"]
+    cfg = load_config(str(CONFIGS / "dcgan.yaml"), everything)
+    data = crops_of(cfg)
+    loop = build_loop(cfg, data, train_loader(cfg, data))
+    loop.train()
+    real = torch.stack([data[index] for index in range(8)])
+    game = loop.game.eval()
+    with torch.no_grad():
+        drawn = game.generator(game.latents.fixed(64, torch.device("cpu"), 0))
+
+    def distance(a, b):
+        return (a[:, None] - b).abs().mean((2, 3, 4))
+
+    between = float(distance(real, real).sum() / (8 * 7))
+    nearest_crop = distance(drawn, real).min(dim=1)
+    assert float(nearest_crop.values.mean()) < 0.6 * between, (float(nearest_crop.values.mean()), between)
+    assert nearest_crop.indices.unique().numel() >= 7

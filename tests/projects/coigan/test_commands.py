@@ -1,0 +1,186 @@
+"""The whole way on the command line: toy steel, preparation, training, scores, synthetic data, report."""
+
+import json
+from pathlib import Path
+
+import inpaint
+import numpy as np
+import pytest
+from coigan.data.images import read_rgb, write_png
+from coigan.segmentation.coco import CocoMasks
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
+from pycocotools import mask as coco_mask
+
+from gan_plugin.errors import UserError
+
+CONFIG = Path(inpaint.__file__).parent / "configs/toy.yaml"
+TINY = [
+    *("MODEL.GENERATOR.WIDTH", "4", "MODEL.GENERATOR.BLOCKS", "1", "MODEL.DISCRIMINATOR.WIDTH", "8"),
+    *("MODEL.REF_DISCRIMINATOR.WIDTH", "8", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.NUM_WORKERS", "0", "DEVICE", "cpu"),
+]
+
+
+def call(*words):
+    assert not inpaint.main([str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with toy steel, its prepared form, and a run of four iterations."""
+    folder = tmp_path_factory.mktemp("coigan")
+    call("toy", folder / "toy", "--count", 16, "--size", "64x200")
+    call("prepare", folder / "toy", folder / "data", "--tile", 64)
+    train = ["train", "--config-file", CONFIG, "--data", folder / "data", "OUTPUT_DIR", folder / "run", *TINY]
+    call(*train, "SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 2)
+    return folder
+
+
+def test_scores_and_report(work, capsys):
+    call("evaluate", work / "run/model_final.pth", "--count", 12)
+    report = json.loads((work / "run/report.json").read_text())
+    assert report["painted_vs_test"]["FID"] > report["train_vs_test"]["FID"] >= 0
+    assert report["painted_vs_test"]["fake_count"] == 12 and "not Inception" in report["extractor"]
+    capsys.readouterr()
+    call("evaluate-all", work / "run", "--count", 12, "--min-checkpoint", 1)
+    shown = capsys.readouterr().out
+    assert "model_0000001" in shown and "model_0000003" in shown and "best: " in shown
+    stamp = (work / "run/evaluations.json").stat().st_mtime_ns
+    call("evaluate-all", work / "run", "--count", 12, "--min-checkpoint", 1)
+    assert (work / "run/evaluations.json").stat().st_mtime_ns == stamp  # nothing is computed twice
+    with pytest.raises(UserError, match="holds no checkpoint from iteration 99"):
+        call("evaluate-all", work / "run", "--min-checkpoint", 99)
+    call("augment", work / "run/model_final.pth", "--out", work / "shown", "--count", 2)
+    call("report", work / "run", "--out", work / "page.html", "--augmented", work / "shown")
+    page = (work / "page.html").read_text()
+    assert "painted vs test" in page and page.count("data:image/png") == 4 and "aug_000001.png" in page
+    assert "<script" not in page and "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_resume_continues_with_its_own_config(work):
+    with pytest.raises(UserError, match="already holds a checkpoint"):
+        call("train", "--config-file", CONFIG, "--data", work / "data", "OUTPUT_DIR", work / "run", *TINY)
+    before = read_config(work / "run")
+    call("resume", work / "run", "SOLVER.MAX_ITER", 6)
+    after = read_config(work / "run")
+    assert "model_0000005.pth" in {path.name for path in (work / "run").iterdir()}
+    assert before.replace("MAX_ITER: 4", "MAX_ITER: 6") == after
+
+
+def read_config(folder):
+    return (folder / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("method", ["gan", "copy_paste", "poisson"])
+def test_every_placed_mask_is_labelled_and_detectron2_reads_it(work, method):
+    out = work / f"augmented_{method}"
+    arguments = ["augment", work / "run/model_final.pth", "--count", 6, "--method", method, "--seed", 3, "--margin", 0]
+    call(*arguments, "--out", out)
+    name = f"coigan_test_{method}"
+    register_coco_instances(name, {}, str(out / "annotations.json"), str(out / "images"))
+    try:
+        records = DatasetCatalog.get(name)
+    finally:
+        DatasetCatalog.remove(name)
+    facts = [json.loads(line) for line in (out / "provenance.jsonl").read_text().splitlines()]
+    assert len(records) == len(facts) == 6
+    for record, fact in zip(records, facts, strict=True):
+        assert len(record["annotations"]) == len(fact["objects"]) > 0
+        base, painted = read_rgb(work / "data/base" / fact["base"]), read_rgb(record["file_name"])
+        union = np.zeros(base.shape[:2], bool)
+        for entry in record["annotations"]:
+            mask = coco_mask.decode(entry["segmentation"]).astype(bool)
+            rows, columns = np.nonzero(mask)
+            x, y, width, height = entry["bbox"]
+            assert (columns.min(), rows.min()) == (x, y)
+            assert (columns.max() - x + 1, rows.max() - y + 1) == (width, height)
+            union |= mask
+        # what differs from the base image is labelled, and something does
+        changed = (base != painted).any(2)
+        assert changed.any() and not (changed & ~union).any()
+        assert fact["synthetic"] is True and fact["method"] == method
+        assert ("weights_sha256" in fact) == (method == "gan")
+    images, mask = CocoMasks(out / "annotations.json")[0]
+    assert images.shape == (3, 64, 64) and mask.any()
+    again = work / f"again_{method}"
+    call(*arguments, "--out", again)
+    for path in sorted((out / "images").iterdir()):
+        assert path.read_bytes() == (again / "images" / path.name).read_bytes()
+    with pytest.raises(UserError, match="holds files"):
+        call(*arguments, "--out", out)
+
+
+def test_export_and_infer(work, capsys):
+    call("export", work / "run/model_final.pth", work / "generator.safetensors")
+    image = np.random.default_rng(0).integers(0, 256, (70, 150, 3), np.uint8)
+    write_png(work / "large.png", image)
+    mask = np.zeros((70, 150), np.uint8)
+    mask[30:40, 90:120] = 255
+    write_png(work / "mask.png", mask)
+    weights = work / "generator.safetensors"
+    call("infer", weights, work / "large.png", work / "painted.png", "--mask", f"2={work / 'mask.png'}", "--margin", 0)
+    painted = read_rgb(work / "painted.png")
+    assert ((painted != image).any(2) <= (mask > 0)).all() and (painted != image).any()
+    facts = json.loads((work / "painted.png.json").read_text())
+    assert facts["weights_sha256"] in capsys.readouterr().out and facts["synthetic"] is True
+    call("infer", weights, work / "large.png", work / "spot.png", "--ellipse", "1=10,20,20,10", "--seed", 4)
+    assert (read_rgb(work / "spot.png") != image).any()
+    for wrong, said in (
+        (["--mask", "9=x.png"], "the classes are 1, 2, 3, 4"),
+        (["--ellipse", "1=1,2,3"], "no X,Y,W,H"),
+        ([], "Nothing is asked for"),
+        (["--ellipse", "1=1,2,3,4", "--strength", "3"], "--strength lies between"),
+    ):
+        with pytest.raises(UserError, match=said):
+            call("infer", weights, work / "large.png", work / "x.png", *wrong)
+
+
+def test_masks_from_a_generator_of_masks(work):
+    """shapes-train leaves a bank of masks, which training asks the generator for; resume knows which game it was."""
+    small = ["SHAPES.STYLE_SIZE", 8, "SHAPES.MAPPING_LAYERS", 1, "SHAPES.WIDTH", 8, "SHAPES.IMS_PER_BATCH", 2]
+    run = work / "shapes"
+    words = ["--data", work / "data", "OUTPUT_DIR", run, "INPUT.SIZE", 64, "SHAPES.MAX_ITER", 2, "SHAPES.CLASS", 2]
+    call("shapes-train", "--bank", 5, *words, *small, *TINY)
+    assert (run / "model_final_ema.pth").is_file() and len((run / "bank/dataset.jsonl").read_text().splitlines()) == 5
+    call("resume", run, "SHAPES.MAX_ITER", 3)
+    assert (run / "model_final.pth").is_file()
+    banks = str(tuple([str(run / "bank")] * 4))
+    options = ["DATA.SHAPE_SOURCE", "generated", "DATA.SHAPE_BANKS", banks, "SOLVER.MAX_ITER", 2]
+    data = ["--config-file", CONFIG, "--data", work / "data"]
+    call("train", *data, "OUTPUT_DIR", work / "banked", *TINY, *options)
+    with pytest.raises(UserError, match="names 0 folders, but there are 4 classes"):
+        call("train", *data, "OUTPUT_DIR", work / "other", "DATA.SHAPE_SOURCE", "generated")
+
+
+def test_segmenters_are_compared(work, capsys):
+    out = work / "copies"
+    call("augment", work / "run/model_final.pth", "--out", out, "--count", 4, "--method", "copy_paste")
+    json_file = out / "annotations.json"
+    words = ["segment", "--train", json_file, "--test", json_file, "--extra", f"more={json_file}"]
+    words += ["--output", work / "segment", "--model", "unet_small", "--steps", 2, "--batch", 2]
+    call(*words)
+    assert "difference to real alone" in capsys.readouterr().out
+    with pytest.raises(UserError, match="NAME=JSON"):
+        call(*words[:6], "real=x.json")
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["train"], "no data to train on"),
+        (["train", "--data", "/nowhere"], "holds no prepared data set"),
+        (["export", "nothing.pth", "x.pth"], "do not exist"),
+        (["resume", "/nowhere"], "holds no config.yaml"),
+        (["paint"], "There is no verb 'paint'"),
+        (["augment", "nothing.pth", "--out", "x", "--count", "1"], "do not exist"),
+    ],
+)
+def test_mistakes_get_a_sentence(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        inpaint.main(words)
+
+
+def test_tiles_of_another_size_are_refused(work):
+    with pytest.raises(UserError, match="have 64 pixels, but INPUT.SIZE is 128"):
+        call("train", "--data", work / "data", "INPUT.SIZE", 128, "OUTPUT_DIR", work / "never")
