@@ -51,6 +51,8 @@ def _data() -> CN:
     data.COUNTS = (0.4, 0.475, 0.1, 0.025)
     # turn, scale and shear the objects
     data.AUGMENT = True
+    # a preset of coigan.data.presets in place of that, such as inpainting or defects; "" for none
+    data.PRESET = ""
     # ask the generator for other masks than those of the real defects that the discriminator sees
     data.DIFFERENT_SHAPES = False
     # where those other masks come from: "dataset", or "generated" (banks of shapes-train, a folder for each class)

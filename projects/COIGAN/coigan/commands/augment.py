@@ -17,7 +17,7 @@ from coigan.augmentation import BASELINES, Paint, Source, write_augmented
 from coigan.data.images import images_in
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Placement, Placer
-from coigan.engine.data import open_root
+from coigan.engine.data import augmentation_of, open_root
 from coigan.inference.weights import read_trained
 from gan_plugin.errors import UserError
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     if prepared.classes != trained.classes:
         raise UserError(f"{prepared.root} has the classes {prepared.classes}, but the weights {trained.classes}.")
     stores = [ObjectStore(prepared.objects(number)) for number in range(len(prepared.classes))]
-    placer = Placer(stores, prepared.tile, args.counts, trained.cfg.DATA.AUGMENT)
+    placer = Placer(stores, prepared.tile, args.counts, augmentation_of(trained.cfg))
     bases = images_in(args.bases) if args.bases else prepared.tiles("base")
     provenance = {"method": args.method, "set_seed": args.seed}
     if args.method == "gan":

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+import torch
 
+from .augmentor import Augmentor
 from .objects import CutOut, ObjectStore
+from .regions import tight
 
 COUNTS = (0.4, 0.475, 0.1, 0.025)
 _TRIES = 3
@@ -32,14 +35,19 @@ class Placer:
     """Draws how many objects of each class, which, how turned and scaled, and where."""
 
     def __init__(
-        self, stores: Sequence[ObjectStore], side: int, counts: Sequence[float] = COUNTS, augment: bool = True
+        self,
+        stores: Sequence[ObjectStore],
+        side: int,
+        counts: Sequence[float] = COUNTS,
+        augment: bool | Augmentor = True,
     ) -> None:
         """
         Args:
             stores: of each class.
             side: of the canvas in pixels.
             counts: probability of 0, 1, 2, ... objects of a class.
-            augment: turn each object by any angle, or scale it by 0.7 to 1.2 and shear it by up to 3 degrees.
+            augment: True turns each object by any angle, or scales it by 0.7 to 1.2 and shears it by up to 3 degrees;
+                an augmentor does what it does.
         """
         self._stores, self._side, self._augment = stores, side, augment
         self._counts = np.asarray(counts, float) / np.sum(counts)
@@ -68,18 +76,18 @@ class Placer:
     def _try(self, result: Placement, number: int, rng: np.random.Generator, own_overlap: bool) -> None:
         store = self._stores[number]
         cut = store[int(rng.integers(len(store)))]
-        mask, pixels = transform(cut, rng) if self._augment else (cut.mask, cut.pixels)
+        mask, pixels = self._changed(cut, rng)
         mask, pixels = _fit(mask, pixels, self._side, rng)
         if not mask.any():
             return
         height, width = mask.shape
-        taken: np.ndarray = result.masks.any(axis=0)
+        taken = np.asarray(result.masks.any(axis=0))
         for attempt in range(_TRIES):
             y, x = (int(rng.integers(self._side - length + 1)) for length in (height, width))
             window = np.s_[y : y + height, x : x + width]
             if own_overlap and attempt == _TRIES - 1:
                 others = [other for other in range(len(self._stores)) if other != number]
-                taken = np.asarray(result.masks[others].any(0))
+                taken = np.asarray(result.masks[others].any(axis=0))
             if (taken[window] & mask).any():
                 continue
             own = np.zeros((self._side, self._side), bool)
@@ -89,6 +97,18 @@ class Placer:
                 result.canvases[number][window][mask] = pixels[mask]
             result.objects.append((number, own, cut.key))
             return
+
+    def _changed(self, cut: CutOut, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+        if not isinstance(self._augment, Augmentor):
+            return transform(cut, rng) if self._augment else (cut.mask, cut.pixels)
+        image = None if cut.pixels is None else torch.from_numpy(cut.pixels).permute(2, 0, 1).contiguous()
+        changed, mask = self._augment(image, torch.from_numpy(cut.mask)[None], int(rng.integers(2**31)))
+        own = tight(mask[0].numpy(), 0)
+        if own is None:
+            return mask[0].numpy(), None
+        x0, y0, x1, y1 = own.box
+        window = np.s_[y0 : y1 + 1, x0 : x1 + 1]
+        return own.mask, None if changed is None else changed.permute(1, 2, 0).numpy()[window]
 
 
 def transform(cut: CutOut, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:

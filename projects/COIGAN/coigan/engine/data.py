@@ -6,11 +6,13 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
+from coigan.data.augmentor import Augmentor
 from coigan.data.images import read_rgb
 from coigan.data.noise import MaskNoise
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Placer
 from coigan.data.prepared import Prepared, open_prepared
+from coigan.data.presets import augmentor_of
 from coigan.data.samples import SampleSource
 from gan_plugin.errors import UserError
 
@@ -45,9 +47,18 @@ def open_root(cfg: CfgNode, root: str = "") -> Prepared:
 
 
 def defect_placer(cfg: CfgNode, prepared: Prepared) -> Placer:
-    """Places the real defects of the training images as DATA.COUNTS and DATA.AUGMENT say."""
+    """Places the real defects of the training images as DATA.COUNTS, DATA.AUGMENT and DATA.PRESET say."""
     stores = [ObjectStore(prepared.objects(number)) for number in range(len(prepared.classes))]
-    return Placer(stores, cfg.INPUT.SIZE, tuple(cfg.DATA.COUNTS), cfg.DATA.AUGMENT)
+    return Placer(stores, cfg.INPUT.SIZE, tuple(cfg.DATA.COUNTS), augmentation_of(cfg))
+
+
+def augmentation_of(cfg: CfgNode) -> bool | Augmentor:
+    """What `Placer` does to objects: DATA.PRESET, or DATA.AUGMENT where that is "".
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    return augmentor_of(cfg.DATA.PRESET) if cfg.DATA.PRESET else cfg.DATA.AUGMENT
 
 
 def shape_placer(cfg: CfgNode, prepared: Prepared) -> Placer | None:
@@ -116,7 +127,7 @@ def open_shapes(cfg: CfgNode) -> Callable[[int], dict[str, torch.Tensor]]:
     store = ObjectStore(prepared.objects(node.CLASS))
     if not len(store):
         raise UserError(f"Class {node.CLASS} has no object in {prepared.root}; choose another SHAPES.CLASS.")
-    placer = Placer([store], cfg.INPUT.SIZE, counts, cfg.DATA.AUGMENT)
+    placer = Placer([store], cfg.INPUT.SIZE, counts, augmentation_of(cfg))
     source = SampleSource(prepared.tiles("base"), [], placer, noise_of(cfg))
 
     def masks(number: int) -> dict[str, torch.Tensor]:

@@ -27,6 +27,7 @@ from . import pictures
 from .charts import bars, histogram, scatter
 
 _EXAMPLES = 6
+_DRAWS = 12
 
 
 def write_data_report(data: str | Path, path: str | Path, seed: int = 0) -> Path:
@@ -135,7 +136,9 @@ def _preparation(prepared: Prepared, lines: LineSet, rows: Sequence[dict[str, An
 
 
 def _loading(prepared: Prepared, placer: Placer, seed: int) -> list[dict[str, Any]]:
-    placement = placer.place(np.random.default_rng(seed))
+    # the fullest of a few, because most hold one object
+    drawn = [placer.place(np.random.default_rng([seed, number])) for number in range(_DRAWS)]
+    placement = max(drawn, key=lambda one: len(one.objects))
     noise = MaskNoise(scales=(1, 8, 16), smooth=min(41, prepared.tile // 6))
     with preserved_rng(seed=seed):
         source = SampleSource(prepared.tiles("base"), prepared.tiles("train"), placer, noise)

@@ -1,0 +1,193 @@
+"""Augmentation, placing and the data sets over line stores, against images worked by hand and torchvision itself."""
+
+import numpy as np
+import pytest
+import torch
+from coigan.data.augmentor import Augmentor, SomeOf
+from coigan.data.line_datasets import ImageMaskDataset, MaskDataset, SeparateMaskDataset
+from coigan.data.objects import ObjectStore, write_objects
+from coigan.data.placer import Placer
+from coigan.data.prepare import PrepareOptions, prepare
+from coigan.data.presets import PRESETS, BackgroundChannel, augmentor_of
+from coigan.data.regions import Region
+from coigan.inspection.report import write_data_report
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torchvision.transforms import v2
+
+from gan_plugin.errors import UserError
+
+
+def _coded(height=20, width=30):
+    """An image whose red and green say where a pixel came from, and masks with the same code."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    image = torch.stack([rows + 1, columns + 1, torch.full_like(rows, 255)]).to(torch.uint8)
+    return image, torch.stack([rows + 1, columns + 1]).to(torch.uint8)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(["keep", "pad", "rnd_pad"]), st.integers(8, 40), st.integers(8, 40))
+def test_image_and_masks_move_together(seed, mode, height, width):
+    image, codes = _coded()
+    flips = [v2.RandomHorizontalFlip(0.5), v2.RandomVerticalFlip(0.5)]
+    size = None if mode == "keep" else (height, width)
+    moved, masks = Augmentor(flips, size=size, mode=mode)(image, codes, seed)
+    assert moved.shape[1:] == masks.shape[1:] == ((20, 30) if mode == "keep" else (height, width))
+    assert torch.equal(moved[:2], masks)
+    # padding is zero, and what fits is all there
+    assert (masks > 0).all(0).sum() == min(20, moved.shape[1]) * min(30, moved.shape[2])
+    if mode == "pad" and height >= 20 and width >= 30:
+        assert masks[0, 0, 0] > 0 and (masks[:, 20:] == 0).all()
+
+
+def test_resizing_is_bilinear_for_images_and_nearest_for_masks():
+    image, codes = _coded()
+    large, masks = Augmentor(size=(37, 41), mode="resize")(image, codes, 0)
+    assert set(masks[0].unique().tolist()) <= set(range(1, 21)) and large.shape == (3, 37, 41)
+    expected = nn.functional.interpolate(image[None].float(), (37, 41), mode="bilinear", antialias=True)[0]
+    assert (large.float() - expected).abs().max() <= 0.51
+
+
+def test_colour_changes_leave_the_masks_alone_and_seeds_decide():
+    image, codes = _coded()
+    jitter = Augmentor(image_only=[v2.ColorJitter(0.5, 0.5, 0.5, 0.5)])
+    state = torch.get_rng_state()
+    first, masks = jitter(image, codes, 5)
+    assert torch.equal(masks, codes) and not torch.equal(first, image)
+    assert torch.equal(jitter(image, codes, 5)[0], first) and not torch.equal(jitter(image, codes, 6)[0], first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class _Add(nn.Module):
+    def __init__(self, amount):
+        super().__init__()
+        self.amount = amount
+
+    def forward(self, tensor):
+        return tensor + self.amount
+
+
+def test_the_upper_count_is_reached():
+    chooser = SomeOf([_Add(1), _Add(10)], 0, 2)
+    torch.manual_seed(0)
+    found = {int(chooser(torch.zeros(1))) for _ in range(200)}
+    assert found == {0, 1, 10, 11}
+
+
+def test_base_images_are_flipped_either_way():
+    image, codes = _coded()
+    flip = augmentor_of("base")
+    corners = {tuple(flip(image, codes, seed)[1][:, 0, 0].tolist()) for seed in range(40)}
+    assert corners == {(1, 1), (20, 1), (1, 30), (20, 30)}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_runs_on_images_and_on_bare_masks(name):
+    image, _ = _coded(40, 60)
+    masks = torch.zeros((3, 40, 60), dtype=torch.bool)
+    masks[0, 10:30, 20:40] = True
+    masks[2] = ~masks[0]
+    changed, moved = augmentor_of(name)(image, masks, 3)
+    _, bare = augmentor_of(name)(None, masks, 3)
+    assert changed.dtype == torch.uint8 and moved.dtype == torch.bool and changed.shape[1:] == moved.shape[1:]
+    assert bare.shape == moved.shape and bare.any()
+    if name == "defects_background":
+        assert (moved.sum(0) == 1).all()
+
+
+def test_uncovered_corners_are_background():
+    masks = torch.ones((2, 21, 21), dtype=torch.bool)
+    masks[1] = False
+    both = [v2.RandomRotation((35, 35)), BackgroundChannel()]
+    _, turned = Augmentor(both)(None, masks, 0)
+    assert turned[1, 0, 0] and not turned[0, 0, 0] and not turned[1, 10, 10]
+
+
+def _store(folder, masks, colour=200):
+    objects = [
+        (f"o{number}", np.full((*mask.shape, 3), colour, np.uint8), Region(0, 0, 0, mask))
+        for number, mask in enumerate(masks)
+    ]
+    write_objects(folder, objects)
+    return ObjectStore(folder)
+
+
+@pytest.fixture
+def stores(tmp_path):
+    return [
+        _store(tmp_path / "0", [np.ones((4, 6), bool), np.ones((9, 3), bool)]),
+        _store(tmp_path / "1", [np.ones((50, 5), bool)], colour=90),
+        _store(tmp_path / "2", []),
+    ]
+
+
+@pytest.mark.parametrize("augment", [False, True, augmentor_of("inpainting"), augmentor_of("defects")])
+def test_objects_never_overlap_and_what_is_outside_of_them_is_black(stores, augment):
+    placer = Placer(stores, 32, augment=augment)
+    for seed in range(40):
+        placement = placer.place(np.random.default_rng(seed))
+        assert placement.objects, "never empty, whatever the draws"
+        total = sum(mask.astype(int) for _, mask, _ in placement.objects)
+        assert total.max() == 1
+        for label in range(3):
+            own = [mask for number, mask, _ in placement.objects if number == label]
+            assert (placement.masks[label] == (np.any(own, axis=0) if own else False)).all()
+            assert (placement.canvases[label][~placement.masks[label]] == 0).all()
+        if augment is False:
+            assert set(np.unique(placement.canvases[0])) <= {0, 200} and set(np.unique(placement.canvases[1])) <= {
+                0,
+                90,
+            }
+
+
+def test_an_object_larger_than_the_canvas_gives_a_part_of_itself(tmp_path):
+    placer = Placer([_store(tmp_path / "0", [np.ones((50, 5), bool)])], 32, (0, 1), augment=False)
+    mask = placer.place(np.random.default_rng(0)).masks[0]
+    assert mask.sum() == 32 * 5
+
+
+def test_shapes_may_overlap_their_own_class_only(tmp_path):
+    one = _store(tmp_path / "0", [np.ones((20, 20), bool)])
+    two = _store(tmp_path / "1", [np.ones((20, 20), bool)])
+    placer = Placer([one, two], 32, (0, 0, 0, 1), augment=False)
+    placements = [placer.place(np.random.default_rng(seed), own_overlap=True) for seed in range(20)]
+    assert all(not (p.masks[0] & p.masks[1]).any() for p in placements)
+    assert all(len(p.objects) == 3 for p in placements)
+    assert all(len(placer.place(np.random.default_rng(seed)).objects) == 1 for seed in range(5))
+
+
+@pytest.fixture(scope="module")
+def steel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("loading") / "steel"
+    prepare("toy", out, PrepareOptions(tile=64, workers=1, toy_count=12, toy_size=(64, 200)))
+    return out
+
+
+def test_data_sets_over_lines_agree_with_each_other(steel):
+    masks, each, both = (kind(steel / "train") for kind in (MaskDataset, SeparateMaskDataset, ImageMaskDataset))
+    assert len(masks) == len(each) == len(both) > 5
+    for number in range(len(masks)):
+        separate = each[number]
+        union = torch.zeros_like(masks[number])
+        for mask, label in zip(separate["masks"], separate["labels"], strict=True):
+            union[label] |= mask
+        assert torch.equal(union, masks[number]) and torch.equal(both[number]["masks"], masks[number])
+        assert both[number]["image"].shape == (3, 64, 64) and both[number]["image"].min() >= 0
+
+
+def test_augmented_data_sets_depend_on_seed_and_number_alone(steel):
+    one, again, other = (ImageMaskDataset(steel / "train", augmentor_of("base"), seed) for seed in (1, 1, 2))
+    again[0]
+    assert all(torch.equal(one[n]["image"], again[n]["image"]) for n in (3, 1))
+    assert any(not torch.equal(one[n]["image"], other[n]["image"]) for n in range(6))
+
+
+def test_the_page_on_a_data_set_says_what_is_there(steel, tmp_path):
+    page = write_data_report(steel, tmp_path / "page.html").read_text()
+    assert "12 images" in page and page.count("data:image/svg") >= 5 and "Noise in a mask" in page
+    assert "<script" not in page and "http" not in page.replace("http://www.w3.org", "")
+    alone = write_data_report(steel / "train", tmp_path / "tiles.html").read_text()
+    assert "Annotated images" in alone and "Noise in a mask" not in alone
+    with pytest.raises(UserError, match="holds no data set"):
+        write_data_report(tmp_path, tmp_path / "none.html")
