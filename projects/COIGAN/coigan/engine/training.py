@@ -75,7 +75,7 @@ def build_loop(cfg: CfgNode, data: TrainingData) -> ImageLoop:
         checkpoint_period=solver.CHECKPOINT_PERIOD,
         keep=solver.KEEP,
         eval_period=cfg.TEST.EVAL_PERIOD,
-        best={f"{prefix}{label}/FID": "fid"} if evaluate else {},
+        best={f"-{prefix}{label}/FID": "fid"} if evaluate else {},
         sample_period=solver.SAMPLE_PERIOD,
         write_period=solver.WRITE_PERIOD,
     )
