@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     if prepared.classes != trained.classes:
         raise UserError(f"{prepared.root} has the classes {prepared.classes}, but the weights {trained.classes}.")
     stores = [ObjectStore(prepared.objects(number)) for number in range(len(prepared.classes))]
-    placer = Placer(stores, prepared.tile, args.counts, augmentation_of(trained.cfg))
+    placer = Placer(stores, prepared.tile, args.counts, augmentation_of(trained.cfg), trained.cfg.DATA.OVERLAP)
     bases = images_in(args.bases) if args.bases else prepared.tiles("base")
     provenance = {"method": args.method, "set_seed": args.seed}
     if args.method == "gan":
