@@ -9,14 +9,25 @@ from typing import Any
 
 import numpy as np
 
+from coigan.data.coco_json import annotation, categories_of, coco_content
 from coigan.data.images import read_rgb, write_png
+from coigan.data.line_sets import LineSet
 from coigan.data.placer import Placement, Placer
-from coigan.data.regions import to_coco_rle
 from coigan.poisson import poisson_blend
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
 ANNOTATIONS = "annotations.json"
+_PREFIX = "aug_"
+# what has to be looked up before images are passed on
+TERMS = (
+    {
+        "name": "source images",
+        "note": "base images and objects keep their data set's terms (Severstal: Kaggle's rules)",
+    },
+    {"name": "LaMa", "note": "architecture of the generator, Apache-2.0", "url": "https://github.com/advimman/lama"},
+    {"name": "perceptual weights", "note": "where training used them: the terms of ADE20K's or ImageNet's weights"},
+)
 _ADVICE = "Free some disk space, or choose another folder."
 # base image, what was placed, and a seed -> the image with defects
 Paint = Callable[[np.ndarray, Placement, int], np.ndarray]
@@ -57,12 +68,20 @@ BASELINES: dict[str, Paint] = {"copy_paste": copy_paste, "poisson": poisson}
 
 
 def write_augmented(
-    out: str | Path, source: Source, paint: Paint, count: int, seed: int, provenance: Mapping[str, Any]
+    out: str | Path,
+    source: Source,
+    paint: Paint,
+    count: int,
+    seed: int,
+    provenance: Mapping[str, Any],
+    real: LineSet | None = None,
 ) -> Path:
     """Write `count` synthetic images and their labels: images/aug_<i>.png, annotations.json, provenance.jsonl.
 
     Every object that was placed is labelled, however small, with its exact mask as run lengths, so that Detectron2's
     `register_coco_instances` reads the JSON (with INPUT.MASK_FORMAT bitmask). Image i depends on the seed and i alone.
+    Every image and annotation says whether it is synthetic; provenance.jsonl has a line for each synthetic image, with
+    the ids of its annotations, which hold the masks that the painter was given.
 
     Args:
         out: a folder that does not exist yet or is empty.
@@ -71,12 +90,14 @@ def write_augmented(
         count: 1 or more.
         seed: of all choices.
         provenance: what is the same for all images, such as the weights' hash.
+        real: annotated images to copy before the synthetic ones, so that the result is a whole training set.
 
     Returns:
         The path of annotations.json.
 
     Raises:
-        UserError: `out` holds files, there is no base image, or nothing could be placed.
+        UserError: `out` holds files, there is no base image, nothing could be placed, or `real` has other classes, a
+            missing image or one with the name of a synthetic one.
     """
     target = Path(out)
     if count < 1:
@@ -90,10 +111,13 @@ def write_augmented(
     (part / "images").mkdir(parents=True)
     content: dict[str, Any] = {
         "info": {"description": "synthetic defects", "synthetic": True, **provenance},
-        "categories": [{"id": number, "name": name} for number, name in enumerate(source.classes, start=1)],
+        "licenses": [{"id": number, **terms} for number, terms in enumerate(TERMS, start=1)],
+        "categories": categories_of(source.classes),
         "images": [],
         "annotations": [],
     }
+    if real is not None:
+        _copy(real, part / "images", content)
     lines = []
     for number in range(count):
         own = np.random.default_rng([seed, number])
@@ -102,13 +126,16 @@ def write_augmented(
         if not placement.objects:
             raise UserError("No object could be placed; check the object stores of the prepared data set.")
         picture = paint(read_rgb(base), placement, image_seed)
-        name = f"aug_{number:06d}.png"
+        name = f"{_PREFIX}{number:06d}.png"
         write_png(part / "images" / name, picture)
         height, width = picture.shape[:2]
-        content["images"].append({"id": number + 1, "file_name": name, "height": height, "width": width})
-        for label, mask, _ in placement.objects:
-            content["annotations"].append(_annotation(len(content["annotations"]) + 1, number + 1, label, mask))
-        objects = [{"class": source.classes[label], "object": key} for label, _, key in placement.objects]
+        image = {"id": len(content["images"]) + 1, "file_name": name, "height": height, "width": width}
+        content["images"].append({**image, "synthetic": True})
+        objects = []
+        for label, mask, key in placement.objects:
+            made = annotation(len(content["annotations"]) + 1, image["id"], label, mask, synthetic=True, object=key)
+            content["annotations"].append(made)
+            objects.append({"class": source.classes[label], "object": key, "annotation": made["id"]})
         facts = {"file_name": name, "base": base.name, "objects": objects, "seed": image_seed, "synthetic": True}
         lines.append(json.dumps({**facts, **provenance}))
     text = "\n".join(lines) + "\n"
@@ -119,15 +146,19 @@ def write_augmented(
     return target / ANNOTATIONS
 
 
-def _annotation(key: int, image: int, label: int, mask: np.ndarray) -> dict[str, Any]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    x, y = int(columns[0]), int(rows[0])
-    return {
-        "id": key,
-        "image_id": image,
-        "category_id": label + 1,
-        "bbox": [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1],
-        "area": int(mask.sum()),
-        "iscrowd": 0,
-        "segmentation": to_coco_rle(mask),
-    }
+def _copy(real: LineSet, folder: Path, content: dict[str, Any]) -> None:
+    """Put the pictures of `real` into `folder`, and what is in them into `content`, marked as not synthetic."""
+    own = coco_content(real)
+    if own["categories"] != content["categories"]:
+        raise UserError(f"{real.folder} has the classes {real.classes}, not those of the objects; copy another set.")
+    for record in real.store:
+        target = folder / record["img"]
+        if target.name.startswith(_PREFIX):
+            raise UserError(f"{real.folder} holds {record['img']}, a name of synthetic images; copy a real set.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(real.path(record), target)
+        except OSError as error:
+            raise UserError(f"{real.path(record)} cannot be copied ({error.strerror}); prepare it again.") from error
+    for kind in ("images", "annotations"):
+        content[kind] = [{**entry, "synthetic": False} for entry in own[kind]]

@@ -53,6 +53,8 @@ def _data() -> CN:
     data.AUGMENT = True
     # a preset of coigan.data.presets in place of that, such as inpainting or defects; "" for none
     data.PRESET = ""
+    # objects may lie on one another
+    data.OVERLAP = False
     # ask the generator for other masks than those of the real defects that the discriminator sees
     data.DIFFERENT_SHAPES = False
     # where those other masks come from: "dataset", or "generated" (banks of shapes-train, a folder for each class)

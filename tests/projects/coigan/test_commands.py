@@ -108,6 +108,10 @@ def test_every_placed_mask_is_labelled_and_detectron2_reads_it(work, method):
         assert path.read_bytes() == (again / "images" / path.name).read_bytes()
     with pytest.raises(UserError, match="holds files"):
         call(*arguments, "--out", out)
+    call(*arguments, "--out", work / f"whole_{method}", "--with-real")
+    whole = json.loads((work / f"whole_{method}/annotations.json").read_text())
+    assert sum(image["synthetic"] for image in whole["images"]) == 6
+    assert len(whole["images"]) == 6 + len(list((work / "data/train").glob("*.png")))
 
 
 def test_export_and_infer(work, capsys):

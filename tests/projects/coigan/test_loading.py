@@ -148,8 +148,8 @@ def test_an_object_larger_than_the_canvas_gives_a_part_of_itself(tmp_path):
 
 
 def test_shapes_may_overlap_their_own_class_only(tmp_path):
-    one = _store(tmp_path / "0", [np.ones((20, 20), bool)])
-    two = _store(tmp_path / "1", [np.ones((20, 20), bool)])
+    one = _store(tmp_path / "0", [np.ones((20, 20), bool)] * 3)
+    two = _store(tmp_path / "1", [np.ones((20, 20), bool)] * 3)
     placer = Placer([one, two], 32, (0, 0, 0, 1), augment=False)
     placements = [placer.place(np.random.default_rng(seed), own_overlap=True) for seed in range(20)]
     assert all(not (p.masks[0] & p.masks[1]).any() for p in placements)
@@ -191,3 +191,35 @@ def test_the_page_on_a_data_set_says_what_is_there(steel, tmp_path):
     assert "Annotated images" in alone and "Noise in a mask" not in alone
     with pytest.raises(UserError, match="holds no data set"):
         write_data_report(tmp_path, tmp_path / "none.html")
+
+
+def _squares(folder, count=3, side=6):
+    """A store of squares, each with a grey value of its own."""
+    pixels = [np.full((side, side, 3), 50 * (number + 1), np.uint8) for number in range(count)]
+    region = Region(0, 0, 0, np.ones((side, side), bool))
+    write_objects(folder, [(f"square{number}", each, region) for number, each in enumerate(pixels)])
+    return ObjectStore(folder)
+
+
+def test_no_cut_out_is_placed_twice(tmp_path):
+    placer = Placer([_squares(tmp_path / "a")], 200, [0, 0, 0, 0, 0, 1], augment=False)
+    for seed in range(30):
+        keys = [key for _, _, key in placer.place(np.random.default_rng(seed)).objects]
+        # five are asked for, three are there
+        assert len(keys) == len(set(keys)) and set(keys) <= {"square0", "square1", "square2"}
+
+
+def test_objects_overlap_only_if_they_may(tmp_path):
+    stores = [_squares(tmp_path / name, side=7) for name in "ab"]
+    shared, labels = {}, {}
+    for overlap in (False, True):
+        placer = Placer(stores, 10, [0, 0, 1], augment=False, overlap=overlap)
+        drawn = [placer.place(np.random.default_rng(seed)) for seed in range(20)]
+        shared[overlap] = [int((sum(mask.astype(int) for _, mask, _ in each.objects) > 1).sum()) for each in drawn]
+        labels[overlap] = [sorted(label for label, _, _ in each.objects) for each in drawn]
+        for each in drawn:
+            for number, canvas in enumerate(each.canvases):
+                assert ((canvas > 0).all(2) == each.masks[number]).all()
+    # two 7x7 squares cannot lie in 10x10 without sharing pixels
+    assert shared[False] == [0] * 20 and all(len(each) == 1 for each in labels[False])
+    assert min(shared[True]) > 0 and labels[True] == [[0, 0, 1, 1]] * 20

@@ -15,6 +15,7 @@ import numpy as np
 
 from coigan.augmentation import BASELINES, Paint, Source, write_augmented
 from coigan.data.images import images_in
+from coigan.data.line_sets import LineSet
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Placement, Placer
 from coigan.engine.data import augmentation_of, open_root
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="probabilities of 0, 1, 2, ... objects of a class",
     )
+    parser.add_argument("--with-real", action="store_true", help="copy the annotated training tiles as well")
     parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument("--strength", type=float, default=1.0, metavar="F", help="0 nothing, 1 all (default), up to 2")
     parser.add_argument("--margin", type=int, metavar="PIXELS", help="keep the image further from the masks; -1 never")
@@ -58,14 +60,15 @@ def run(args: argparse.Namespace) -> None:
     if prepared.classes != trained.classes:
         raise UserError(f"{prepared.root} has the classes {prepared.classes}, but the weights {trained.classes}.")
     stores = [ObjectStore(prepared.objects(number)) for number in range(len(prepared.classes))]
-    placer = Placer(stores, prepared.tile, args.counts, augmentation_of(trained.cfg))
+    placer = Placer(stores, prepared.tile, args.counts, augmentation_of(trained.cfg), trained.cfg.DATA.OVERLAP)
     bases = images_in(args.bases) if args.bases else prepared.tiles("base")
     provenance = {"method": args.method, "set_seed": args.seed}
     if args.method == "gan":
         provenance |= {"weights_sha256": trained.digest, "strength": args.strength, "margin": args.margin}
     paint = _by_generator(args) if args.method == "gan" else BASELINES[args.method]
     source = Source(bases, placer, prepared.classes)
-    path = write_augmented(args.out, source, paint, args.count, args.seed, provenance)
+    real = LineSet(prepared.root / "train") if args.with_real else None
+    path = write_augmented(args.out, source, paint, args.count, args.seed, provenance, real)
     print(f"{args.count} images by {args.method}: {path}; pictures in {Path(args.out) / 'images'}")
 
 

@@ -40,6 +40,7 @@ class Placer:
         side: int,
         counts: Sequence[float] = COUNTS,
         augment: bool | Augmentor = True,
+        overlap: bool = False,
     ) -> None:
         """
         Args:
@@ -48,12 +49,13 @@ class Placer:
             counts: probability of 0, 1, 2, ... objects of a class.
             augment: True turns each object by any angle, or scales it by 0.7 to 1.2 and shears it by up to 3 degrees;
                 an augmentor does what it does.
+            overlap: objects may lie on one another; of one class the later hides the earlier.
         """
-        self._stores, self._side, self._augment = stores, side, augment
+        self._stores, self._side, self._augment, self._overlap = stores, side, augment, overlap
         self._counts = np.asarray(counts, float) / np.sum(counts)
 
     def place(self, rng: np.random.Generator, own_overlap: bool = False) -> Placement:
-        """At least one object on an empty canvas, wherever there is one that fits.
+        """At least one object, wherever there is one that fits; no cut-out twice.
 
         Args:
             rng: all draws come from it.
@@ -64,18 +66,20 @@ class Placer:
         result = Placement(np.zeros(shape, bool), np.zeros((*shape, 3), np.uint8))
         order = [int(number) for number in rng.permutation(classes) if len(self._stores[number])]
         for number in order:
-            for _ in range(rng.choice(len(self._counts), p=self._counts)):
-                self._try(result, number, rng, own_overlap)
+            held = len(self._stores[number])
+            count = min(int(rng.choice(len(self._counts), p=self._counts)), held)
+            for choice in rng.choice(held, count, replace=False):
+                self._try(result, number, int(choice), rng, own_overlap)
         # the source's last class may fail as well, and an empty sample teaches nothing
         for attempt in range(_RETRIES if order else 0):
             if result.objects:
                 break
-            self._try(result, order[attempt % len(order)], rng, own_overlap)
+            number = order[attempt % len(order)]
+            self._try(result, number, int(rng.integers(len(self._stores[number]))), rng, own_overlap)
         return result
 
-    def _try(self, result: Placement, number: int, rng: np.random.Generator, own_overlap: bool) -> None:
-        store = self._stores[number]
-        cut = store[int(rng.integers(len(store)))]
+    def _try(self, result: Placement, number: int, choice: int, rng: np.random.Generator, own_overlap: bool) -> None:
+        cut = self._stores[number][choice]
         mask, pixels = self._changed(cut, rng)
         mask, pixels = _fit(mask, pixels, self._side, rng)
         if not mask.any():
@@ -88,7 +92,7 @@ class Placer:
             if own_overlap and attempt == _TRIES - 1:
                 others = [other for other in range(len(self._stores)) if other != number]
                 taken = np.asarray(result.masks[others].any(axis=0))
-            if (taken[window] & mask).any():
+            if not self._overlap and (taken[window] & mask).any():
                 continue
             own = np.zeros((self._side, self._side), bool)
             own[window] = mask

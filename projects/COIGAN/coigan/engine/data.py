@@ -49,7 +49,7 @@ def open_root(cfg: CfgNode, root: str = "") -> Prepared:
 def defect_placer(cfg: CfgNode, prepared: Prepared) -> Placer:
     """Places the real defects of the training images as DATA.COUNTS, DATA.AUGMENT and DATA.PRESET say."""
     stores = [ObjectStore(prepared.objects(number)) for number in range(len(prepared.classes))]
-    return Placer(stores, cfg.INPUT.SIZE, tuple(cfg.DATA.COUNTS), augmentation_of(cfg))
+    return Placer(stores, cfg.INPUT.SIZE, tuple(cfg.DATA.COUNTS), augmentation_of(cfg), cfg.DATA.OVERLAP)
 
 
 def augmentation_of(cfg: CfgNode) -> bool | Augmentor:
@@ -78,7 +78,8 @@ def shape_placer(cfg: CfgNode, prepared: Prepared) -> Placer | None:
             f"DATA.SHAPE_BANKS names {len(banks)} folders, but there are {len(prepared.classes)} classes; make one of "
             "each with inpaint.py shapes-train --bank N."
         )
-    return Placer([ObjectStore(Path(bank)) for bank in banks], cfg.INPUT.SIZE, tuple(cfg.DATA.COUNTS), False)
+    stores = [ObjectStore(Path(bank)) for bank in banks]
+    return Placer(stores, cfg.INPUT.SIZE, tuple(cfg.DATA.COUNTS), False, cfg.DATA.OVERLAP)
 
 
 def open_data(cfg: CfgNode, root: str = "") -> TrainingData:
@@ -127,7 +128,7 @@ def open_shapes(cfg: CfgNode) -> Callable[[int], dict[str, torch.Tensor]]:
     store = ObjectStore(prepared.objects(node.CLASS))
     if not len(store):
         raise UserError(f"Class {node.CLASS} has no object in {prepared.root}; choose another SHAPES.CLASS.")
-    placer = Placer([store], cfg.INPUT.SIZE, counts, augmentation_of(cfg))
+    placer = Placer([store], cfg.INPUT.SIZE, counts, augmentation_of(cfg), cfg.DATA.OVERLAP)
     source = SampleSource(prepared.tiles("base"), [], placer, noise_of(cfg))
 
     def masks(number: int) -> dict[str, torch.Tensor]:
