@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from coigan.data.coco_json import annotation, categories_of
 from coigan.data.images import read_rgb, write_png
 from coigan.data.placer import Placement, Placer
-from coigan.data.regions import to_coco_rle
 from coigan.poisson import poisson_blend
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
@@ -90,7 +90,7 @@ def write_augmented(
     (part / "images").mkdir(parents=True)
     content: dict[str, Any] = {
         "info": {"description": "synthetic defects", "synthetic": True, **provenance},
-        "categories": [{"id": number, "name": name} for number, name in enumerate(source.classes, start=1)],
+        "categories": categories_of(source.classes),
         "images": [],
         "annotations": [],
     }
@@ -107,7 +107,7 @@ def write_augmented(
         height, width = picture.shape[:2]
         content["images"].append({"id": number + 1, "file_name": name, "height": height, "width": width})
         for label, mask, _ in placement.objects:
-            content["annotations"].append(_annotation(len(content["annotations"]) + 1, number + 1, label, mask))
+            content["annotations"].append(annotation(len(content["annotations"]) + 1, number + 1, label, mask))
         objects = [{"class": source.classes[label], "object": key} for label, _, key in placement.objects]
         facts = {"file_name": name, "base": base.name, "objects": objects, "seed": image_seed, "synthetic": True}
         lines.append(json.dumps({**facts, **provenance}))
@@ -117,17 +117,3 @@ def write_augmented(
     shutil.rmtree(target, ignore_errors=True)
     part.replace(target)
     return target / ANNOTATIONS
-
-
-def _annotation(key: int, image: int, label: int, mask: np.ndarray) -> dict[str, Any]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    x, y = int(columns[0]), int(rows[0])
-    return {
-        "id": key,
-        "image_id": image,
-        "category_id": label + 1,
-        "bbox": [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1],
-        "area": int(mask.sum()),
-        "iscrowd": 0,
-        "segmentation": to_coco_rle(mask),
-    }

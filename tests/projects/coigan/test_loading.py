@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from coigan.config import get_cfg
 from coigan.data.augmentor import Augmentor, SomeOf
 from coigan.data.line_datasets import ImageMaskDataset, MaskDataset, SeparateMaskDataset
 from coigan.data.objects import ObjectStore, write_objects
@@ -10,6 +11,7 @@ from coigan.data.placer import Placer
 from coigan.data.prepare import PrepareOptions, prepare
 from coigan.data.presets import PRESETS, BackgroundChannel, augmentor_of
 from coigan.data.regions import Region
+from coigan.engine.throughput import samples_per_second
 from coigan.inspection.report import write_data_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -191,3 +193,10 @@ def test_the_page_on_a_data_set_says_what_is_there(steel, tmp_path):
     assert "Annotated images" in alone and "Noise in a mask" not in alone
     with pytest.raises(UserError, match="holds no data set"):
         write_data_report(tmp_path, tmp_path / "none.html")
+
+
+@pytest.mark.parametrize("preset", ["", "inpainting"])
+def test_loading_can_be_timed(steel, preset):
+    cfg = get_cfg()
+    cfg.INPUT.SIZE, cfg.DATA.ROOT, cfg.DATA.PRESET = 64, str(steel), preset
+    assert 0 < samples_per_second(cfg, workers=0, batches=2, batch=2) < 1e5
