@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from coigan.config import get_cfg
 from coigan.data.augmentor import Augmentor, SomeOf
 from coigan.data.line_datasets import ImageMaskDataset, MaskDataset, SeparateMaskDataset
 from coigan.data.objects import ObjectStore, write_objects
@@ -10,6 +11,7 @@ from coigan.data.placer import Placer
 from coigan.data.prepare import PrepareOptions, prepare
 from coigan.data.presets import PRESETS, BackgroundChannel, augmentor_of
 from coigan.data.regions import Region
+from coigan.engine.throughput import samples_per_second
 from coigan.inspection.report import write_data_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -223,3 +225,10 @@ def test_objects_overlap_only_if_they_may(tmp_path):
     # two 7x7 squares cannot lie in 10x10 without sharing pixels
     assert shared[False] == [0] * 20 and all(len(each) == 1 for each in labels[False])
     assert min(shared[True]) > 0 and labels[True] == [[0, 0, 1, 1]] * 20
+
+
+@pytest.mark.parametrize("preset", ["", "inpainting"])
+def test_loading_can_be_timed(steel, preset):
+    cfg = get_cfg()
+    cfg.INPUT.SIZE, cfg.DATA.ROOT, cfg.DATA.PRESET = 64, str(steel), preset
+    assert 0 < samples_per_second(cfg, workers=0, batches=2, batch=2) < 1e5

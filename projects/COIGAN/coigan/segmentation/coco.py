@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset
 
 from coigan.data.images import read_rgb
+from coigan.data.sources.coco import decode_segmentation
 from gan_plugin.errors import UserError
 
 
@@ -52,18 +52,8 @@ class CocoMasks(Dataset):
         pixels = read_rgb(found[0])
         mask = np.zeros((height, width), bool)
         for segmentation in self._objects.get(key, []):
-            mask |= _decode(segmentation, height, width)
+            mask |= decode_segmentation(segmentation, height, width)
         if pixels.shape[:2] != mask.shape:
             raise UserError(f"{found[0]} has another size than {self.path} says; write the JSON again.")
         image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
         return image, torch.from_numpy(mask).float()
-
-
-def _decode(segmentation: object, height: int, width: int) -> np.ndarray:
-    if isinstance(segmentation, list):
-        encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
-        encoded = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        encoded = segmentation
-    return coco_mask.decode(encoded).astype(bool)
