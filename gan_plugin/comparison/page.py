@@ -62,9 +62,14 @@ def write_page(
     parts += [f"![{alt}]({picture.name})" for picture, alt in pictures]
     parts += [_table(metric, known[metric], results["plan"]["seeds"]) for metric in metrics if metric in known]
     parts.append(_footnote(results))
-    parts += [f"![{caption}]({name})\n\n{caption}" if name else caption for name, caption in photos]
+    parts += [f"![{_alt(name)}]({name})\n\n{caption}" if name else caption for name, caption in photos]
     write_if_new(file, "\n\n".join(parts) + "\n")
     return [file, *(picture for picture, _ in pictures)]
+
+
+def _alt(name: str) -> str:
+    """A file's name as words; the caption below says the rest."""
+    return Path(name).stem.replace("_", " ")
 
 
 def _protocol(results: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from .pictures import paired_pictures
 _HEIGHT = 200
 _GAP = 6
 _MOST_PIXELS = 900
+_COLOURS = "In the differences blue is right, orange too much, yellow missed."
 _ADVICE = "Free some disk space, or choose another folder."
 
 
@@ -44,7 +45,7 @@ def write_pictures(results: Mapping[str, Any], comparison: Path, stem: Path, arm
                 file = stem.with_name(f"{stem.name}_{section['who']}_{kind}.jpg")
                 _save(_strip(rows[0]["tiles"]), file)
                 tiles = ", ".join(tile["caption"] for tile in rows[0]["tiles"])
-                written.append([file.name, f"{rows[0]['caption']} From left to right: {tiles}."])
+                written.append([file.name, f"{rows[0]['caption']} From left to right: {tiles}. {_COLOURS}"])
         if section["verdict"]:
             file = stem.with_name(f"{stem.name}_{section['who']}_verdicts.jpg")
             picture = _opened(section["verdict"])

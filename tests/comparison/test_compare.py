@@ -138,10 +138,9 @@ def test_the_page_has_every_number_of_the_results(finished, tmp_path, capsys):
     assert "Runs without a score: none." in text and "2 seeds are too few" in text
     for picture in re.findall(r"\]\((.+?\.svg)\)", text):
         assert (tmp_path / picture).read_text().count("<svg") == 1
-    photos = re.findall(r"!\[(.+?)\]\((.+?\.jpg)\)", text)
-    assert any("discriminator" in caption for caption, _ in photos)
-    for caption, photo in photos:
-        assert text.count(caption) == 2 and Image.open(tmp_path / photo).size > (100, 100)
+    photos = re.findall(r"\]\((.+?\.jpg)\)\n\n(.+)\n", text)
+    assert any("discriminator" in caption for _, caption in photos)
+    assert all(Image.open(tmp_path / photo).size > (100, 100) for photo, _ in photos)
     assert run_command_line(lambda: results_page.main([*command[:-1], "hinge"])) == 2
     assert "has no arm 'hinge'; it has baseline, lsgan." in capsys.readouterr().err
     assert run_command_line(lambda: results_page.main([str(tmp_path), *command[1:]])) == 2
