@@ -37,7 +37,7 @@ demo-cars: env  ## toy cars: crops, two small GANs, scores, new scenes (OUT: out
 	$(BIN)/python projects/CarGAN/demo.py --out $(or $(OUT),output/demo-cars)
 
 demo-coigan: env  ## paint defects into toy steel, and use them as training data (OUT: output/demo-coigan)
-	$(BIN)/python tools/demo_coigan.py --out $(or $(OUT),output/demo-coigan)
+	$(BIN)/python projects/COIGAN/demo.py --out $(or $(OUT),output/demo-coigan)
 
 # One thread a process: the two workers would otherwise fight for the cores.
 test: env  ## run the tests

@@ -9,20 +9,16 @@ The last line on stdout holds the scores and the path of the report. A later dem
 import argparse
 import math
 import os
-import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 
+from gan_plugin.demos import clear_folder, run_script, shown_path
 from gan_plugin.errors import UserError, run_command_line
 from gan_plugin.metrics import final_evaluation, read_metrics
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "configs/quick_schedules/gan_mask_rcnn_cityscapes_quick.yaml"
+TOOLS = Path(__file__).resolve().parent
+CONFIG = TOOLS.parent / "configs/quick_schedules/gan_mask_rcnn_cityscapes_quick.yaml"
 SCORES = ("cityscapes/AP", "cityscapes/AP50", "segm/AP")
-# says that a folder is a demo's and may be deleted by the next one
-MARKER = ".made_by_demo"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -35,52 +31,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--iters", type=int, metavar="N", help="iterations of training; default: the config's")
     args = parser.parse_args(arguments)
     datasets, run, report = args.out / "datasets", args.out / "run", args.out / "report.html"
-    clear_run(run)
+    clear_folder(run)
+    where = {"DETECTRON2_DATASETS": str(datasets)}
     numbers = ["--train", args.train, "--val", args.val, "--seed", args.seed]
-    do_step("1/3 Toy data", "make_toy_cityscapes.py", [datasets, *numbers, "--size", args.size], datasets)
+    run_script("1/3 Toy data", TOOLS / "make_toy_cityscapes.py", [datasets, *numbers, "--size", args.size], where)
     options = [] if args.iters is None else ["SOLVER.MAX_ITER", args.iters]
-    do_step(
+    run_script(
         "2/3 Training and evaluation",
-        "train_net.py",
+        TOOLS / "train_net.py",
         ["--config-file", os.path.relpath(CONFIG), "OUTPUT_DIR", run, *options],
-        datasets,
+        where,
     )
-    do_step("3/3 Report", "visualize.py", [run, "--out", report], datasets)
+    run_script("3/3 Report", TOOLS / "visualize.py", [run, "--out", report], where)
     ap, ap50, coco_ap = read_scores(run / "metrics.json")
-    shown = os.path.relpath(report) if report.resolve().is_relative_to(Path.cwd()) else report
-    print(f"demo: Cityscapes AP {ap:.2f} AP50 {ap50:.2f} (official), COCO segm AP {coco_ap:.2f}, report {shown}")
-
-
-def clear_run(folder: Path) -> None:
-    """Leave `folder` empty but for the marker.
-
-    Raises:
-        UserError: it holds something that no demo made, or cannot be written.
-    """
-    try:
-        if folder.is_dir() and any(folder.iterdir()):
-            if not (folder / MARKER).is_file():
-                raise UserError(f"{folder} holds files that are not of a demo; move them away or choose another --out.")
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARKER).touch()
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}); choose another --out.") from error
-
-
-def do_step(title: str, tool: str, arguments: list[object], datasets: Path) -> None:
-    """Run one of the tools with its output shown, under a heading and with the seconds it took.
-
-    Raises:
-        UserError: the tool failed; it has said why.
-    """
-    print(f"\n=== {title} ===", flush=True)
-    start = time.monotonic()
-    command = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
-    code = subprocess.run(command, env={**os.environ, "DETECTRON2_DATASETS": str(datasets)}, check=False).returncode
-    if code:
-        raise UserError(f"The demo's step {title} failed (exit code {code}); the reason is above.")
-    print(f"=== {title}: {time.monotonic() - start:.0f} s ===", flush=True)
+    scores = f"Cityscapes AP {ap:.2f} AP50 {ap50:.2f} (official), COCO segm AP {coco_ap:.2f}"
+    print(f"demo: {scores}, report {shown_path(report)}")
 
 
 def read_scores(metrics_file: Path) -> list[float]:

@@ -8,19 +8,14 @@ The last line on stdout holds the scores and the path of the report. A later dem
 
 import argparse
 import json
-import os
-import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-from gan_plugin.errors import UserError, run_command_line
+from gan_plugin.demos import clear_folder, run_script, shown_path
+from gan_plugin.errors import run_command_line
 
 PROJECT = Path(__file__).resolve().parent
 ROOT = PROJECT.parents[1]
-# says that a folder is a demo's and may be deleted by the next one
-MARKER = ".made_by_demo"
 # the presets in miniature: a few hundred steps of narrow networks say that all parts work, not how good a preset is
 NARROW = {
     "MODEL.GENERATOR.WIDTH": 16,
@@ -56,10 +51,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--iters", type=int, default=300, metavar="N", help="DCGAN's; the ResNet does fewer")
     parser.add_argument("--seed", type=int, default=0, help="of the toy scenes")
     args = parser.parse_args(arguments)
-    clear(args.out)
+    clear_folder(args.out)
     scenes, crops, comparison = args.out / "scenes", args.out / "crops", args.out / "comparison"
     sizes = ["--train", args.scenes, "--val", 10, "--seed", args.seed, "--size", "512x256"]
-    do_step("1/6 Toy street scenes", ROOT / "tools/make_toy_cityscapes.py", [scenes, *sizes])
+    run_script("1/6 Toy street scenes", ROOT / "tools/make_toy_cityscapes.py", [scenes, *sizes])
     toy = ["--config-file", PROJECT / "configs/build_toy.yaml", "MODE", "green_crop", "FILTER.MIN_VISIBLE", 0.6]
     do_verb("2/6 Crops", "build", ["--cityscapes", scenes, "--output", crops, *toy])
     for number, (arm, (share, smaller)) in enumerate(ARMS.items(), start=3):
@@ -76,45 +71,13 @@ def main(arguments: list[str] | None = None) -> None:
     do_verb("6/6 New cars in scenes", "compose", [*scenes_of, "SPLITS", "('val',)", *EASY])
     scores = [f"{run.name} {read(comparison / run.name / 'scores.json')['FID']:.2f}" for run in runs]
     count = len(read(args.out / "composed/annotations.json")["images"])
-    report = comparison / "report.html"
-    shown = os.path.relpath(report) if report.resolve().is_relative_to(Path.cwd()) else report
-    print(f"demo-cars: FID by built-in features {', '.join(scores)}; {count} composed scenes; report {shown}")
-
-
-def clear(folder: Path) -> None:
-    """Leave `folder` empty but for the marker.
-
-    Raises:
-        UserError: it holds something that no demo made, or cannot be written.
-    """
-    try:
-        if folder.is_dir() and any(folder.iterdir()):
-            if not (folder / MARKER).is_file():
-                raise UserError(f"{folder} holds files that are not of a demo; move them away or choose another --out.")
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARKER).touch()
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}); choose another --out.") from error
+    report = shown_path(comparison / "report.html")
+    print(f"demo-cars: FID by built-in features {', '.join(scores)}; {count} composed scenes; report {report}")
 
 
 def do_verb(title: str, verb: str, arguments: list[object]) -> None:
-    """Run a verb of cars.py as `do_step` does."""
-    do_step(title, PROJECT / "cars.py", [verb, *arguments])
-
-
-def do_step(title: str, script: Path, arguments: list[object]) -> None:
-    """Run a script with its output shown, under a heading and with the seconds it took.
-
-    Raises:
-        UserError: it failed; it has said why.
-    """
-    print(f"\n=== {title} ===", flush=True)
-    start = time.monotonic()
-    code = subprocess.run([sys.executable, str(script), *map(str, arguments)], check=False).returncode
-    if code:
-        raise UserError(f"The demo's step {title} failed (exit code {code}); the reason is above.")
-    print(f"=== {title}: {time.monotonic() - start:.0f} s ===", flush=True)
+    """Run a verb of cars.py as `run_script` does."""
+    run_script(title, PROJECT / "cars.py", [verb, *arguments])
 
 
 def read(path: Path) -> dict:

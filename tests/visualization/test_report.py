@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from gan_plugin.config import add_gan_config
+from gan_plugin.demos import clear_folder
 from gan_plugin.errors import UserError, run_command_line
 from gan_plugin.metrics import final_evaluation, read_metrics
 from gan_plugin.visualization.curves import draw_curves, smooth
@@ -191,14 +192,14 @@ def test_smoothing_keeps_lines_and_totals():
 
 def test_demo_clears_only_its_own_runs(tmp_path):
     mine, yours = tmp_path / "mine", tmp_path / "yours"
-    demo.clear_run(mine)
+    clear_folder(mine)
     (mine / "model_final.pth").touch()
-    demo.clear_run(mine)
+    clear_folder(mine)
     assert not (mine / "model_final.pth").exists()
     yours.mkdir()
     (yours / "model_final.pth").touch()
     with pytest.raises(UserError, match="not of a demo"):
-        demo.clear_run(yours)
+        clear_folder(yours)
     assert (yours / "model_final.pth").exists()
 
 

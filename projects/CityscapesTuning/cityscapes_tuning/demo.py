@@ -7,6 +7,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from gan_plugin.data.toy_cityscapes import write_toy_cityscapes
+from gan_plugin.demos import shown_path
 from gan_plugin.errors import UserError
 
 from .reporting.gather import Gathered
@@ -40,8 +41,8 @@ def run_demo(out: Path, workers: int = 2) -> int:
         raise UserError(f"{len(failed)} trials of the demo failed; the first: {failed[0].attr('reason')}")
     report = write_study_report(context, table)
     print(best_trials(study))
-    shown = os.path.relpath(report) if report.is_relative_to(Path.cwd()) else report
-    print(f"demo-tuning: {len(table.all_rows())} trials in {time.monotonic() - started:.0f} s, report {shown}")
+    seconds = time.monotonic() - started
+    print(f"demo-tuning: {len(table.all_rows())} trials in {seconds:.0f} s, report {shown_path(report)}")
     return 0
 
 

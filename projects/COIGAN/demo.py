@@ -1,28 +1,24 @@
 #!/usr/bin/env python
 """Toy steel, a COIGAN trained on it, its scores, 20 synthetic images with labels, and a report: from nothing on a CPU.
 
-    python tools/demo_coigan.py [--out output/demo-coigan] [--iters N] [--seed 0]
+    python projects/COIGAN/demo.py [--out output/demo-coigan] [--iters N] [--seed 0]
 
 The last line on stdout holds the scores and the path of the report. A later demo in the same folder replaces the run.
 """
 
 import argparse
-import importlib
 import json
-import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-from demo import clear_run
+import inpaint
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 
+from gan_plugin.demos import announced, clear_folder, shown_path
 from gan_plugin.errors import UserError, run_command_line
 
-ROOT = Path(__file__).resolve().parents[1]
-PROJECT = ROOT / "projects/COIGAN"
+PROJECT = Path(__file__).resolve().parent
 SHEETS, SIZE, TILE, PAINTED = 120, "64x400", 64, 20
 
 
@@ -32,9 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--iters", type=int, metavar="N", help="iterations of training; default: the config's")
     parser.add_argument("--seed", type=int, default=0, help="of toy data and training")
     args = parser.parse_args(arguments)
-    clear_run(args.out)
+    clear_folder(args.out)
     toy, data, run, augmented = (args.out / name for name in ("toy", "data", "run", "augmented"))
-    inpaint = load_command_line()
     options = ["OUTPUT_DIR", run, "SEED", args.seed, *([] if args.iters is None else ["SOLVER.MAX_ITER", args.iters])]
     weights = run / "model_final.pth"
     steps: dict[str, list[object]] = {
@@ -46,33 +41,25 @@ def main(arguments: list[str] | None = None) -> None:
         "6/6 Report": ["report", run, "--out", args.out / "report.html", "--augmented", augmented],
     }
     for title, words in steps.items():
-        do_step(title, inpaint, [str(word) for word in words])
+        do_step(title, [str(word) for word in words])
     scores = json.loads((run / "report.json").read_text(encoding="utf-8"))
     painted, real = (scores[name]["FID"] for name in ("painted_vs_test", "train_vs_test"))
     print(
-        f"demo: FID {painted:.2f} painted vs test, {real:.2f} train vs test ({scores['extractor']}), "
+        f"demo-coigan: FID {painted:.2f} painted vs test, {real:.2f} train vs test ({scores['extractor']}), "
         f"{PAINTED} synthetic images with {count_labels(augmented)} labelled defects, "
-        f"report {os.path.relpath(args.out / 'report.html')}"
+        f"report {shown_path(args.out / 'report.html')}"
     )
 
 
-def load_command_line() -> Callable[[list[str]], int | None]:
-    """`main` of the project's inpaint.py."""
-    sys.path.insert(0, str(PROJECT))
-    return importlib.import_module("inpaint").main
-
-
-def do_step(title: str, inpaint: Callable[[list[str]], int | None], words: list[str]) -> None:
-    """Run one verb under a heading and with the seconds it took.
+def do_step(title: str, words: list[str]) -> None:
+    """Run one verb, announced.
 
     Raises:
         UserError: it failed or was stopped.
     """
-    print(f"\n=== {title} ===", flush=True)
-    start = time.monotonic()
-    if code := inpaint(words):
-        raise UserError(f"The demo's step {title} ended with exit code {code}; the reason is above.")
-    print(f"=== {title}: {time.monotonic() - start:.0f} s ===", flush=True)
+    with announced(title):
+        if code := inpaint.main(words):
+            raise UserError(f"The demo's step {title} ended with exit code {code}; the reason is above.")
 
 
 def count_labels(folder: Path) -> int:
