@@ -52,7 +52,7 @@ def _gan_node() -> CN:
     gan.DISC_STEPS = 1
     # a discriminator rests while its running accuracy is above this, such as 0.9; 0 never
     gan.GATE_ACCURACY = 0.0
-    # augmentation of all that a discriminator sees: some of "translation,cutout,flip"; "" for none
+    # augmentation of all that a discriminator sees: some of "translation,cutout,flip,colour"; "" for none
     gan.DIFFAUG = ""
     # where RoI features come from: "level" (the one that suits the box's size) or "max" (over all levels)
     gan.ROI_POOLING = "level"

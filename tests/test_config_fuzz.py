@@ -35,7 +35,7 @@ KEYS = {
     "DISC_LR_FACTOR": ([0.0, 0.5, 2.0], BAD_AMOUNTS),
     "DISC_STEPS": ([1, 2], [0, -1]),
     "GATE_ACCURACY": ([0.0, 0.3, 0.9], [-0.1, 1.0, math.nan]),
-    "DIFFAUG": (["", "flip", "translation,cutout,flip"], ["colour", "flip;cutout"]),
+    "DIFFAUG": (["", "flip", "translation,cutout,flip", "colour"], ["sharpen", "flip;cutout"]),
     "ROI_POOLING": (["level", "max"], ["mean"]),
     "VIS_PERIOD": ([0, 1], [-1]),
     "MASK.ENABLED": ([True, True, False], []),

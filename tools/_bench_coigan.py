@@ -3,7 +3,6 @@
 import copy
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,12 @@ import torch.nn.functional as F
 from _bench_timing import Table, interleave, summarise
 from torch import nn
 
-from gan_plugin.engine.train_loader import ResumableTrainLoader
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "projects/COIGAN"))
 
 from coigan.config import load_config  # noqa: E402
 from coigan.data.prepare import PrepareOptions, prepare  # noqa: E402
-from coigan.engine.data import open_data  # noqa: E402
 from coigan.engine.players import LAYOUT  # noqa: E402
-from coigan.engine.training import SampleMapper  # noqa: E402
+from coigan.engine.throughput import samples_per_second  # noqa: E402
 from coigan.modeling import LamaFourier, WaveletDiscriminator  # noqa: E402
 from coigan.modeling.fourier import FFC  # noqa: E402
 from coigan.modeling.wavelet import dwt, iwt  # noqa: E402
@@ -117,31 +113,13 @@ def measure_coigan(rounds: int, device: str, size: int = 64, batch: int = 4, wid
     return summarise(interleave(steps, rounds, device), PLAIN)
 
 
-def measure_loading(samples: int = 200, batch: int = 8) -> dict[int, float]:
-    """Training samples a second of toy steel at 64 pixels, by number of worker processes."""
-    rates = {}
+def measure_loading(batches: int) -> dict[int, float]:
+    """Training samples a second of toy steel at 64 pixels, by number of worker processes, over so many batches."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
-        options = PrepareOptions(tile=64, toy_count=20, toy_size=(64, 256), workers=1)
-        prepare("toy", data, options)
-        draw = open_data(load_config("", ["INPUT.SIZE", "64", "DATA.ROOT", str(data)])).draw
-        for workers in (1, 2):
-            loader = ResumableTrainLoader(
-                [{"number": 0}] * batch,
-                SampleMapper(draw),
-                seed=0,
-                total_batch_size=batch,
-                num_workers=workers,
-                aspect_ratio_grouping=False,
-            )
-            batches = iter(loader)
-            next(batches)  # the workers have started
-            start = time.perf_counter()
-            for _ in range(samples // batch):
-                next(batches)
-            rates[workers] = samples // batch * batch / (time.perf_counter() - start)
-            del batches
-    return rates
+        prepare("toy", data, PrepareOptions(tile=64, toy_count=20, toy_size=(64, 256), workers=1))
+        cfg = load_config("", ["INPUT.SIZE", "64", "DATA.ROOT", str(data)])
+        return {workers: samples_per_second(cfg, workers, batches) for workers in (1, 2)}
 
 
 def _canvases(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

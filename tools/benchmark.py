@@ -41,6 +41,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=12, help="how often each variant is timed")
     parser.add_argument("--images", type=int, default=4, help="images of the comparison of Cityscapes evaluators")
     parser.add_argument("--cars-batch", type=int, default=64, metavar="N", help="images of a step of CarGAN; 0: none")
+    parser.add_argument("--coigan-width", type=int, default=32, metavar="N", help="channels of COIGAN's first layer")
+    parser.add_argument("--batches", type=int, default=20, metavar="N", help="of COIGAN's loader that are timed")
     parser.add_argument("--json", default="output/bench.json", metavar="FILE", help="where the numbers go")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys to change")
     return parser.parse_args(arguments)
@@ -64,14 +66,14 @@ def measure(args: argparse.Namespace, width: int, height: int) -> dict[str, Any]
         "training step": measure_training(configs, batch, args.rounds),
         "inference": measure_inference(configs, batch, args.rounds),
         "pooling": measure_pooling(args.rounds, device),
-        "COIGAN training step": measure_coigan(args.rounds, device),
+        "COIGAN training step": measure_coigan(args.rounds, device, width=args.coigan_width),
     }
     training = {name: row["ratio_median"] for name, row in tables["training step"].items() if name != "plain"}
     # fewer rounds: these networks are large
     cars = measure_cars(args.cars_batch, max(1, args.rounds // 4), device) if args.cars_batch else None
     return {
         "cars": cars,
-        "coigan_loader": measure_loading(),
+        "coigan_loader": measure_loading(args.batches),
         "train_ratio": {name.replace(" ", "_"): ratio for name, ratio in training.items()},
         "adversaries_share": {name.replace(" ", "_"): 1 - 1 / ratio for name, ratio in training.items()},
         "inference_ratio": tables["inference"]["adversarial"]["ratio_median"],

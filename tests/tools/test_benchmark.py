@@ -26,14 +26,17 @@ def test_ratios_are_of_the_same_round(benchmark):
 
 def test_command_writes_table_and_json(benchmark, tmp_path, capsys):
     out = tmp_path / "new" / "out.json"
-    benchmark.main(
-        ["--size", "96x96", "--batch", "1", "--rounds", "1", "--images", "1", "--cars-batch", "2", "--json", str(out)]
-    )
+    small = ["--size", "96x96", "--batch", "1", "--rounds", "1", "--images", "1", "--cars-batch", "2"]
+    benchmark.main([*small, "--coigan-width", "4", "--batches", "1", "--json", str(out)])
     report = json.loads(out.read_text())
     assert set(report["train_ratio"]) == {"pixel", "pixel_joint", "feature_box", "feature_box_joint"}
     assert report["inference_ratio"] > 0 and report["prroi_vs_roialign"] > 0
     assert report["tables"]["training step"]["plain"]["ratio_median"] == 1.0
     assert report["cityscapes_evaluator"]["speedup"]["fast"] > 1
+    assert (
+        min(report["coigan_loader"].values()) > 0
+        and report["tables"]["COIGAN training step"]["ours"]["ratio_median"] > 0
+    )
     assert report["cars"]["dcgan_speed_vs_plain"] > 0 and report["cars"]["logan_step_vs_dcgan"] > 1
     assert report["peak_memory"]["pixel"]["MB"] > 0
     assert "| feature_box joint" in capsys.readouterr().out

@@ -51,18 +51,26 @@ def key_out(pixels: np.ndarray, key: Colour, low: float = 0.0, high: float = 1.0
         raise UserError(
             f"The key colour {key} is too grey to be keyed; use one with a channel well above the others, or RGBA."
         )
-    share = greenness(pixels, key) / of_key
+    green = greenness(pixels, key)
+    share = green / of_key
     inside = share <= _INSIDE
-    core = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(bool)
-    if not core.any():
-        core = inside
-    if not core.any():
+    if not inside.any():
         return np.zeros_like(pixels), np.zeros(pixels.shape[:2], np.float32)
+    core = _core(inside)
+    # a car of the opposite colour outweighs more of the key: what counts is the way from its own greenness to the key's
+    least = np.minimum(greenness(_nearest(pixels, core), key), 0)
+    core = _core(inside & (green <= least + _INSIDE * (of_key - least)), core)
     near = _nearest(pixels, core)
     of_car = np.minimum(greenness(near, key), _INSIDE * of_key)
     alpha = np.where(core, 1, np.clip((of_key - share * of_key) / (of_key - of_car), 0, 1)).astype(np.float32)
     alpha = np.clip((alpha - low) / (high - low), 0, 1)
     return unmix(pixels, alpha, key, near), alpha
+
+
+def _core(inside: np.ndarray, otherwise: np.ndarray | None = None) -> np.ndarray:
+    """`inside` without its outermost pixels; `otherwise`, by default `inside` itself, if nothing would be left."""
+    core = cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1).astype(bool)
+    return core if core.any() else inside if otherwise is None else otherwise
 
 
 def unmix(pixels: np.ndarray, alpha: np.ndarray, key: Colour, near: np.ndarray | None = None) -> np.ndarray:
