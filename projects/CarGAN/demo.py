@@ -38,7 +38,7 @@ SMALL_RESNET = {
     "MODEL.DISCRIMINATOR.ATTENTION": "(16,)",
 }
 # arm -> the share of --iters that it does, and what else makes it small
-ARMS: dict[str, tuple[float, dict[str, str]]] = {"dcgan": (1.0, {}), "resnet18_sa_logan": (0.2, SMALL_RESNET)}
+ARMS: dict[str, tuple[float, dict[str, str]]] = {"dcgan": (1.0, {}), "resnet18_sa_logan": (0.1, SMALL_RESNET)}
 
 # after so few steps samples are blurred, and so are accepted as they are; the toy's far cars leave little room
 EASY = ["MIX", 1.0, "MATTING.MAX_FUZZY", 0.9, "PLACE.MAX_ENLARGE", 4, "PLACE.ON_ROAD", 0.7]
