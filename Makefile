@@ -34,10 +34,10 @@ demo-tuning: env  ## tune, train and judge on a toy Cityscapes, all phases in mi
 	$(BIN)/python projects/CityscapesTuning/study.py demo --out $(or $(OUT),output/demo-tuning)
 
 demo-cars: env  ## toy cars: crops, two small GANs, scores, new scenes (OUT: output/demo-cars)
-	$(BIN)/python projects/CarGAN/demo.py --out $(or $(OUT),output/demo-cars)
+	$(BIN)/python projects/CarGAN/demo_cars.py --out $(or $(OUT),output/demo-cars)
 
 demo-coigan: env  ## paint defects into toy steel, and use them as training data (OUT: output/demo-coigan)
-	$(BIN)/python projects/COIGAN/demo.py --out $(or $(OUT),output/demo-coigan)
+	$(BIN)/python projects/COIGAN/demo_coigan.py --out $(or $(OUT),output/demo-coigan)
 
 # One thread a process: the two workers would otherwise fight for the cores.
 test: env  ## run the tests

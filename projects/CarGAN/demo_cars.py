@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Cars from nothing on a CPU: toy street scenes, crops, two GANs in miniature, scores, new cars in scenes, a report.
 
-    python projects/CarGAN/demo.py [--out output/demo-cars] [--scenes 80] [--iters 300] [--seed 0]
+    python projects/CarGAN/demo_cars.py [--out output/demo-cars] [--scenes 80] [--iters 300] [--seed 0]
 
 The last line on stdout holds the scores and the path of the report. A later demo in the same folder replaces it.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Toy steel, a COIGAN trained on it, its scores, 20 synthetic images with labels, and a report: from nothing on a CPU.
 
-    python projects/COIGAN/demo.py [--out output/demo-coigan] [--iters N] [--seed 0]
+    python projects/COIGAN/demo_coigan.py [--out output/demo-coigan] [--iters N] [--seed 0]
 
 The last line on stdout holds the scores and the path of the report. A later demo in the same folder replaces the run.
 """
