@@ -36,8 +36,9 @@ demo-tuning: env  ## tune, train and judge on a toy Cityscapes, all phases in mi
 demo-cars: env  ## toy cars: crops, two small GANs, scores, new scenes (OUT: output/demo-cars)
 	$(BIN)/python projects/CarGAN/demo_cars.py --out $(or $(OUT),output/demo-cars)
 
+# One thread: these networks are so narrow that a second one mostly waits, and harms where other work shares the cores.
 demo-coigan: env  ## paint defects into toy steel, and use them as training data (OUT: output/demo-coigan)
-	$(BIN)/python projects/COIGAN/demo_coigan.py --out $(or $(OUT),output/demo-coigan)
+	OMP_NUM_THREADS=1 $(BIN)/python projects/COIGAN/demo_coigan.py --out $(or $(OUT),output/demo-coigan)
 
 # One thread a process: the two workers would otherwise fight for the cores.
 test: env  ## run the tests
