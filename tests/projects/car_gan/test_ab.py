@@ -100,3 +100,13 @@ def test_from_scenes_to_an_interval(sets, forked, tmp_path, cli, capsys, monkeyp
     page = (tmp_path / "out/report.html").read_text()
     assert "Do generated cars help?" in page and "discriminator" not in page.split("<h2>What ran")[0]
     assert page.index("segm/AP-car <small>") < page.index("segm/AP <small>")
+
+
+def test_annotated_cars_are_counted_in_scenes_without_new_ones(sets):
+    for folder in (sets.real, sets.composed):
+        content = json.loads((folder / "annotations.json").read_text())
+        (car,) = (entry["id"] for entry in content["categories"] if entry["name"] == "car")
+        single = (line for line in content["annotations"] if line["category_id"] == car and not line["iscrowd"])
+        cars_of = [line["synthetic"] for line in single]
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["annotated"] == cars_of.count(0) > 0 and summary["synthetic"] == cars_of.count(1)

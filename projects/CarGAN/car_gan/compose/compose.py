@@ -65,7 +65,7 @@ def compose(
         composer = Composer(source, bank, ground, cfg, output)
         jobs = choose_scenes(files, cfg.MIX, cfg.SEED)
         results = list(work_through(jobs, composer, output / PROGRESS, workers=workers, title="compose"))
-        summary = _save(results, source, samples, output)
+        summary = _save(results, source, cfg.CATEGORY, samples, output)
     if not summary["synthetic"] and cfg.MIX:
         raise UserError(f"No car found a place in {len(files)} scenes ({summary['refused']}); loosen PLACE or MATTING.")
     return summary
@@ -103,7 +103,9 @@ def _ground(source: SceneSource, files: Sequence[SceneFile], cfg: CfgNode, outpu
     return ground
 
 
-def _save(results: Sequence[dict[str, Any]], source: SceneSource, samples: Path | None, output: Path) -> dict[str, Any]:
+def _save(
+    results: Sequence[dict[str, Any]], source: SceneSource, category: str, samples: Path | None, output: Path
+) -> dict[str, Any]:
     info = {"description": f"Scenes of {source.title} with generated cars", "licence": source.licence}
     content = coco_file(
         [result["image"] for result in results], [r["annotations"] for r in results], source.categories, info
@@ -111,10 +113,10 @@ def _save(results: Sequence[dict[str, Any]], source: SceneSource, samples: Path 
     refused: Counter[str] = Counter()
     for result in results:
         refused.update(result["refused"])
-    of_class = Counter((a["category_id"], a["synthetic"]) for a in content["annotations"] if not a["iscrowd"])
+    ids = {entry["id"] for entry in content["categories"] if entry["name"] == category}
+    of_class = [line for line in content["annotations"] if line["category_id"] in ids and not line["iscrowd"]]
     pasted = [line for result in results for line in result["pasted"]]
-    categories = {line["category_id"] for line in content["annotations"] if line["synthetic"]}
-    real = sum(count for (category, new), count in of_class.items() if not new and category in categories)
+    real = sum(not line["synthetic"] for line in of_class)
     summary = {
         "images": len(results),
         "composed": sum(bool(result["pasted"]) for result in results),
