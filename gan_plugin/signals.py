@@ -29,11 +29,15 @@ def stop_signals_answered(answer: Callable[[int], None]) -> Iterator[None]:
 
 
 class Stopped(Exception):
-    """A signal has ended the work before its time; what is finished is kept."""
+    """A signal has ended the work before its time; what is finished is kept.
 
-    def __init__(self, number: int) -> None:
+    Attributes:
+        exit_code: what a shell expects of a process that the signal has ended.
+    """
+
+    def __init__(self, number: int, advice: str = "the same command continues") -> None:
         self.exit_code = 128 + number
-        super().__init__(f"Stopped by {signal.Signals(number).name}; the same command continues.")
+        super().__init__(f"Stopped by {signal.Signals(number).name}; {advice}.")
 
 
 def raise_stopped(number: int) -> None:

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 from gan_plugin.errors import USER_ERROR_EXIT_CODE
+from gan_plugin.signals import Stopped
 
 from .search.status import describe, trial_table
 from .search.study import PHASES
 from .search.together import work_together
-from .search.worker import Stopped, Worker, print_line
+from .search.worker import Worker, print_line
 from .search.workspace import notes_of, open_study, set_up
 
 

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from gan_plugin.comparison.process import TrainNet
 from gan_plugin.errors import UserError
 from gan_plugin.locks import taken
-from gan_plugin.signals import stop_signals_answered
+from gan_plugin.signals import Stopped, stop_signals_answered
 
 from ..training.outcome import DIVERGED, OUT_OF_MEMORY, Outcome, read_outcome
 from .advance import Findings, advance
@@ -28,14 +28,6 @@ TOOL = Path(__file__).resolve().parents[2] / "train_net.py"
 _POLL_SECONDS = 0.5
 # a trial whose process is killed so often without any progress in between is taken to need too much memory
 _KILLS = 3
-
-
-class Stopped(Exception):
-    """A signal has ended the worker before its time."""
-
-    def __init__(self, number: int) -> None:
-        self.exit_code = 128 + number
-        super().__init__(f"Stopped by {signal.Signals(number).name}; `study.py resume` continues.")
 
 
 class Worker:
@@ -243,7 +235,7 @@ class Worker:
 
 
 def _stop(number: int) -> None:
-    raise Stopped(number)
+    raise Stopped(number, "`study.py resume` continues")
 
 
 def print_line(text: str) -> None:
