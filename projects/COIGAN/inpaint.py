@@ -32,6 +32,7 @@ VERBS = {
     "gui": "coigan.commands.gui",
     "augment": "coigan.commands.augment",
     "segment": "coigan.commands.segment",
+    "ab": "coigan.commands.ab",
     "export": "coigan.commands.export",
     "report": "coigan.commands.report",
 }

@@ -9,23 +9,20 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-import gan_plugin
-from gan_plugin.comparison.arms import BASELINE, Settings
-from gan_plugin.comparison.plan import Plan, assemble_plan
-from gan_plugin.comparison.split import Split
+from gan_plugin.comparison.arms import BASELINE
+from gan_plugin.comparison.plan import Plan
 from gan_plugin.comparison.story import Story
-from gan_plugin.data.builtin import prepare_datasets
+from gan_plugin.comparison.training_sets import check_classes, plan_words, training_sets_plan
 from gan_plugin.errors import UserError
 
 from .compose.compose import ANNOTATIONS
 
 REAL, COMPOSED, TEST = "ab_real", "ab_composed", "ab_test"
-_PLAIN: Settings = {"MODEL.GAN.ENABLED": False}
-# arm -> what it is, and its own config keys
-ARMS: dict[str, tuple[str, Settings]] = {
-    BASELINE: ("the scenes as they are", {**_PLAIN, "DATASETS.TRAIN": [REAL]}),
-    "synthetic": ("the same scenes, new cars in some of them", {**_PLAIN, "DATASETS.TRAIN": [COMPOSED]}),
-    "both": ("the scenes as they are and those with new cars", {**_PLAIN, "DATASETS.TRAIN": [REAL, COMPOSED]}),
+# arm -> what it is, and what it trains on
+ARMS: dict[str, tuple[str, list[str]]] = {
+    BASELINE: ("the scenes as they are", [REAL]),
+    "synthetic": ("the same scenes, new cars in some of them", [COMPOSED]),
+    "both": ("the scenes as they are and those with new cars", [REAL, COMPOSED]),
 }
 
 
@@ -36,18 +33,6 @@ class Sets:
     real: Path
     composed: Path
     test: Path
-
-
-def train_net() -> Path:
-    """tools/train_net.py of the checkout.
-
-    Raises:
-        UserError: the plugin is installed without its tools.
-    """
-    tool = Path(gan_plugin.__file__).resolve().parents[1] / "tools" / "train_net.py"
-    if not tool.is_file():
-        raise UserError(f"{tool} is missing; run cars.py ab from a checkout of the repository.")
-    return tool
 
 
 def make_ab_plan(
@@ -76,22 +61,18 @@ def make_ab_plan(
     if unknown := [arm for arm in chosen if arm not in ARMS]:
         raise UserError(f"The arm '{unknown[0]}' is unknown; --arms takes {', '.join(ARMS)}.")
     sizes, classes = check_sets(sets)
-    if classes != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
-        raise UserError(
-            f"The config has MODEL.ROI_HEADS.NUM_CLASSES {cfg.MODEL.ROI_HEADS.NUM_CLASSES}, the scenes have {classes} "
-            "classes; set it to that."
-        )
-    cfg = cfg.clone()
-    cfg.defrost()
+    check_classes(cfg, classes, "scenes")
     folders = dict(zip((REAL, COMPOSED, TEST), (sets.real, sets.composed, sets.test), strict=True))
-    cfg.DATASETS.COCO_JSON = tuple(
-        (name, str((folder / ANNOTATIONS).resolve()), str(folder.resolve())) for name, folder in folders.items()
+    return training_sets_plan(
+        cfg,
+        {name: (folder / ANNOTATIONS, folder) for name, folder in folders.items()},
+        arms={arm: ARMS[arm][1] for arm in chosen},
+        test=TEST,
+        sizes={REAL: sizes[0], TEST: sizes[2]},
+        config_file=config_file,
+        seeds=seeds,
+        iterations=iterations,
     )
-    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (REAL, COMPOSED), (TEST,)
-    prepare_datasets(cfg, train=True)
-    split = Split([REAL, REAL, TEST], sizes, sizes)
-    settings = {arm: ARMS[arm][1] for arm in chosen}
-    return assemble_plan(cfg, config_file=config_file, split=split, arms=settings, seeds=seeds, iterations=iterations)
 
 
 def check_sets(sets: Sets) -> tuple[list[int], int]:
@@ -133,8 +114,7 @@ def ab_story(plan: Plan, sets: Sets, category: str) -> Story:
     composed = _read(sets.composed)
     ids = {entry["id"] for entry in composed["categories"] if entry["name"] == category}
     cars = [a["synthetic"] for a in composed["annotations"] if a["category_id"] in ids and not a["iscrowd"]]
-    words = ["--config-file", plan.config_file, "--arms", *plan.arms, "--seeds", *map(str, plan.seeds)]
-    words += ["--iters-a", str(plan.iterations_a), "--iters-b", str(plan.iterations_b)]
+    words = [*plan_words(plan), "--arms", *plan.arms]
     words += ["--real", str(sets.real), "--composed", str(sets.composed), "--test", str(sets.test)]
     return Story(
         question="Do generated cars help?",

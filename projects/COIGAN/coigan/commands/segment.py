@@ -22,14 +22,14 @@ from coigan.segmentation.networks import NETWORKS
 from coigan.segmentation.training import SegmentOptions, cccd
 from gan_plugin.errors import UserError
 
+from ._arguments import add_sets_arguments, named_paths
+
 _logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--train", required=True, metavar="JSON", help="COCO JSON of the real training images")
-    parser.add_argument("--test", required=True, metavar="JSON", help="COCO JSON of the real test images")
-    parser.add_argument("--extra", nargs="+", default=[], metavar="NAME=JSON", help="synthetic images, an arm each")
+    add_sets_arguments(parser)
     parser.add_argument("--output", default="output/segment", metavar="DIR")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S", help="three or more")
     parser.add_argument("--preset", choices=("severstal", "cccd"), default="severstal")
@@ -48,11 +48,7 @@ def run(args: argparse.Namespace) -> None:
         UserError: an argument makes no sense, or a data set cannot be read.
     """
     paths = {"train": args.train, "test": args.test}
-    for text in args.extra:
-        name, sign, path = text.partition("=")
-        if not sign or name in (*paths, BASELINE):
-            raise UserError(f"--extra {text!r} is no NAME=JSON with a name of its own.")
-        paths[name] = path
+    paths |= named_paths(args.extra, (*paths, BASELINE))
     if min(args.steps, args.batch) < 1:
         raise UserError("--steps and --batch must be 1 or more.")
     options = cccd() if args.preset == "cccd" else SegmentOptions()

@@ -1,0 +1,134 @@
+"""Comparing training sets: the same Mask R-CNN, the same iterations, other images to learn from.
+
+What the projects' A/B verbs have in common; each knows its own sets, what would make them unfair, and its story.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+
+import gan_plugin
+from gan_plugin.data.builtin import prepare_datasets
+from gan_plugin.errors import USER_ERROR_EXIT_CODE, UserError
+
+from .arms import BASELINE, Settings
+from .conduct import conduct
+from .plan import Plan, assemble_plan
+from .report import REPORT
+from .split import Split
+from .story import Story
+
+# name of a set -> its COCO JSON and the folder of its images
+CocoSets = Mapping[str, tuple[Path, Path]]
+
+
+def train_net() -> Path:
+    """tools/train_net.py of the checkout.
+
+    Raises:
+        UserError: the plugin is installed without its tools.
+    """
+    tool = Path(gan_plugin.__file__).resolve().parents[1] / "tools" / "train_net.py"
+    if not tool.is_file():
+        raise UserError(f"{tool} is missing; compare training sets from a checkout of the repository.")
+    return tool
+
+
+def training_sets_plan(
+    cfg: CfgNode,
+    sets: CocoSets,
+    *,
+    arms: Mapping[str, Sequence[str]],
+    test: str,
+    sizes: Mapping[str, int],
+    config_file: str,
+    seeds: Sequence[int],
+    iterations: tuple[int, int],
+) -> Plan:
+    """Plan a comparison: model A learns from the baseline's set, then each arm goes on from its weights.
+
+    Args:
+        cfg: of a Mask R-CNN; its data sets do not matter. No arm has an adversary.
+        sets: all that are needed.
+        arms: name -> names of the sets that it trains on; the baseline has one.
+        test: name of the set that all are evaluated on.
+        sizes: images of the baseline's set and of the test set.
+        config_file: where `cfg` came from, for the report.
+        seeds: one model A for each.
+        iterations: of model A and of each arm.
+
+    Raises:
+        UserError: a set or a number is not usable.
+    """
+    (real,) = arms[BASELINE]
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.COCO_JSON = tuple(
+        (name, str(annotations.resolve()), str(images.resolve())) for name, (annotations, images) in sets.items()
+    )
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = tuple(name for name in sets if name != test), (test,)
+    prepare_datasets(cfg, train=True)
+    counts = [sizes[real], sizes[real], sizes[test]]
+    settings: dict[str, Settings] = {
+        arm: {"MODEL.GAN.ENABLED": False, "DATASETS.TRAIN": list(names)} for arm, names in arms.items()
+    }
+    split = Split([real, real, test], counts, counts)
+    return assemble_plan(cfg, config_file=config_file, split=split, arms=settings, seeds=seeds, iterations=iterations)
+
+
+def check_classes(cfg: CfgNode, classes: int, what: str) -> None:
+    """Raise a UserError unless `cfg` has as many classes as the sets, which `what` names in the plural."""
+    if classes != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        raise UserError(
+            f"The config has MODEL.ROI_HEADS.NUM_CLASSES {cfg.MODEL.ROI_HEADS.NUM_CLASSES}, the {what} have {classes} "
+            "classes; set it to that."
+        )
+
+
+def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Config, seeds, iterations, output, and KEY VALUE pairs."""
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="of a Mask R-CNN")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S", help="3 or more")
+    parser.add_argument("--iters-a", type=int, required=True, metavar="N", help="iterations before the arms part")
+    parser.add_argument("--iters-b", type=int, required=True, metavar="M", help="iterations of each arm")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="of this comparison alone")
+    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="runs at a time")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="change the config of all runs")
+
+
+def plan_words(plan: Plan) -> list[str]:
+    """The options of `add_plan_arguments` that give `plan`, without --output."""
+    words = ["--config-file", plan.config_file, "--seeds", *map(str, plan.seeds)]
+    return [*words, "--iters-a", str(plan.iterations_a), "--iters-b", str(plan.iterations_b)]
+
+
+def check_jobs(jobs: int) -> None:
+    """Raise a UserError unless --jobs is 1 or more."""
+    if jobs < 1:
+        raise UserError(f"--jobs is {jobs}; set it to 1 or more.")
+
+
+def compare_training_sets(plan: Plan, output: Path, story: Story, jobs: int) -> int:
+    """Run what is left, write the report, print the differences of the story's headline; returns the exit code."""
+    results = conduct(plan, output, train_net(), jobs=jobs, story=story)
+    for task in ("segm", "bbox"):
+        print_differences(results["statistics"], f"{task}/{story.headline}")
+    print(f"Report: {output / REPORT}")
+    for name, sentence in results["failures"].items():
+        print(f"error: {name} failed: {sentence}", file=sys.stderr)
+    return USER_ERROR_EXIT_CODE if results["failures"] else 0
+
+
+def print_differences(statistics: Mapping[str, Any], metric: str) -> None:
+    """A line for each arm that differs from the baseline; where a class has no AP of its own, that of all."""
+    rows = statistics.get(metric) or statistics.get(metric.partition("-")[0], {})
+    for arm, row in rows.items():
+        difference = row["difference"]
+        if difference and difference["mean"] is not None:
+            interval = difference["interval"]
+            span = f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
+            print(f"{metric}, {arm} minus baseline: {difference['mean']:+.2f}{span}, {difference['verdict']}")

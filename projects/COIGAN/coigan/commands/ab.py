@@ -1,0 +1,44 @@
+"""The mask AP of a Mask R-CNN with and without synthetic defects: several seeds, an interval for each difference.
+
+    inpaint.py augment RUN/model_final.pth --out gan --count 5000
+    inpaint.py augment RUN/model_final.pth --out copies --count 5000 --method copy_paste
+    inpaint.py ab --config-file projects/COIGAN/configs/detector/mask_rcnn_tiles.yaml --iters-a N --iters-b M \\
+        --train DATA/train/annotations.json --test DATA/test/annotations.json \\
+        --extra gan=gan/annotations.json copy_paste=copies/annotations.json --output OUT
+
+OUT gets results.json, results.csv, report.html and an ordinary run of tools/train_net.py in seed<S>/<arm>. The same
+command again continues; more seeds may be added. KEY VALUE pairs at the end, after --, change the config of all runs.
+"""
+
+import argparse
+
+from coigan.ab import Sets, ab_story, make_ab_plan, read_tile_set
+from gan_plugin.comparison.training_sets import add_plan_arguments, check_jobs, compare_training_sets
+from gan_plugin.engine.setup import load_config
+
+from ._arguments import add_sets_arguments, named_paths
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_sets_arguments(parser)
+    add_plan_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan, run what is left, write the report, print the differences.
+
+    Raises:
+        UserError: an argument makes no sense, or a set cannot be used.
+    """
+    check_jobs(args.jobs)
+    extras = {name: read_tile_set(path) for name, path in named_paths(args.extra).items()}
+    sets = Sets(read_tile_set(args.train), read_tile_set(args.test), extras)
+    plan = make_ab_plan(
+        load_config(args),
+        sets,
+        config_file=args.config_file,
+        seeds=args.seeds,
+        iterations=(args.iters_a, args.iters_b),
+    )
+    return compare_training_sets(plan, args.output, ab_story(plan, sets), args.jobs)
