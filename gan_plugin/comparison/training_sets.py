@@ -106,6 +106,28 @@ def plan_words(plan: Plan) -> list[str]:
     return [*words, "--iters-a", str(plan.iterations_a), "--iters-b", str(plan.iterations_b)]
 
 
+def named_paths(
+    texts: Sequence[str], option: str, form: str = "NAME=JSON", taken: Sequence[str] = ()
+) -> dict[str, str]:
+    """The values of an option that names the sets of the arms, by name.
+
+    Args:
+        texts: NAME=PATH each.
+        option, form: what the option is called, and how its values are written, for messages.
+        taken: names that mean something else.
+
+    Raises:
+        UserError: an entry has another form, or its name is taken or there twice.
+    """
+    paths: dict[str, str] = {}
+    for text in texts:
+        name, sign, path = text.partition("=")
+        if not (sign and name and path) or name in (*taken, *paths):
+            raise UserError(f"{option} {text!r} is no {form} with a name of its own.")
+        paths[name] = path
+    return paths
+
+
 def check_jobs(jobs: int) -> None:
     """Raise a UserError unless --jobs is 1 or more."""
     if jobs < 1:

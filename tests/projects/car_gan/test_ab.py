@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cars
@@ -24,7 +25,7 @@ def sets(toy, toy_crops, tmp_path_factory):
     cars.main([*common, str(root / "real"), "MIX", "0"])
     cars.main([*common, str(root / "test"), "MIX", "0", "SPLITS", "('val',)"])
     cars.main([*common, str(root / "composed"), "--samples", str(toy_crops), "MIX", "1", "PLACE.MAX_ENLARGE", "9.0"])
-    return Sets(root / "real", root / "composed", root / "test")
+    return Sets(root / "real", {"synthetic": root / "composed"}, root / "test")
 
 
 def cfg(*options):
@@ -32,24 +33,30 @@ def cfg(*options):
 
 
 def plan_of(sets, config=None, **changes):
-    options = {"arms": ["synthetic", "both"], "seeds": [0, 1], "iterations": (5, 9), **changes}
+    options = {"seeds": [0, 1], "iterations": (5, 9), **changes}
     return make_ab_plan(config or cfg(), sets, config_file=str(CONFIG), **options)
 
 
 def test_arms_differ_in_their_scenes_alone(sets):
-    runs = {run.name: run for run in plan_of(sets).runs()}
-    assert list(runs) == [f"seed{s}/{arm}" for s in (0, 1) for arm in ("a", "baseline", "synthetic", "both")]
+    several = replace(
+        sets, composed={"gan": sets.composed["synthetic"], "copies": sets.composed["synthetic"]}, both=True
+    )
+    runs = {run.name: run for run in plan_of(several).runs()}
+    arms = ["baseline", "gan", "gan_and_real", "copies", "copies_and_real"]
+    assert list(runs) == [f"seed{s}/{arm}" for s in (0, 1) for arm in ("a", *arms)]
     trained = {run.arm: run.settings["DATASETS.TRAIN"] for run in runs.values()}
     assert trained == {
         "a": ["ab_real"],
         "baseline": ["ab_real"],
-        "synthetic": ["ab_composed"],
-        "both": ["ab_real", "ab_composed"],
+        "gan": ["ab_gan"],
+        "gan_and_real": ["ab_real", "ab_gan"],
+        "copies": ["ab_copies"],
+        "copies_and_real": ["ab_real", "ab_copies"],
     }
-    first, *others = (dict(runs[f"seed1/{arm}"].settings) for arm in ("baseline", "synthetic", "both"))
+    first, *others = (dict(runs[f"seed1/{arm}"].settings) for arm in arms)
     for other in others:
         assert {key for key in first if first[key] != other[key]} == {"DATASETS.TRAIN"}
-    assert first["DATASETS.TEST"] == ["ab_test"] and runs["seed1/both"].iterations == 9
+    assert first["DATASETS.TEST"] == ["ab_test"] and runs["seed1/copies"].iterations == 9
 
 
 def changed(folder, target, change):
@@ -61,31 +68,32 @@ def changed(folder, target, change):
 
 
 def test_unfair_comparisons_are_refused(sets, tmp_path):
+    composed = sets.composed["synthetic"]
     for wrong, sentence in (
-        (Sets(sets.composed, sets.composed, sets.test), "holds synthetic objects; make it with .* MIX 0"),
-        (Sets(sets.real, sets.real, sets.test), "holds no synthetic object"),
-        (Sets(sets.real, sets.composed, sets.real), "which is trained on; use other scenes"),
-        (Sets(sets.real, sets.composed, tmp_path), "has no annotations.json of cars.py compose"),
+        (replace(sets, real=composed), "holds synthetic objects; make it with .* MIX 0"),
+        (replace(sets, composed={"synthetic": sets.real}), "holds no synthetic object"),
+        (replace(sets, test=sets.real), "which is trained on; use other scenes"),
+        (replace(sets, test=tmp_path), "has no annotations.json of cars.py compose"),
+        (replace(sets, composed={"baseline": composed}), "An arm cannot be called 'baseline'; give --composed another"),
     ):
         with pytest.raises(UserError, match=sentence):
             plan_of(wrong)
-    fewer = changed(sets.composed, tmp_path / "fewer", lambda content: content["images"].pop())
+    fewer = changed(composed, tmp_path / "fewer", lambda content: content["images"].pop())
     with pytest.raises(UserError, match="differ in the scene train/"):
-        plan_of(Sets(sets.real, fewer, sets.test))
+        plan_of(replace(sets, composed={"synthetic": fewer}))
     other = changed(sets.test, tmp_path / "other", lambda content: content["categories"].pop())
     with pytest.raises(UserError, match="have different categories"):
-        plan_of(Sets(sets.real, sets.composed, other))
+        plan_of(replace(sets, test=other))
     with pytest.raises(UserError, match="NUM_CLASSES 3, the scenes have 8 classes"):
         plan_of(sets, cfg("MODEL.ROI_HEADS.NUM_CLASSES", "3"))
-    with pytest.raises(UserError, match="The arm 'x' is unknown; --arms takes baseline, synthetic, both"):
-        plan_of(sets, arms=["x"])
 
 
 def test_from_scenes_to_an_interval(sets, forked, tmp_path, cli, capsys, monkeypatch):
     monkeypatch.setattr(run_module, "TrainNet", forked)
     tiny = {**SMALLEST_MODEL, "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0, "INPUT.MIN_SIZE_TRAIN": (96,),
             "INPUT.MIN_SIZE_TEST": 96}  # fmt: skip
-    words = ("ab", "--config-file", CONFIG, "--real", sets.real, "--composed", sets.composed, "--test", sets.test)
+    words = ("ab", "--config-file", CONFIG, "--real", sets.real, "--test", sets.test)
+    words += ("--composed", sets.composed["synthetic"])
     numbers = ("--seeds", 0, 1, "--iters-a", 1, "--iters-b", 2, "--output", tmp_path / "out")
     assert cli(*words, *numbers, *(part for option in tiny.items() for part in option)) == 0
     results = json.loads((tmp_path / "out/results.json").read_text())
@@ -103,7 +111,7 @@ def test_from_scenes_to_an_interval(sets, forked, tmp_path, cli, capsys, monkeyp
 
 
 def test_annotated_cars_are_counted_in_scenes_without_new_ones(sets):
-    for folder in (sets.real, sets.composed):
+    for folder in (sets.real, sets.composed["synthetic"]):
         content = json.loads((folder / "annotations.json").read_text())
         (car,) = (entry["id"] for entry in content["categories"] if entry["name"] == "car")
         single = (line for line in content["annotations"] if line["category_id"] == car and not line["iscrowd"])

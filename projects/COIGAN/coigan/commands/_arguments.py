@@ -6,7 +6,6 @@ from pathlib import Path
 from coigan.engine.data import noise_of
 from coigan.inference.inpainter import Inpainter
 from coigan.inference.weights import read_trained
-from gan_plugin.errors import UserError
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,21 +52,3 @@ def add_sets_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", required=True, metavar="JSON", help="COCO JSON of the real training images")
     parser.add_argument("--test", required=True, metavar="JSON", help="COCO JSON of the real test images")
     parser.add_argument("--extra", nargs="+", default=[], metavar="NAME=JSON", help="synthetic images, an arm each")
-
-
-def named_paths(texts: list[str], taken: tuple[str, ...] = ()) -> dict[str, str]:
-    """What --extra says, by name.
-
-    Args:
-        taken: names that mean something else.
-
-    Raises:
-        UserError: an entry is no NAME=JSON, or its name is taken or there twice.
-    """
-    paths: dict[str, str] = {}
-    for text in texts:
-        name, sign, path = text.partition("=")
-        if not (sign and name and path) or name in (*taken, *paths):
-            raise UserError(f"--extra {text!r} is no NAME=JSON with a name of its own.")
-        paths[name] = path
-    return paths

@@ -13,10 +13,10 @@ command again continues; more seeds may be added. KEY VALUE pairs at the end, af
 import argparse
 
 from coigan.ab import Sets, ab_story, make_ab_plan, read_tile_set
-from gan_plugin.comparison.training_sets import add_plan_arguments, check_jobs, compare_training_sets
+from gan_plugin.comparison.training_sets import add_plan_arguments, check_jobs, compare_training_sets, named_paths
 from gan_plugin.engine.setup import load_config
 
-from ._arguments import add_sets_arguments, named_paths
+from ._arguments import add_sets_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         UserError: an argument makes no sense, or a set cannot be used.
     """
     check_jobs(args.jobs)
-    extras = {name: read_tile_set(path) for name, path in named_paths(args.extra).items()}
+    extras = {name: read_tile_set(path) for name, path in named_paths(args.extra, "--extra").items()}
     sets = Sets(read_tile_set(args.train), read_tile_set(args.test), extras)
     plan = make_ab_plan(
         load_config(args),

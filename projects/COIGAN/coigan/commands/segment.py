@@ -20,9 +20,10 @@ from coigan.segmentation.comparison import BASELINE, METRICS, compare
 from coigan.segmentation.losses import LOSSES
 from coigan.segmentation.networks import NETWORKS
 from coigan.segmentation.training import SegmentOptions, cccd
+from gan_plugin.comparison.training_sets import named_paths
 from gan_plugin.errors import UserError
 
-from ._arguments import add_sets_arguments, named_paths
+from ._arguments import add_sets_arguments
 
 _logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
         UserError: an argument makes no sense, or a data set cannot be read.
     """
     paths = {"train": args.train, "test": args.test}
-    paths |= named_paths(args.extra, (*paths, BASELINE))
+    paths |= named_paths(args.extra, "--extra", taken=(*paths, BASELINE))
     if min(args.steps, args.batch) < 1:
         raise UserError("--steps and --batch must be 1 or more.")
     options = cccd() if args.preset == "cccd" else SegmentOptions()

@@ -2,31 +2,38 @@
 
     cars.py compose --cityscapes DIR --output real MIX 0 SPLITS "('train',)"
     cars.py compose --cityscapes DIR --output composed --samples SAMPLES SPLITS "('train',)"
+    cars.py compose --cityscapes DIR --output copies --samples crops SPLITS "('train',)"
     cars.py compose --cityscapes DIR --output test MIX 0 SPLITS "('val',)"
-    cars.py ab --config-file configs/mask_rcnn_cityscapes.yaml --real real --composed composed --test test \\
-        --iters-a N --iters-b M --output OUT
+    cars.py ab --config-file configs/mask_rcnn_cityscapes.yaml --real real --composed composed copies=copies \\
+        --test test --iters-a N --iters-b M --output OUT
 
 OUT gets results.json, results.csv, report.html and an ordinary run of tools/train_net.py in seed<S>/<arm>. The same
-command again continues; more arms and seeds may be added. KEY VALUE pairs at the end change the config of all runs.
+command again continues; more arms and seeds may be added. KEY VALUE pairs at the end, after --, change the config of
+all runs.
 """
 
 import argparse
 from pathlib import Path
 
-from car_gan.ab import ARMS, Sets, ab_story, make_ab_plan
-from gan_plugin.comparison.training_sets import add_plan_arguments, check_jobs, compare_training_sets
+from car_gan.ab import Sets, ab_story, make_ab_plan
+from gan_plugin.comparison.training_sets import add_plan_arguments, check_jobs, compare_training_sets, named_paths
 from gan_plugin.engine.setup import load_config
+
+_ONLY = "synthetic"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
-    for name, what in (
-        ("real", "scenes as they are"),
-        ("composed", "the same with new cars"),
-        ("test", "other scenes"),
-    ):
+    for name, what in (("real", "scenes as they are"), ("test", "other scenes")):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR", help=f"{what}, by cars.py compose")
-    parser.add_argument("--arms", nargs="+", default=["synthetic"], metavar="ARM", help=f"of {', '.join(ARMS)}")
+    parser.add_argument(
+        "--composed",
+        nargs="+",
+        required=True,
+        metavar="[NAME=]DIR",
+        help=f"the scenes of --real with new cars, an arm each; without a NAME it is {_ONLY}",
+    )
+    parser.add_argument("--both", action="store_true", help="a second arm for each, trained on --real besides")
     parser.add_argument("--category", default="car", help="whose AP is shown first")
     add_plan_arguments(parser)
 
@@ -34,12 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Plan, run what is left, write the report, print the differences."""
     check_jobs(args.jobs)
-    sets = Sets(args.real, args.composed, args.test)
+    composed = [text if "=" in text else f"{_ONLY}={text}" for text in args.composed]
+    folders = {name: Path(path) for name, path in named_paths(composed, "--composed", "[NAME=]DIR").items()}
+    sets = Sets(args.real, folders, args.test, args.both)
     plan = make_ab_plan(
         load_config(args),
         sets,
         config_file=args.config_file,
-        arms=args.arms,
         seeds=args.seeds,
         iterations=(args.iters_a, args.iters_b),
     )
