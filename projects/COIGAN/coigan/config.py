@@ -80,6 +80,8 @@ def _model() -> CN:
     generator.GLOBAL_RATIO = 0.75
     # LamaFourier: "sum" as in LaMa's code, "concat" as in the thesis' table 2.1
     generator.SPECTRAL = "sum"
+    # LamaFourier, Pix2PixHD, MultiDilated: "transposed" convolutions as in LaMa, or "resize" and convolve
+    generator.UPSAMPLE = "transposed"
     # "BN", "GN", or "SyncBN" over all processes
     generator.NORM = "SyncBN"
     # Pix2PixUNet: the paper's noise
@@ -106,6 +108,9 @@ def _discriminator() -> CN:
     # WaveletDiscriminator: widens sides above 32
     node.CHANNEL_MULTIPLIER = 3
     node.STDDEV_GROUP = 4
+    # stretches what it looks at around the mean grey of each canvas, for faint textures; 1 as in the thesis. R1 grows
+    # with its square
+    node.CONTRAST = 1.0
     # PatchDiscriminator
     node.PATCH_LAYERS = 4
     node.NORM = "SyncBN"

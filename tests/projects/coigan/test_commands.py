@@ -40,6 +40,8 @@ def test_scores_and_report(work, capsys):
     call("evaluate", work / "run/model_final.pth", "--count", 12)
     report = json.loads((work / "run/report.json").read_text())
     assert report["painted_vs_test"]["FID"] > report["train_vs_test"]["FID"] >= 0
+    # the toy config blends the base image in, two pixels from the masks
+    assert report["background"]["L1_outside"] < report["background"]["L1_inside"]
     assert report["painted_vs_test"]["fake_count"] == 12 and "not Inception" in report["extractor"]
     capsys.readouterr()
     call("evaluate-all", work / "run", "--count", 12, "--min-checkpoint", 1)
@@ -53,7 +55,12 @@ def test_scores_and_report(work, capsys):
     call("augment", work / "run/model_final.pth", "--out", work / "shown", "--count", 2)
     call("report", work / "run", "--out", work / "page.html", "--augmented", work / "shown")
     page = (work / "page.html").read_text()
-    assert "painted vs test" in page and page.count("data:image/png") == 4 and "aug_000001.png" in page
+    assert (
+        "painted vs test" in page
+        and "Outside of the masks" in page
+        and page.count("data:image/png") == 4
+        and "aug_000001.png" in page
+    )
     assert "<script" not in page and "http" not in page.replace("http://www.w3.org", "")
 
 

@@ -4,19 +4,16 @@ import base64
 import http.client
 import io
 import json
-import shutil
-import subprocess
 import threading
 
 import numpy as np
 import pytest
+import webdriver
 from coigan.data.images import read_grey, read_rgb, write_png
 from coigan.gui import Session, make_server
 from PIL import Image
 
 from gan_plugin.errors import UserError
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 class Painter:
@@ -52,7 +49,7 @@ def page(tmp_path):
         connection.close()
         return result
 
-    send.port = server.server_address[1]
+    send.port, send.session = server.server_address[1], session
     yield send
     server.shutdown()
     server.server_close()
@@ -140,12 +137,53 @@ def test_a_taken_port_and_no_image_are_refused(page, tmp_path):
         Session(Painter(), [], tmp_path)
 
 
-def test_the_page_in_a_browser(page, tmp_path):
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("needs Chromium or Chrome")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000", "--dump-dom"]
-    options.append(f"--user-data-dir={tmp_path / 'profile'}")
-    address = f"http://127.0.0.1:{page.port}/"
-    shown = subprocess.run([browser, *options, address], capture_output=True, text=True, timeout=60).stdout
-    assert 'data-ready="yes"' in shown and "scratch" in shown and "a.png" in shown
+@pytest.mark.skipif(webdriver.installed() is None, reason="needs chromium and chromedriver")
+def test_masks_are_painted_with_the_mouse(page, tmp_path):
+    """Two classes with the mouse, a result, another seed, eraser, undo, and what is saved, in a headless browser."""
+    write_png(tmp_path / "a.png", np.full((60, 80, 3), 50, np.uint8))
+    page.session.next_image(), page.session.next_image()
+    alpha = "return layers[{}].getContext('2d').getImageData({}, {}, 1, 1).data[3]"
+    pixel = "return [...by('result').getContext('2d').getImageData({}, {}, 1, 1).data].slice(0, 3)"
+    red = "return by('result').getContext('2d').getImageData({}, {}, 1, 1).data[0]"
+    with webdriver.open_browser(tmp_path / "profile") as browser:
+        browser.open(f"http://127.0.0.1:{page.port}/")
+        browser.wait_for("return document.body.dataset.ready == 'yes'")
+        assert browser.text("#name") == "a.png" and "scratch" in browser.text("#classes")
+        box = browser.run("return by('stack').getBoundingClientRect()")
+        assert box["bottom"] <= browser.run("return innerHeight"), "the picture does not fit the window"
+
+        def stroke(*pixels, **options):
+            zoom = box["width"] / 80
+            browser.drag(*((box["x"] + x * zoom, box["y"] + y * zoom) for x, y in pixels), **options)
+
+        browser.run("by('radius').value = 3; brush(0)")
+        stroke((20, 20), (40, 20))
+        browser.press("2")
+        stroke((40, 45), (60, 45))
+        (tmp_path / "page.png").write_bytes(browser.screenshot())
+        assert [browser.run(alpha.format(layer, 30, 20)) for layer in (0, 1)] == [255, 0]
+        assert [browser.run(alpha.format(layer, 50, 45)) for layer in (0, 1)] == [0, 255]
+        # the result follows the mouse, without a word
+        browser.wait_for(red.format(50, 45) + " == 20")
+        assert browser.run(pixel.format(30, 20)) == [10, 0, 100] and browser.run(pixel.format(5, 5)) == [50] * 3
+        browser.click("#again")
+        browser.wait_for(red.format(50, 45) + " == 21")
+        stroke((60, 45), (62, 45), button=2)
+        browser.wait_for(red.format(60, 45) + " == 50")
+        stroke((10, 50), (11, 50))
+        browser.wait_for(red.format(10, 50) + " == 21")
+        browser.press("z")
+        browser.wait_for(red.format(10, 50) + " == 50")
+        browser.press("s")
+        browser.wait_for("return by('status').textContent.startsWith('Saved 5 files')")
+        (tmp_path / "page.png").write_bytes(browser.screenshot())
+    masks = [read_grey(tmp_path / f"saved/sample_00000_mask_{number}.png") for number in (0, 1)]
+    rows, columns = np.nonzero(masks[0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((17, 22, 17, 42), abs=1)
+    assert (
+        masks[1][45, 50] == 255
+        and masks[1][45, 61] == masks[1][50, 10] == 0
+        and not (masks[0].astype(bool) & (masks[1] > 0)).any()
+    )
+    assert read_rgb(tmp_path / "saved/sample_00000_output.png")[20, 30].tolist() == [11, 0, 100]
+    assert json.loads((tmp_path / "saved/sample_00000.json").read_text())["seed"] == 1

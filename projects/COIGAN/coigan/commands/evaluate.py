@@ -2,7 +2,8 @@
 
     inpaint.py evaluate output/coigan/model_final.pth --data DIR --inception weights-inception-2015-12-05-6726825d.pth
 
-Painted images against test tiles, and train against test tiles as the reference. Without --inception the scores are
+Painted images against test tiles, and train against test tiles as the reference; and how much painting changes where
+no mask asks for it. Without --inception the scores are
 by built-in features, which compare among themselves only.
 """
 
@@ -47,4 +48,10 @@ def run(args: argparse.Namespace) -> None:
     write_whole(out, lambda file: file.write(json.dumps(report, indent=1).encode()), "Name another file with --out.")
     rows = [[name, report["painted_vs_test"][name], report["train_vs_test"][name]] for name in SHOWN]
     print(tabulate(rows, ["score", "painted vs test", "train vs test"], "github", floatfmt=".4f"))
+    change = report["background"]
+    psnr = "none, it is unchanged" if change["PSNR_outside"] is None else f"{change['PSNR_outside']:.1f} dB"
+    print(
+        f"background: L1 {change['L1_outside'] or 0:.3f} of 255 outside of the masks (PSNR {psnr}), "
+        f"{change['L1_inside'] or 0:.2f} inside"
+    )
     print(f"by {extractor.name}; report {out}")

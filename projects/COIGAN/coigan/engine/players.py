@@ -38,6 +38,7 @@ def build_discriminator(cfg: CfgNode, player: str, in_channels: int) -> nn.Modul
         stddev_group=node.STDDEV_GROUP,
         patch_layers=node.PATCH_LAYERS,
         norm=node.NORM,
+        contrast=node.CONTRAST,
     )
     return network.to(memory_format=LAYOUT)
 

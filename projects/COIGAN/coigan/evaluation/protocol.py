@@ -12,6 +12,7 @@ from coigan.engine.training import TrainingData
 from coigan.inference.weights import TrainedGenerator
 from gan_plugin.evaluation.image_scores import Extractor, Features, score
 
+from .background import BackgroundChange
 from .features import painted_batches, painted_features, real_features
 
 SEED = 20_000
@@ -29,15 +30,27 @@ def painter(trained: TrainedGenerator, device: torch.device) -> Callable[[Batch]
 
 
 def painted_set(
-    trained: TrainedGenerator, data: TrainingData, extractor: Extractor, *, count: int, batch: int, device: str = ""
+    trained: TrainedGenerator,
+    data: TrainingData,
+    extractor: Extractor,
+    *,
+    count: int,
+    batch: int,
+    device: str = "",
+    background: BackgroundChange | None = None,
 ) -> Features:
     """The features of `count` images that the trained generator paints on base tiles of the training set.
+
+    Args:
+        background: counts the images where there is one.
 
     Raises:
         UserError: the weights do not fit the data.
     """
     place = choose_device(device)
     paint = painter(trained, place)
+    if background is not None:
+        paint = background.watching(paint)
     batches: Iterator[torch.Tensor] = painted_batches(paint, data.draw, place, count=count, batch=batch, seed=SEED)
     return painted_features(extractor, batches)
 
@@ -45,7 +58,8 @@ def painted_set(
 def evaluate_trained(
     trained: TrainedGenerator, data: TrainingData, extractor: Extractor, *, count: int, cache: Path, device: str = ""
 ) -> dict[str, Any]:
-    """Scores of painted against test tiles, and of train against test tiles, which is what real images reach.
+    """Scores of painted against test tiles, and of train against test tiles, which is what real images reach; and what
+    painting has changed where no mask asked for it.
 
     Every painted image carries a defect and most test tiles do not, so the first distance has a part that no quality
     removes; the source has it as well.
@@ -64,7 +78,8 @@ def evaluate_trained(
     side, batch = trained.cfg.INPUT.SIZE, trained.cfg.TEST.BATCH
     test = real_features(data.test_tiles, side, extractor, count=count, cache=cache)
     train = real_features(data.train_tiles, side, extractor, count=count, cache=cache)
-    painted = painted_set(trained, data, extractor, count=count, batch=batch, device=device)
+    background = BackgroundChange()
+    painted = painted_set(trained, data, extractor, count=count, batch=batch, device=device, background=background)
     return {
         "weights": trained.source,
         "weights_sha256": trained.digest,
@@ -72,4 +87,5 @@ def evaluate_trained(
         "seed": SEED,
         "painted_vs_test": score(test, painted).results()[extractor.label],
         "train_vs_test": score(test, train).results()[extractor.label],
+        "background": background.results(),
     }

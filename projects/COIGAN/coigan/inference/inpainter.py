@@ -5,7 +5,6 @@ from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from coigan.engine.batch import blend
 from coigan.engine.players import choose_device
@@ -86,12 +85,3 @@ class Inpainter:
         result = (mixed * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         # What strength and blend leave alone is the image itself, not a rounding of it.
         return np.where((painted == base).all(0).numpy()[..., None], image, result)
-
-
-def background_change(image: np.ndarray, painted: np.ndarray, masks: np.ndarray, margin: int = 0) -> float:
-    """Mean absolute change, in [0, 255], further than `margin` pixels from all masks; 0 if nothing is that far."""
-    union = torch.from_numpy((masks != 0).any(0)).float()[None, None]
-    far = F.max_pool2d(union, 2 * margin + 1, 1, margin)[0, 0].numpy() == 0
-    if not far.any():
-        return 0.0
-    return float(np.abs(image[far].astype(np.int16) - painted[far].astype(np.int16)).mean())

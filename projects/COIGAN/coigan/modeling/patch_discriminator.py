@@ -5,6 +5,7 @@ from torch import nn
 
 from gan_plugin.modeling.discriminators.layers import build_norm
 
+from .contrast import stretch_contrast
 from .registry import DISCRIMINATOR_REGISTRY
 
 _MOST_CHANNELS = 512
@@ -14,15 +15,19 @@ _MOST_CHANNELS = 512
 class PatchDiscriminator(nn.Module):
     """4x4 convolutions with padding 2: `patch_layers` of stride 2 but the last, of stride 1, then the verdicts."""
 
-    def __init__(self, in_channels: int, disc_width: int = 64, patch_layers: int = 4, norm: str = "BN") -> None:
+    def __init__(
+        self, in_channels: int, disc_width: int = 64, patch_layers: int = 4, norm: str = "BN", contrast: float = 1.0
+    ) -> None:
         """
         Args:
             in_channels: of the image.
             disc_width: channels of the first layer; each doubles them, up to 512.
             patch_layers: normalised layers after the first.
             norm: a normalisation of `build_norm`.
+            contrast: of what it looks at, see `stretch_contrast`.
         """
         super().__init__()
+        self.contrast = contrast
         widths = [min(_MOST_CHANNELS, disc_width * 2**level) for level in range(patch_layers + 1)]
         self.blocks = nn.ModuleList([nn.Sequential(nn.Conv2d(in_channels, widths[0], 4, 2, 2), nn.LeakyReLU(0.2))])
         for level, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1):
@@ -33,7 +38,7 @@ class PatchDiscriminator(nn.Module):
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The outputs of all layers but the verdicts, the finest first."""
-        outputs = []
+        images, outputs = stretch_contrast(images, self.contrast), []
         for block in self.blocks:
             images = block(images)
             outputs.append(images)

@@ -13,7 +13,7 @@ from .registry import GENERATOR_REGISTRY
 
 
 class ResnetGenerator(nn.Module):
-    """7x7 convolution, strided convolutions, residual blocks, transposed convolutions, 7x7 convolution, sigmoid.
+    """7x7 convolution, strided convolutions, residual blocks, up steps, 7x7 convolution, sigmoid.
 
     LaMa's first fast Fourier convolutions have no global input: they are plain convolutions, and so they are here.
     """
@@ -31,6 +31,7 @@ class ResnetGenerator(nn.Module):
         blocks: int = 8,
         max_channels: int = 1024,
         norm: str = "BN",
+        upsample: str = "transposed",
     ) -> None:
         """
         Args:
@@ -39,8 +40,15 @@ class ResnetGenerator(nn.Module):
             width: channels of the first layer; every down step doubles them, up to `max_channels`.
             downs, blocks: how many of them.
             norm: a normalisation of `build_norm`.
+            upsample: "transposed" convolutions, as in LaMa; or "resize", bilinear and then a convolution, which leaves
+                no checkerboard (Odena et al. 2016, "Deconvolution and checkerboard artifacts").
+
+        Raises:
+            UserError: `upsample` is neither.
         """
         super().__init__()
+        if upsample not in ("transposed", "resize"):
+            raise UserError(f"MODEL.GENERATOR.UPSAMPLE is {upsample!r}; set it to transposed or resize.")
         widths = [min(max_channels, width * 2**level) for level in range(downs + 1)]
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, width, 7, padding=3, padding_mode="reflect", bias=False),
@@ -51,7 +59,7 @@ class ResnetGenerator(nn.Module):
             layers += [conv, *_norm_act(norm, after)]
         layers += [block(widths[-1]) for _ in range(blocks)]
         for before, after in zip(widths[::-1], widths[-2::-1], strict=False):
-            layers += [nn.ConvTranspose2d(before, after, 3, 2, 1, output_padding=1), *_norm_act(norm, after)]
+            layers += [*_double(before, after, upsample), *_norm_act(norm, after)]
         layers += [nn.Conv2d(width, out_channels, 7, padding=3, padding_mode="reflect"), nn.Sigmoid()]
         self.layers = nn.Sequential(*layers)
         self.multiple = 2**downs
@@ -64,6 +72,13 @@ class ResnetGenerator(nn.Module):
         """
         check_multiple(inputs, self.multiple)
         return self.layers(inputs)
+
+
+def _double(before: int, after: int, upsample: str) -> list[nn.Module]:
+    if upsample == "transposed":
+        return [nn.ConvTranspose2d(before, after, 3, 2, 1, output_padding=1)]
+    conv = nn.Conv2d(before, after, 3, padding=1, padding_mode="reflect", bias=False)
+    return [nn.Upsample(scale_factor=2, mode="bilinear"), conv]
 
 
 def _norm_act(norm: str, channels: int) -> list[nn.Module]:
@@ -94,6 +109,7 @@ class LamaFourier(ResnetGenerator):
         global_ratio: float = 0.75,
         spectral: str = "sum",
         norm: str = "BN",
+        upsample: str = "transposed",
     ) -> None:
         """
         Args:
@@ -104,7 +120,7 @@ class LamaFourier(ResnetGenerator):
         def block(channels: int) -> nn.Module:
             return FFCResidual(channels, global_ratio, spectral, norm)
 
-        super().__init__(block, in_channels, 3, width, downs, blocks, max_channels, norm)
+        super().__init__(block, in_channels, 3, width, downs, blocks, max_channels, norm, upsample)
 
 
 class _Residual(nn.Module):
@@ -132,15 +148,17 @@ class Pix2PixHD(ResnetGenerator):
         blocks: int = 9,
         max_channels: int = 1024,
         norm: str = "BN",
+        upsample: str = "transposed",
     ) -> None:
         """Arguments as ResnetGenerator."""
 
         def conv(channels: int) -> nn.Module:
             return nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
 
-        super().__init__(
-            lambda channels: _Residual(channels, conv, norm), in_channels, 3, width, downs, blocks, max_channels, norm
-        )
+        def block(channels: int) -> nn.Module:
+            return _Residual(channels, conv, norm)
+
+        super().__init__(block, in_channels, 3, width, downs, blocks, max_channels, norm, upsample)
 
 
 class MultiDilatedConv(nn.Module):
@@ -175,6 +193,7 @@ class MultiDilated(ResnetGenerator):
         blocks: int = 9,
         max_channels: int = 1024,
         norm: str = "BN",
+        upsample: str = "transposed",
     ) -> None:
         """Arguments as ResnetGenerator."""
 
@@ -182,6 +201,7 @@ class MultiDilated(ResnetGenerator):
             # a 1x1 convolution lets the dilations see each other
             return nn.Sequential(MultiDilatedConv(channels), nn.Conv2d(channels, channels, 1, bias=False))
 
-        super().__init__(
-            lambda channels: _Residual(channels, mixed, norm), in_channels, 3, width, downs, blocks, max_channels, norm
-        )
+        def block(channels: int) -> nn.Module:
+            return _Residual(channels, mixed, norm)
+
+        super().__init__(block, in_channels, 3, width, downs, blocks, max_channels, norm, upsample)

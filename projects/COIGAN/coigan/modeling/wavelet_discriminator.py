@@ -5,6 +5,7 @@ from torch import nn
 
 from gan_plugin.errors import UserError
 
+from .contrast import stretch_contrast
 from .equalised import EqualConv2d, EqualLinear, MinibatchStd, blur, halve
 from .registry import DISCRIMINATOR_REGISTRY
 from .wavelet import dwt
@@ -39,6 +40,7 @@ class WaveletDiscriminator(nn.Module):
         disc_width: int = 512,
         channel_multiplier: int = 3,
         stddev_group: int = 4,
+        contrast: float = 1.0,
     ) -> None:
         """
         Args:
@@ -47,6 +49,7 @@ class WaveletDiscriminator(nn.Module):
             disc_width: channels at sides up to 32.
             channel_multiplier: side r above 32 has disc_width * 32 / r times so many (768, 384, 192 at 64, 128, 256).
             stddev_group: of MinibatchStd.
+            contrast: of what it looks at, see `stretch_contrast`.
 
         Raises:
             UserError: `size` is not of that kind.
@@ -73,10 +76,11 @@ class WaveletDiscriminator(nn.Module):
         self.verdict = nn.Sequential(
             nn.Flatten(), EqualLinear(last * int(side) ** 2, last, activate=True), EqualLinear(last, 1)
         )
-        self.size = size
+        self.size, self.contrast = size, contrast
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The outputs of all levels on (N, C, size, size), the finest first."""
+        images = stretch_contrast(images, self.contrast)
         hidden = self.from_image[0](dwt(images))
         outputs = []
         for block, entry in zip(self.blocks, list(self.from_image)[1:], strict=True):
