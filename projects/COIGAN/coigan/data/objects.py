@@ -46,12 +46,16 @@ def write_objects(folder: Path, objects: Iterable[tuple[str, np.ndarray | None, 
 class ObjectStore:
     """The objects in a folder, read one at a time.
 
+    Args:
+        folder: of the store.
+        masks_only: leave the pictures unread, where only shapes are wanted.
+
     Raises:
         UserError: there is no store.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._lines = folder, LineStore(folder)
+    def __init__(self, folder: Path, masks_only: bool = False) -> None:
+        self._folder, self._lines, self._masks_only = folder, LineStore(folder), masks_only
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -65,10 +69,15 @@ class ObjectStore:
         record = self._lines[number]
         try:
             height, width = record["size"]
-            region = from_record(record, height, width)
+            key, region = record["key"], from_record(record, height, width)
             if region is None or region.mask.shape != (height, width):
                 raise ValueError("its mask does not fill its box")
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self._lines.path}, line {number + 1}: {error}; prepare this data set again.") from error
-        pixels = read_rgb(self._folder / "data" / record["img"]) if "img" in record else None
-        return CutOut(record["key"], region.mask, pixels)
+        if self._masks_only or "img" not in record:
+            return CutOut(key, region.mask, None)
+        picture = self._folder / "data" / record["img"]
+        pixels = read_rgb(picture)
+        if pixels.shape[:2] != region.mask.shape:
+            raise UserError(f"{picture} has another size than its record; prepare this data set again.")
+        return CutOut(key, region.mask, pixels)

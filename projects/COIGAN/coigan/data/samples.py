@@ -61,7 +61,7 @@ class SampleSource:
         union = masks.amax(0, keepdim=True)
         if self._mask_base:
             base = base * (1 - union)
-        canvases = torch.from_numpy(defects.canvases).permute(0, 3, 1, 2).flatten(0, 1).float() / 255
+        canvases = _floats(torch.from_numpy(defects.canvases).permute(0, 3, 1, 2)).flatten(0, 1)
         sample = {
             "base": base,
             "gen_input": torch.cat([base, self._noise(masks)]),
@@ -80,4 +80,9 @@ def _tile(paths: Sequence[Path], rng: np.random.Generator) -> torch.Tensor:
     for axis in (0, 1):
         if rng.random() < 0.5:
             pixels = np.flip(pixels, axis)
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+    return _floats(torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1))
+
+
+def _floats(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8, of any strides -> contiguous float in [0, 1]."""
+    return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
