@@ -189,6 +189,10 @@ def test_the_page_on_a_data_set_says_what_is_there(steel, tmp_path):
     page = write_data_report(steel, tmp_path / "page.html").read_text()
     assert "12 images" in page and page.count("data:image/svg") >= 5 and "Noise in a mask" in page
     assert "<script" not in page and "http" not in page.replace("http://www.w3.org", "")
+    shown = ["The split", "From an image to the sets of objects", "Tiles", "Objects placed", "The scales of the noise"]
+    shown += ["gen_input, what the generator sees", "(7 channels)", "(12 channels)", "How it is trained"]
+    shown += ["What the discriminator of defects sees", "The smooth masked L1 loss", "Cut-outs of class 3: areas"]
+    assert all(words in page for words in shown)
     alone = write_data_report(steel / "train", tmp_path / "tiles.html").read_text()
     assert "Annotated images" in alone and "Noise in a mask" not in alone
     with pytest.raises(UserError, match="holds no data set"):
