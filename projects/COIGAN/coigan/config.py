@@ -66,6 +66,8 @@ def _data() -> CN:
     data.SHAPE_BANKS = ()
     # black the base image out under the masks
     data.MASK_BASE = False
+    # axes along which base and reference tiles are mirrored half of the time: "both", "horizontal", "vertical" or ""
+    data.FLIP = "both"
     return data
 
 

@@ -58,9 +58,10 @@ def _dilated(mask, kernel):
     return result
 
 
-def test_a_smaller_copy_has_means_of_pixels_and_nearest_masks(folders, tmp_path):
+@pytest.mark.parametrize("size", [(HEIGHT // 2, WIDTH // 2), 0.5])
+def test_a_smaller_copy_has_means_of_pixels_and_nearest_masks(folders, tmp_path, size):
     lines = _opened(folders, tmp_path)
-    counts = derive(lines, tmp_path / "out", Changes(size=(HEIGHT // 2, WIDTH // 2)))
+    counts = derive(lines, tmp_path / "out", Changes(size=size))
     # the dot lies at odd numbers, which the nearest pixel of the half size skips
     assert counts == {"images": 2, "objects": 1, "left_out": 0, "vanished": 1}
     small = LineSet(tmp_path / "out")
@@ -69,7 +70,7 @@ def test_a_smaller_copy_has_means_of_pixels_and_nearest_masks(folders, tmp_path)
         assert np.abs(small.image(record) - blocks).max() <= 0.5 + 1e-6
         if before["polygons"]:
             assert (_mask(small, record) == _mask(lines, before)[::2, ::2]).all()
-    assert small.params["counts"] == counts and small.params["size"] == [HEIGHT // 2, WIDTH // 2]
+    assert small.params["counts"] == counts and small.params["size"] in ([HEIGHT // 2, WIDTH // 2], 0.5)
 
 
 @pytest.mark.parametrize(("kernel", "iterations"), [(2, 3), (2, 5), (3, 1)])
@@ -96,7 +97,7 @@ def test_nothing_is_left_behind_where_nothing_is_left(folders, tmp_path):
     lines = _opened(folders, tmp_path)
     with pytest.raises(UserError, match="nothing is left"):
         derive(lines, tmp_path / "out", Changes(only_with_objects=True))
-    for wrong in ({"size": (0, 4)}, {"kernel": 0}, {"iterations": -1}):
+    for wrong in ({"size": (0, 4)}, {"size": 0.0}, {"kernel": 0}, {"iterations": -1}):
         with pytest.raises(UserError, match="or more"):
             Changes(**wrong)
     assert not list(tmp_path.glob("out*"))

@@ -5,12 +5,15 @@ import pytest
 import torch
 from coigan.config import get_cfg, load_config
 from coigan.data.augmentor import Augmentor, SomeOf
+from coigan.data.images import write_png
 from coigan.data.line_datasets import ImageMaskDataset, MaskDataset, SeparateMaskDataset
+from coigan.data.noise import MaskNoise
 from coigan.data.objects import ObjectStore, write_objects
 from coigan.data.placer import Placer
 from coigan.data.prepare import PrepareOptions, prepare
 from coigan.data.presets import PRESETS, BackgroundChannel, augmentor_of
 from coigan.data.regions import Region
+from coigan.data.samples import SampleSource
 from coigan.engine.throughput import samples_per_second
 from coigan.inspection.report import write_data_report
 from hypothesis import given, settings
@@ -290,6 +293,20 @@ def test_shapes_alone_need_no_pictures(tmp_path):
     assert placement.masks.any() and not placement.canvases.any()
     with pytest.raises(UserError, match="square1.png cannot be read"):
         pictured[1]
+
+
+@pytest.mark.parametrize(("flip", "seen"), [("both", 4), ("horizontal", 2), ("vertical", 2), ("", 1)])
+def test_tiles_are_mirrored_along_the_named_axes_only(tmp_path, flip, seen):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    write_png(tmp_path / "tile.png", pixels)
+    placer = Placer([_squares(tmp_path / "a", side=2)], 8, augment=False)
+    source = SampleSource([tmp_path / "tile.png"], [], placer, MaskNoise(smooth=0), flip=flip)
+    drawn = {(source.draw()["base"] * 255).round().byte().permute(1, 2, 0).numpy().tobytes() for _ in range(60)}
+    ways = {"horizontal": [pixels, pixels[:, ::-1]], "vertical": [pixels, pixels[::-1]], "": [pixels]}
+    ways["both"] = [*ways["horizontal"], pixels[::-1], pixels[::-1, ::-1]]
+    assert drawn == {way.tobytes() for way in ways[flip]} and len(drawn) == seen
+    with pytest.raises(UserError, match="DATA.FLIP"):
+        SampleSource([tmp_path / "tile.png"], [], placer, MaskNoise(), flip="diagonal")
 
 
 @pytest.mark.parametrize("preset", ["", "inpainting"])

@@ -2,6 +2,7 @@
 
     inpaint.py derive output/steel/train output/defective --with-objects
     inpaint.py derive concrete/ output/concrete --size 256 256
+    inpaint.py derive instances.json output/quarter --images pictures/ --scale 0.25
     inpaint.py derive instances.json output/thick --dilate 3 --kernel 2
 
 DATA is anything that prepare or inspect takes. OUT gets the pictures and annotations.json, a COCO JSON, which prepare
@@ -26,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     parser.add_argument("--with-objects", action="store_true", help="leave images without any object out")
     size = "of the copy in pixels; pictures by the mean of the area, masks by the nearest pixel"
-    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help=size)
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help=size)
+    sizes.add_argument("--scale", type=float, metavar="F", help="the same for each image's own size times F")
     parser.add_argument("--dilate", type=int, default=0, metavar="N", help="make the masks larger, so many times")
     parser.add_argument(
         "--kernel", type=int, default=default.kernel, metavar="PIXELS", help="side of the square for it"
@@ -40,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: see `open_any` and `derive`.
     """
-    changes = Changes(args.with_objects, tuple(args.size) if args.size else None, args.kernel, args.dilate)
+    size = tuple(args.size) if args.size else args.scale
+    changes = Changes(args.with_objects, size, args.kernel, args.dilate)
     with tempfile.TemporaryDirectory() as scratch:
         lines = open_any(args.data, Path(scratch), args.format, args.images, args.workers)
         counts = derive(lines, args.out, changes, args.workers)

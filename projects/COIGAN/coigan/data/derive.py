@@ -25,19 +25,27 @@ class Changes:
 
     Attributes:
         only_with_objects: leave images without any object out.
-        size: (height, width) of the copy; pictures by the mean of the area, masks by the nearest pixel. None for none.
+        size: (height, width) of the copy, or a factor of both sides of each image; pictures by the mean of the area,
+            masks by the nearest pixel. None leaves the size.
         kernel: side of the square that dilates the masks.
         iterations: how often; 0 for not at all.
     """
 
     only_with_objects: bool = False
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] | float | None = None
     kernel: int = 2
     iterations: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.size or (1,)) < 1 or self.kernel < 1 or self.iterations < 0:
-            raise UserError("Sizes and the kernel are 1 or more, iterations 0 or more.")
+        least = min(self.size) >= 1 if isinstance(self.size, tuple) else self.size is None or self.size > 0
+        if not least or self.kernel < 1 or self.iterations < 0:
+            raise UserError("Sizes and the kernel are 1 or more, a scale above 0, iterations 0 or more.")
+
+    def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the copy of an image of that size."""
+        if self.size is None or isinstance(self.size, tuple):
+            return self.size or size
+        return max(1, round(size[0] * self.size)), max(1, round(size[1] * self.size))
 
 
 @dataclass(frozen=True)
@@ -54,9 +62,9 @@ class _Change:
         regions = self.lines.regions(record)
         if changes.only_with_objects and not regions:
             return None, 0
-        size = changes.size or (int(record["size"][0]), int(record["size"][1]))
+        size = changes.size_of((int(record["size"][0]), int(record["size"][1])))
         source = self.lines.path(record)
-        if changes.size:
+        if changes.size is not None:
             name = f"{source.stem}.png"
             pixels = cv2.resize(self.lines.image(record), size[::-1], interpolation=cv2.INTER_AREA)
             write_png(self.folder / name, pixels)

@@ -60,8 +60,10 @@ class Placer:
                 whose last tries fail stays empty; "" leaves it to the draws.
 
         Raises:
-            UserError: counts or non_empty cannot be.
+            UserError: counts or non_empty cannot be, or no store holds an object.
         """
+        if not any(len(store) for store in stores):
+            raise UserError("There is no object to place; prepare a data set whose training images have some.")
         self._stores, self._side, self._augment, self._overlap = stores, side, augment, overlap
         self._counts = _probabilities(counts, len(stores))
         if non_empty not in NON_EMPTY:

@@ -106,6 +106,7 @@ def open_data(cfg: CfgNode, root: str = "") -> TrainingData:
         noise_of(cfg),
         shape_placer(cfg, prepared),
         cfg.DATA.MASK_BASE,
+        cfg.DATA.FLIP,
     )
     return TrainingData(prepared.classes, source.draw, prepared.tiles("test"), train)
 
