@@ -4,7 +4,7 @@
     python projects/COIGAN/inpaint.py VERB [ARGUMENTS ...]
     python projects/COIGAN/inpaint.py VERB --help
 
-The verbs toy, prepare, split and inspect deal with data; README.md has the rest.
+The verbs toy, prepare, split, derive and inspect deal with data; README.md has the rest.
 """
 
 import argparse
@@ -22,6 +22,7 @@ VERBS = {
     "toy": "coigan.commands.toy",
     "prepare": "coigan.commands.prepare",
     "split": "coigan.commands.split",
+    "derive": "coigan.commands.derive",
     "inspect": "coigan.commands.inspect",
     "train": "coigan.commands.train",
     "resume": "coigan.commands.resume",

@@ -47,8 +47,12 @@ def _data() -> CN:
     data = CN()
     # folder of the prepared data set
     data.ROOT = ""
-    # probabilities of 0, 1, 2, ... objects of a class in a sample
+    # probabilities of 0, 1, 2, ... objects of a class in a sample; or a row of them for each class: rare classes come
+    # as often as their row says, however few objects they have
     data.COUNTS = (0.4, 0.475, 0.1, 0.025)
+    # "retry": a sample without objects tries further ones; "last_class", COIGAN's own rule: there the last class of the
+    # sample's random order places one, which may still fail; "" for neither
+    data.FORCE_NON_EMPTY = "retry"
     # turn, scale and shear the objects
     data.AUGMENT = True
     # a preset of coigan.data.presets in place of that, such as inpainting or defects; "" for none
@@ -62,6 +66,8 @@ def _data() -> CN:
     data.SHAPE_BANKS = ()
     # black the base image out under the masks
     data.MASK_BASE = False
+    # axes along which base and reference tiles are mirrored half of the time: "both", "horizontal", "vertical" or ""
+    data.FLIP = "both"
     return data
 
 

@@ -24,6 +24,7 @@ from coigan.engine.data import open_data
 from coigan.engine.training import SampleMapper
 from coigan.toy import write_toy_steel
 from detectron2.data.datasets.coco import load_coco_json
+from detectron2.utils import comm
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -353,22 +354,45 @@ def test_toy_steel_is_as_unbalanced_as_severstal_and_repeatable(tmp_path):
         write_toy_steel(tmp_path / "a", 61, seed=4, size=(128, 256))
 
 
-def test_workers_draw_different_samples_that_depend_on_their_position_alone(steel):
+@pytest.fixture
+def loader_of(steel):
+    """(workers, first batch) -> the samples of four batches of two."""
     cfg = get_cfg()
     cfg.INPUT.SIZE, cfg.DATA.ROOT, cfg.INPUT.NOISE.SMOOTH = 64, str(steel), 11
     mapper = SampleMapper(open_data(cfg).draw)
 
-    def first(workers):
+    def samples(workers, first=0, total=2):
         records = [{"number": number} for number in range(2)]
         loader = ResumableTrainLoader(
-            records, mapper, seed=3, total_batch_size=2, num_workers=workers, aspect_ratio_grouping=False
+            records, mapper, seed=3, total_batch_size=total, num_workers=workers, aspect_ratio_grouping=False
         )
+        loader.load_state_dict(loader.state_dict(), first)
         batches = iter(loader)
         return [sample for _ in range(4) for sample in next(batches)]
 
-    alone, two = first(0), first(2)
-    for one, other in zip(alone, two, strict=True):
-        assert all(torch.equal(one[key], other[key]) for key in one)
+    return samples
+
+
+def _same(one, other):
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_workers_draw_different_samples_that_depend_on_their_position_alone(loader_of):
+    alone, two = loader_of(0), loader_of(2)
+    assert all(map(_same, alone, two))
     inputs = [sample["gen_input"] for sample in two]
     assert not any(torch.equal(a, b) for place, a in enumerate(inputs) for b in inputs[:place])
     assert inputs[0].shape == (7, 64, 64) and two[0]["disc_input"].shape == (12, 64, 64)
+    # two batches of two on: what a resumed run sees
+    assert all(map(_same, loader_of(2, first=2)[:4], alone[4:]))
+
+
+def test_ranks_draw_different_samples(loader_of, monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    ranks = []
+    for rank in (0, 1, 0):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        ranks.append([sample["gen_input"] for sample in loader_of(0, total=4)])
+    first, second, again = ranks
+    assert all(map(torch.equal, first, again))
+    assert not any(torch.equal(one, other) for one in first for other in second)

@@ -3,9 +3,16 @@
 import argparse
 from pathlib import Path
 
+from coigan.data.sources import FORMATS
 from coigan.engine.data import noise_of
 from coigan.inference.inpainter import Inpainter
 from coigan.inference.weights import read_trained
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """How a data set of another program is read."""
+    parser.add_argument("--format", choices=FORMATS, default="auto", help="of DATA, if it cannot be told")
+    parser.add_argument("--images", default="", metavar="DIR", help="COCO: the pictures, if not beside the JSON")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

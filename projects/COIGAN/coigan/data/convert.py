@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,13 @@ class Conversion:
 
     Attributes:
         source: of images and objects.
-        pictures: the folder that gets the image files.
+        pictures: the folder that gets the image files; None leaves them where they are.
         classes: names of those that are kept, in their order.
         encoding, keep_every: see `regions.to_record`.
     """
 
     source: Source
-    pictures: Path
+    pictures: Path | None
     classes: tuple[str, ...]
     encoding: Encoding = "rle"
     keep_every: int = 1
@@ -48,7 +49,10 @@ class Conversion:
                 back = from_record(entry, height, width)
                 painted = np.zeros((height, width), bool) if back is None else back.painted(height, width)
                 wrong += int((painted ^ region.painted(height, width)).sum())
-        _place(path, self.pictures / name)
+        if self.pictures is None:
+            name = str(path.resolve())
+        else:
+            place_copy(path, self.pictures / name)
         counts = {"mask_pixels": sum(region.area for region in regions), "wrong_pixels": wrong}
         return {"img": name, "size": [height, width], "polygons": entries}, counts
 
@@ -60,6 +64,7 @@ def convert(
     encoding: Encoding = "rle",
     keep_every: int = 1,
     workers: int = -1,
+    copy: bool = True,
 ) -> None:
     """Write `source` as a line set, its pictures in data/, and conversion.json with the approximation error.
 
@@ -69,21 +74,24 @@ def convert(
         classes: names to keep, in that order; () for all.
         encoding, keep_every: see `regions.to_record`.
         workers: processes, -1 for one a core.
+        copy: whether the pictures come along; else the records name the source's own files.
 
     Raises:
-        UserError: an image or an annotation is damaged; two images have the same name.
+        UserError: an image or an annotation is damaged; the names of two images differ in nothing but their ending.
     """
-    names = [source.name(number) for number in range(len(source.images))]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"Two images would be called {twice}; rename one of them.")
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    task = Conversion(source, folder / "data", tuple(classes or source.classes), encoding, keep_every)
+    # without their endings, because tiles and cut-outs are called after them
+    names = Counter(Path(source.name(number)).stem for number in range(len(source.images)))
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise UserError(f"Two images would be called {twice[0]}; rename one of them.")
+    if copy:
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+    task = Conversion(source, folder / "data" if copy else None, tuple(classes or source.classes), encoding, keep_every)
     label_map(source.classes, task.classes)
     totals = {"images": 0, "objects": 0, "mask_pixels": 0, "wrong_pixels": 0}
 
     def records() -> Any:
-        for record, counts in parallel_map(task, range(len(names)), workers):
+        for record, counts in parallel_map(task, range(len(source.images)), workers):
             totals["images"] += 1
             totals["objects"] += len(record["polygons"])
             for key, value in counts.items():
@@ -95,7 +103,7 @@ def convert(
     write_json(folder / "conversion.json", {**totals, "approximation_error": share})
 
 
-def _place(source: Path, target: Path) -> None:
+def place_copy(source: Path, target: Path) -> None:
     """The same bytes under another name, without a second copy of them where the file system allows that."""
     try:
         os.link(source.resolve(), target)

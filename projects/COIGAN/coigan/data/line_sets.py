@@ -66,16 +66,22 @@ class LineSet:
         """The objects of a record.
 
         Raises:
-            UserError: one of them is damaged.
+            UserError: one of them is damaged; the sentence names the line.
         """
-        height, width = record["size"]
         try:
+            height, width = record["size"]
             found = [from_record(entry, height, width) for entry in record["polygons"]]
+            regions = [region for region in found if region is not None]
+            for region in regions:
+                if not 0 <= region.label < len(self.classes):
+                    raise ValueError(f"the label {region.label} of {len(self.classes)} classes")
         except (KeyError, TypeError, ValueError) as error:
+            line = next((n for n, other in enumerate(self.store, start=1) if other == record), "?")
             raise UserError(
-                f"{self.store.path}: the record of {record.get('img')} is damaged ({error}); prepare it again."
+                f"{self.store.path}, line {line}: the record of {record.get('img')} is damaged "
+                f"({type(error).__name__}: {error}); prepare this data set again."
             ) from error
-        return [region for region in found if region is not None]
+        return regions
 
 
 def write_line_set(

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -38,34 +40,41 @@ class MaskNoise:
             raise UserError("INPUT.NOISE: STD and SMOOTH are 0 or more, SCALES 1 or more.")
 
     def __call__(self, masks: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
-        """(n, H, W) masks of 0 and 1 -> (n, H, W); an empty channel stays empty.
+        """(n, H, W) masks of 0 and 1 on the CPU -> (n, H, W); an empty channel stays empty.
 
         Args:
             draw: where the noise comes from; the global generator by default.
         """
-        soft = soften(masks, self.smooth)
         noise = self._draw(masks.shape, draw)
+        present = masks.flatten(1).any(1)
+        result = torch.zeros_like(masks)
+        result[present] = self._within(masks[present], noise[present])
+        return result
+
+    def _within(self, masks: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        soft = soften(masks, self.smooth)
         if self.strategy == "additive":
             noisy = (soft + noise) * (soft > 0)
         elif self.strategy == "multiplicative" or self.smooth > 1:
             noisy = soft * noise
         else:
             noisy = noise * (soft > 0)
-        if self.smooth > 1:
-            low = noisy.amin((1, 2), keepdim=True).clamp(max=0)
-            high = noisy.amax((1, 2), keepdim=True).clamp(min=1)
-            noisy = (noisy - low) / (high - low) * soft
-        return noisy * masks.flatten(1).any(1)[:, None, None]
+        if self.smooth <= 1 or not len(masks):
+            return noisy
+        low = noisy.amin((1, 2), keepdim=True).clamp(max=0)
+        high = noisy.amax((1, 2), keepdim=True).clamp(min=1)
+        return (noisy - low) / (high - low) * soft
 
     def _draw(self, shape: torch.Size, draw: torch.Generator | None) -> torch.Tensor:
         classes, height, width = shape
-        total = torch.zeros(shape)
+        total: torch.Tensor | None = None
         for scale in self.scales or (1,):
             size = (classes, max(1, height // scale), max(1, width // scale))
-            part = self.mean + self.std * torch.randn(size, generator=draw)
+            part = torch.randn(size, generator=draw).mul_(self.std).add_(self.mean)
             if scale > 1:
                 part = F.interpolate(part[None], (height, width), mode="bilinear", align_corners=True)[0]
-            total += part
+            total = part if total is None else total.add_(part)
+        assert total is not None
         return total
 
 
@@ -74,12 +83,7 @@ def soften(masks: torch.Tensor, kernel: int) -> torch.Tensor:
     side = kernel + 1 - kernel % 2
     if side == 1:
         return masks
-    distance = torch.arange(side, dtype=masks.dtype) - side // 2
-    taps = torch.exp(-(distance**2) / (2 * (0.15 * side + 0.35) ** 2))
-    taps = taps / taps.sum()
     # beyond the image the mask goes on as in a mirror, as in torchvision's blur; small images repeat their border
-    pad = side // 2
-    mode = "reflect" if pad < min(masks.shape[-2:]) else "replicate"
-    padded = F.pad(masks[:, None], (pad, pad, pad, pad), mode=mode)
-    rows = F.conv2d(padded, taps.view(1, 1, -1, 1))
-    return F.conv2d(rows, taps.view(1, 1, 1, -1))[:, 0]
+    border = cv2.BORDER_REFLECT_101 if side // 2 < min(masks.shape[-2:]) else cv2.BORDER_REPLICATE
+    soft = [cv2.GaussianBlur(mask, (side, side), 0.15 * side + 0.35, borderType=border) for mask in masks.numpy()]
+    return torch.from_numpy(np.stack(soft)) if soft else masks

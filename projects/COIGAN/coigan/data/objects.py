@@ -10,7 +10,9 @@ import numpy as np
 from gan_plugin.errors import UserError
 
 from .images import read_rgb, write_png
-from .line_store import LineStore, LineWriter
+from .line_sets import PARAMS
+from .line_store import LINES, LineStore, LineWriter
+from .object_statistics import Row, write_object_reports
 from .regions import Region, from_record, to_record
 
 
@@ -30,7 +32,16 @@ class CutOut:
 
 
 def write_objects(folder: Path, objects: Iterable[tuple[str, np.ndarray | None, Region]]) -> None:
-    """Write an object store: for each (key, pixels of the whole image or None, region) a cropped PNG and a record."""
+    """Write an object store, and its reports into reports/.
+
+    Args:
+        folder: made if need be.
+        objects: (key, pixels of the whole image or None, region); each gives a record and, with pixels, a cropped PNG.
+
+    Raises:
+        UserError: the reports cannot be written.
+    """
+    rows: list[Row] = []
     (folder / "data").mkdir(parents=True, exist_ok=True)
     with LineWriter(folder) as writer:
         for key, pixels, region in objects:
@@ -41,17 +52,28 @@ def write_objects(folder: Path, objects: Iterable[tuple[str, np.ndarray | None, 
                 crop = pixels[region.y : region.y + height, region.x : region.x + width]
                 write_png(folder / "data" / record["img"], crop)
             writer.add({"key": key, "size": [height, width], **record})
+            rows.append((key, height, width, region.area))
+    write_object_reports(folder / "reports", rows)
+
+
+def is_object_store(folder: Path) -> bool:
+    """Whether `folder` holds records of objects, and not of whole images."""
+    return (folder / LINES).is_file() and not (folder / PARAMS).exists()
 
 
 class ObjectStore:
     """The objects in a folder, read one at a time.
 
+    Args:
+        folder: of the store.
+        masks_only: leave the pictures unread, where only shapes are wanted.
+
     Raises:
         UserError: there is no store.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._lines = folder, LineStore(folder)
+    def __init__(self, folder: Path, masks_only: bool = False) -> None:
+        self._folder, self._lines, self._masks_only = folder, LineStore(folder), masks_only
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -62,13 +84,39 @@ class ObjectStore:
         Raises:
             UserError: its record or picture is damaged.
         """
+        key, region, img = self._read(number)
+        if self._masks_only or img is None:
+            return CutOut(key, region.mask, None)
+        picture = self._folder / "data" / img
+        pixels = read_rgb(picture)
+        if pixels.shape[:2] != region.mask.shape:
+            raise UserError(f"{picture} has another size than its record; prepare this data set again.")
+        return CutOut(key, region.mask, pixels)
+
+    def measured(self) -> list[Row]:
+        """(name, height, width, area) of each object; no picture is read.
+
+        Raises:
+            UserError: a record is damaged.
+        """
+        read = (self._read(number) for number in range(len(self)))
+        return [(key, *region.mask.shape, region.area) for key, region, _ in read]
+
+    def label(self) -> int | None:
+        """The class of its first object; None if there is none.
+
+        Raises:
+            UserError: its record is damaged.
+        """
+        return self._read(0)[1].label if len(self) else None
+
+    def _read(self, number: int) -> tuple[str, Region, str | None]:
         record = self._lines[number]
         try:
             height, width = record["size"]
-            region = from_record(record, height, width)
+            key, region = str(record["key"]), from_record(record, height, width)
             if region is None or region.mask.shape != (height, width):
                 raise ValueError("its mask does not fill its box")
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self._lines.path}, line {number + 1}: {error}; prepare this data set again.") from error
-        pixels = read_rgb(self._folder / "data" / record["img"]) if "img" in record else None
-        return CutOut(record["key"], region.mask, pixels)
+        return key, region, record.get("img")

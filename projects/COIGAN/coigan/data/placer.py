@@ -7,11 +7,14 @@ import cv2
 import numpy as np
 import torch
 
+from gan_plugin.errors import UserError
+
 from .augmentor import Augmentor
 from .objects import CutOut, ObjectStore
 from .regions import tight
 
 COUNTS = (0.4, 0.475, 0.1, 0.025)
+NON_EMPTY = ("retry", "last_class", "")
 _TRIES = 3
 _RETRIES = 20
 
@@ -38,24 +41,37 @@ class Placer:
         self,
         stores: Sequence[ObjectStore],
         side: int,
-        counts: Sequence[float] = COUNTS,
+        counts: Sequence[float] | Sequence[Sequence[float]] = COUNTS,
         augment: bool | Augmentor = True,
         overlap: bool = False,
+        non_empty: str = "retry",
     ) -> None:
         """
         Args:
             stores: of each class.
             side: of the canvas in pixels.
-            counts: probability of 0, 1, 2, ... objects of a class.
+            counts: probability of 0, 1, 2, ... objects of a class; or such a row for each class, so that rare ones come
+                as often as wanted.
             augment: True turns each object by any angle, or scales it by 0.7 to 1.2 and shears it by up to 3 degrees;
                 an augmentor does what it does.
             overlap: objects may lie on one another; of one class the later hides the earlier.
+            non_empty: "retry" tries further objects and places until there is one; "last_class" is COIGAN's own rule,
+                by which the class that comes last draws at least one object where there is none, so that a sample
+                whose last tries fail stays empty; "" leaves it to the draws.
+
+        Raises:
+            UserError: counts or non_empty cannot be, or no store holds an object.
         """
+        if not any(len(store) for store in stores):
+            raise UserError("There is no object to place; prepare a data set whose training images have some.")
         self._stores, self._side, self._augment, self._overlap = stores, side, augment, overlap
-        self._counts = np.asarray(counts, float) / np.sum(counts)
+        self._counts = _probabilities(counts, len(stores))
+        if non_empty not in NON_EMPTY:
+            raise UserError(f"DATA.FORCE_NON_EMPTY is {non_empty!r}; set it to retry, last_class, or '' for neither.")
+        self._non_empty = non_empty
 
     def place(self, rng: np.random.Generator, own_overlap: bool = False) -> Placement:
-        """At least one object, wherever there is one that fits; no cut-out twice.
+        """Objects of all classes in a random order of these; no cut-out twice.
 
         Args:
             rng: all draws come from it.
@@ -65,13 +81,15 @@ class Placer:
         shape = (classes, self._side, self._side)
         result = Placement(np.zeros(shape, bool), np.zeros((*shape, 3), np.uint8))
         order = [int(number) for number in rng.permutation(classes) if len(self._stores[number])]
-        for number in order:
+        for place, number in enumerate(order):
             held = len(self._stores[number])
-            count = min(int(rng.choice(len(self._counts), p=self._counts)), held)
-            for choice in rng.choice(held, count, replace=False):
+            count = int(rng.choice(len(self._counts[number]), p=self._counts[number]))
+            if self._non_empty == "last_class" and place == len(order) - 1 and not result.objects:
+                count = max(1, count)
+            for choice in rng.choice(held, min(count, held), replace=False):
                 self._try(result, number, int(choice), rng, own_overlap)
         # the source's last class may fail as well, and an empty sample teaches nothing
-        for attempt in range(_RETRIES if order else 0):
+        for attempt in range(_RETRIES if order and self._non_empty == "retry" else 0):
             if result.objects:
                 break
             number = order[attempt % len(order)]
@@ -113,6 +131,26 @@ class Placer:
         x0, y0, x1, y1 = own.box
         window = np.s_[y0 : y1 + 1, x0 : x1 + 1]
         return own.mask, None if changed is None else changed.permute(1, 2, 0).numpy()[window]
+
+
+def _probabilities(counts: Sequence[float] | Sequence[Sequence[float]], classes: int) -> list[np.ndarray]:
+    """A row for each class, of sum 1.
+
+    Raises:
+        UserError: they are no probabilities, or the rows are not as many as the classes.
+    """
+    flat = bool(len(counts)) and all(isinstance(value, int | float) for value in counts)
+    try:
+        rows = [np.asarray(row, float) for row in ([counts] * classes if flat else counts)]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"DATA.COUNTS is {counts!r}; set it to probabilities, or to a row of them a class.") from error
+    if len(rows) != classes:
+        raise UserError(
+            f"DATA.COUNTS has {len(rows)} rows, but there are {classes} classes; give one row, or each its own."
+        )
+    if any(row.ndim != 1 or not np.isfinite(row).all() or (row < 0).any() or row.sum() <= 0 for row in rows):
+        raise UserError(f"DATA.COUNTS is {counts!r}; all probabilities are 0 or more, and of a class not all are 0.")
+    return [row / row.sum() for row in rows]
 
 
 def transform(cut: CutOut, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:

@@ -110,7 +110,7 @@ def from_record(record: dict[str, Any], height: int, width: int) -> Region | Non
     if "rle" in record:
         if list(record["rle"]["size"]) != [height, width]:
             raise ValueError(f"run lengths of size {record['rle']['size']} in an image of {[height, width]}")
-        return tight(coco_mask.decode(record["rle"]), label)
+        return tight(from_coco_rle(record["rle"]), label)
     canvas = np.zeros((height, width), np.uint8)
     for number, ring in enumerate(record["points"]):
         points = np.array(ring, np.int32).reshape(-1, 1, 2)
@@ -127,6 +127,40 @@ def to_coco_rle(mask: np.ndarray) -> dict[str, Any]:
     """COCO's compressed run lengths of `mask`, (H, W), with text for `counts` so that JSON takes it."""
     encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+
+
+def from_coco_rle(encoded: dict[str, Any]) -> np.ndarray:
+    """(H, W) uint8 of 0 and 1, the inverse of `to_coco_rle`.
+
+    Raises:
+        KeyError, TypeError, ValueError: these are no run lengths of that size.
+    """
+    height, width = encoded["size"]
+    # where runs end too early, pycocotools leaves the rest of the mask to whatever was in memory
+    if _pixels_of(encoded["counts"]) != height * width:
+        raise ValueError(f"run lengths that do not cover {width}x{height} pixels")
+    return coco_mask.decode(encoded)
+
+
+def _pixels_of(counts: str | bytes) -> int:
+    """The sum of COCO's compressed run lengths; -1 if they are none.
+
+    A number has five bits a character, the lowest first, of which the sixth bit says whether more follow, and a sign in
+    the highest of the last. From the fourth number on it is the difference to the one before the last.
+    """
+    text = counts.encode() if isinstance(counts, str) else bytes(counts)
+    chunks = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    if not len(chunks) or chunks.min() < 0 or chunks.max() > 63 or chunks[-1] & 32:
+        return -1
+    ends = np.flatnonzero((chunks & 32) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    shifts = 5 * (np.arange(len(chunks)) - np.repeat(starts, lengths))
+    if shifts.max() > 50:
+        return -1
+    numbers = np.add.reduceat((chunks & 31) << shifts, starts)
+    numbers -= np.where(chunks[ends] & 16, 1 << (5 * lengths), 0)
+    return int(numbers[0] + numbers[1::2].cumsum().sum() + numbers[2::2].cumsum().sum())
 
 
 def _rings(region: Region, keep_every: int) -> tuple[list[list[list[int]]], list[int]]:

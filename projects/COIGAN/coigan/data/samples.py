@@ -12,6 +12,9 @@ from .images import read_rgb
 from .noise import MaskNoise
 from .placer import Placer
 
+# axes of (H, W, 3)
+FLIPS = {"both": (0, 1), "horizontal": (1,), "vertical": (0,), "": ()}
+
 
 class SampleSource:
     """Draws samples from the global random state, which the training loader seeds for each position in the stream."""
@@ -24,6 +27,7 @@ class SampleSource:
         noise: MaskNoise,
         shapes: Placer | None = None,
         mask_base: bool = False,
+        flip: str = "both",
     ) -> None:
         """
         Args:
@@ -34,14 +38,18 @@ class SampleSource:
             shapes: places the masks that the generator is asked for; None asks for those of the real defects
                 (different_shapes False).
             mask_base: black the base image out under the masks.
+            flip: axes along which tiles are mirrored half of the time: "both", "horizontal", "vertical", or "".
 
         Raises:
-            UserError: there is no base tile.
+            UserError: there is no base tile, or an unknown axis.
         """
+        if flip not in FLIPS:
+            raise UserError(f"DATA.FLIP is {flip!r}; set it to both, horizontal, vertical, or '' for neither.")
         if not base:
             raise UserError("There is no base tile without defects; prepare the data set again.")
         self._base, self._reference = list(base), list(reference)
         self._defects, self._shapes, self._noise, self._mask_base = defects, shapes, noise, mask_base
+        self._axes = FLIPS[flip]
 
     def draw(self, number: int = 0) -> dict[str, torch.Tensor]:
         """A sample, all values in [0, 1]:
@@ -54,14 +62,14 @@ class SampleSource:
             number: of the sample; it does not decide what is drawn.
         """
         rng = np.random.default_rng(int(torch.randint(0, 2**62, (1,)).item()))
-        base = _tile(self._base, rng)
+        base = self._tile(self._base, rng)
         defects = self._defects.place(rng)
         asked = defects if self._shapes is None else self._shapes.place(rng, own_overlap=True)
         masks = torch.from_numpy(asked.masks).float()
         union = masks.amax(0, keepdim=True)
         if self._mask_base:
             base = base * (1 - union)
-        canvases = torch.from_numpy(defects.canvases).permute(0, 3, 1, 2).flatten(0, 1).float() / 255
+        canvases = _floats(torch.from_numpy(defects.canvases).permute(0, 3, 1, 2)).flatten(0, 1)
         sample = {
             "base": base,
             "gen_input": torch.cat([base, self._noise(masks)]),
@@ -70,14 +78,17 @@ class SampleSource:
             "gen_input_union_mask": union,
         }
         if self._reference:
-            sample["ref"] = _tile(self._reference, rng)
+            sample["ref"] = self._tile(self._reference, rng)
         return sample
 
+    def _tile(self, paths: Sequence[Path], rng: np.random.Generator) -> torch.Tensor:
+        pixels = read_rgb(paths[int(rng.integers(len(paths)))])
+        for axis in self._axes:
+            if rng.random() < 0.5:
+                pixels = np.flip(pixels, axis)
+        return _floats(torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1))
 
-def _tile(paths: Sequence[Path], rng: np.random.Generator) -> torch.Tensor:
-    """A random tile, mirrored along either axis half of the time."""
-    pixels = read_rgb(paths[int(rng.integers(len(paths)))])
-    for axis in (0, 1):
-        if rng.random() < 0.5:
-            pixels = np.flip(pixels, axis)
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+
+def _floats(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8, of any strides -> contiguous float in [0, 1]."""
+    return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)

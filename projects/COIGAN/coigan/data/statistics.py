@@ -76,8 +76,8 @@ def brief(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, A
         "images_with_objects": int((totals > 0).sum()),
         "images_without_objects": int((totals == 0).sum()),
         "objects": int(totals.sum()),
-        "objects_per_image": _summary(totals),
-        "area_per_image": _summary(area_of_image),
+        "objects_per_image": summary(totals),
+        "area_per_image": summary(area_of_image),
         "overlap_pixels": overlap,
         "classes": {},
     }
@@ -88,9 +88,9 @@ def brief(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, A
             "objects": int(counts[:, label].sum()),
             "images": int((counts[:, label] > 0).sum()),
             "area": int(areas.sum()),
-            "objects_per_image": _summary(counts[:, label]),
-            "area_per_object": _summary(areas),
-            "aspect_per_object": _summary(aspects),
+            "objects_per_image": summary(counts[:, label]),
+            "area_per_object": summary(areas),
+            "aspect_per_object": summary(aspects),
         }
     return report
 
@@ -101,18 +101,23 @@ def write_reports(lines: LineSet, folder: Path, workers: int = 1) -> dict[str, A
     Raises:
         UserError: a record is damaged, or the folder cannot be written.
     """
-    rows = measure(lines, workers)
+    return write_statistics(folder, measure(lines, workers), lines.classes)
+
+
+def write_statistics(folder: Path, rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
+    """As `write_reports`, of what `measure` has returned."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / RAW, {"classes": list(lines.classes), "rows": rows})
-    report = brief(rows, lines.classes)
+    write_json(folder / RAW, {"classes": list(classes), "rows": list(rows)})
+    report = brief(rows, classes)
     write_json(folder / BRIEF, report)
     return report
 
 
-def _summary(values: np.ndarray) -> dict[str, Any] | None:
+def summary(values: np.ndarray, bins: int = _BINS) -> dict[str, Any] | None:
+    """Least, greatest, mean, deviation and histogram (counts, edges); None if there are no values."""
     if not len(values):
         return None
-    counts, edges = np.histogram(values, bins=_BINS)
+    counts, edges = np.histogram(values, bins=bins)
     return {
         "min": float(values.min()),
         "max": float(values.max()),

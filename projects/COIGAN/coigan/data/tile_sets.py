@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gan_plugin.errors import UserError
+
 from .coco_json import coco_content
 from .images import write_png
 from .line_sets import LineSet, write_json, write_line_set
@@ -47,6 +49,11 @@ class _Cut:
         pixels = self.lines.image(record)
         side, made = self.tile, []
         height, width = pixels.shape[:2]
+        if min(height, width) < side:
+            raise UserError(
+                f"{self.lines.path(record)} has {width}x{height} pixels, so that no tile of {side} fits; choose a "
+                "smaller --tile, or leave the image out."
+            )
         for x, y in tiles(height, width, side):
             inside = [part for region in regions if (part := region.cut(x, y, side, side)) is not None]
             tile = np.ascontiguousarray(pixels[y : y + side, x : x + side])

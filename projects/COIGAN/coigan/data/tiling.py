@@ -15,7 +15,7 @@ def tile_offsets(length: int, tile: int) -> list[int]:
         UserError: the side is shorter than a tile.
     """
     if tile < 1 or length < tile:
-        raise UserError(f"A side of {length} pixels cannot be cut into tiles of {tile}; choose a smaller TILES.SIZE.")
+        raise UserError(f"A side of {length} pixels cannot be cut into tiles of {tile}; choose a smaller --tile.")
     count = -(-length // tile)
     return [place * (length - tile) // (count - 1) for place in range(count)] if count > 1 else [0]
 

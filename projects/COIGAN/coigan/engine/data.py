@@ -1,6 +1,6 @@
 """What a config's DATA and INPUT say, opened."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -46,10 +46,19 @@ def open_root(cfg: CfgNode, root: str = "") -> Prepared:
     return prepared
 
 
-def defect_placer(cfg: CfgNode, prepared: Prepared) -> Placer:
-    """Places the real defects of the training images as DATA.COUNTS, DATA.AUGMENT and DATA.PRESET say."""
-    stores = [ObjectStore(prepared.objects(number)) for number in range(len(prepared.classes))]
-    return Placer(stores, cfg.INPUT.SIZE, tuple(cfg.DATA.COUNTS), augmentation_of(cfg), cfg.DATA.OVERLAP)
+def defect_placer(cfg: CfgNode, prepared: Prepared, masks_only: bool = False) -> Placer:
+    """Places the real defects of the training images, or their masks alone, as the keys of DATA say.
+
+    Raises:
+        UserError: one of the keys has a value that cannot be.
+    """
+    stores = [ObjectStore(prepared.objects(number), masks_only) for number in range(len(prepared.classes))]
+    return _placer(cfg, stores, augmentation_of(cfg))
+
+
+def _placer(cfg: CfgNode, stores: Sequence[ObjectStore], augment: bool | Augmentor) -> Placer:
+    data = cfg.DATA
+    return Placer(stores, cfg.INPUT.SIZE, tuple(data.COUNTS), augment, data.OVERLAP, data.FORCE_NON_EMPTY)
 
 
 def augmentation_of(cfg: CfgNode) -> bool | Augmentor:
@@ -71,7 +80,7 @@ def shape_placer(cfg: CfgNode, prepared: Prepared) -> Placer | None:
     if source not in ("dataset", "generated"):
         raise UserError(f"DATA.SHAPE_SOURCE is {source!r}; set it to dataset or generated.")
     if source == "dataset":
-        return defect_placer(cfg, prepared) if cfg.DATA.DIFFERENT_SHAPES else None
+        return defect_placer(cfg, prepared, masks_only=True) if cfg.DATA.DIFFERENT_SHAPES else None
     banks = tuple(cfg.DATA.SHAPE_BANKS)
     if len(banks) != len(prepared.classes):
         raise UserError(
@@ -79,7 +88,7 @@ def shape_placer(cfg: CfgNode, prepared: Prepared) -> Placer | None:
             "each with inpaint.py shapes-train --bank N."
         )
     stores = [ObjectStore(Path(bank)) for bank in banks]
-    return Placer(stores, cfg.INPUT.SIZE, tuple(cfg.DATA.COUNTS), False, cfg.DATA.OVERLAP)
+    return _placer(cfg, stores, augment=False)
 
 
 def open_data(cfg: CfgNode, root: str = "") -> TrainingData:
@@ -97,6 +106,7 @@ def open_data(cfg: CfgNode, root: str = "") -> TrainingData:
         noise_of(cfg),
         shape_placer(cfg, prepared),
         cfg.DATA.MASK_BASE,
+        cfg.DATA.FLIP,
     )
     return TrainingData(prepared.classes, source.draw, prepared.tiles("test"), train)
 
@@ -125,7 +135,7 @@ def open_shapes(cfg: CfgNode) -> Callable[[int], dict[str, torch.Tensor]]:
         )
     most = max(node.COUNTS)
     counts = [float(count in node.COUNTS) for count in range(most + 1)]
-    store = ObjectStore(prepared.objects(node.CLASS))
+    store = ObjectStore(prepared.objects(node.CLASS), masks_only=True)
     if not len(store):
         raise UserError(f"Class {node.CLASS} has no object in {prepared.root}; choose another SHAPES.CLASS.")
     placer = Placer([store], cfg.INPUT.SIZE, counts, augmentation_of(cfg), cfg.DATA.OVERLAP)

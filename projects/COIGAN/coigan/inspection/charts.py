@@ -1,9 +1,12 @@
 """Bars and histograms of a data set's statistics, as SVG (thesis 3.1.1 and figure 4.6)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib import ticker
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -70,20 +73,32 @@ def histogram(title: str, values: Sequence[float], unit: str, bins: int = 30, lo
     axes.hist(np.clip(data, edges[0], edges[-1]), bins=edges.tolist(), color=COLOURS[0])
     if log:
         axes.set_xscale("log")
-        axes.tick_params(which="minor", colors=INK)
+        _plain_ticks(axes.xaxis)
+    elif (data == np.round(data)).all():
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.set_xlabel(unit, color=INK)
     axes.set_ylabel("count", color=INK)
     alt = f"{title}, histogram of {len(data)} values from {low:g} to {high:g}, median {np.median(data):g}."
     return Curve(title, svg_of(figure), alt)
 
 
-def scatter(title: str, points: Mapping[str, np.ndarray], x_label: str, y_label: str) -> Curve | None:
-    """Points on logarithmic axes.
+def _plain_ticks(axis: Axis) -> None:
+    """1, 2, 5, 10, ... along a logarithmic axis; 1, 10, ... along a long one."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,), numticks=9))
+    axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.set_minor_formatter(ticker.NullFormatter())
+    axis.set_tick_params(which="minor", color=INK)
+
+
+def scatter(title: str, points: Mapping[str, np.ndarray], x_label: str, y_label: str, log: bool = True) -> Curve | None:
+    """Points on two axes.
 
     Args:
         title: of the picture.
-        points: name in the legend -> (N, 2), values above 0.
+        points: name in the legend -> (N, 2); one name is not shown.
         x_label, y_label: of the axes.
+        log: logarithmic axes; values are above 0.
     """
     shown = {name: own for name, own in points.items() if len(own)}
     if not shown:
@@ -91,11 +106,40 @@ def scatter(title: str, points: Mapping[str, np.ndarray], x_label: str, y_label:
     figure, axes = _axes()
     for (name, own), colour in zip(shown.items(), COLOURS * 9, strict=False):
         axes.plot(*own.T, "o", ms=3, mfc="none", color=colour, label=name)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.tick_params(which="both", colors=INK)
+    if log:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        _plain_ticks(axes.xaxis)
+        _plain_ticks(axes.yaxis)
     axes.set_xlabel(x_label, color=INK)
     axes.set_ylabel(y_label, color=INK)
-    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    if len(points) > 1:
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     counts = ", ".join(f"{name}: {len(own)}" for name, own in shown.items())
-    return Curve(title, svg_of(figure), f"{title}, scatter plot; objects by class: {counts}.")
+    return Curve(title, svg_of(figure), f"{title}, scatter plot; points: {counts}.")
+
+
+def class_charts(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[Curve | None]:
+    """What the thesis shows of a data set in 3.1.1, of the rows of `statistics.measure`."""
+    counts = np.array([row["counts"] for row in rows], int).reshape(len(rows), len(classes))
+    totals = counts.sum(1)
+    with_objects = int((totals > 0).sum())
+    areas = {name: [a for row in rows for a in row["areas"][label]] for label, name in enumerate(classes)}
+    aspects = {name: [a for row in rows for a in row["aspects"][label]] for label, name in enumerate(classes)}
+    area_of_image = np.array([sum(sum(own) for own in row["areas"]) for row in rows])
+    points = {name: np.array(list(zip(areas[name], aspects[name], strict=True))) for name in classes}
+    charts: list[Curve | None] = [
+        bars("Images", {"images": [with_objects, len(rows) - with_objects]}, ["with defects", "without"], "images"),
+        bars("Objects by class", {"objects": counts.sum(0).tolist()}, classes, "objects"),
+        histogram("Objects in an image that has any", totals[totals > 0].tolist(), "objects"),
+        histogram(
+            "Area of all objects in an image that has any", area_of_image[totals > 0].tolist(), "pixels", log=True
+        ),
+        scatter("Size and shape of the objects", points, "area in pixels", "width / height"),
+    ]
+    for label, name in enumerate(classes):
+        own = counts[:, label]
+        charts.append(histogram(f"Class {name}: objects in an image that has any", own[own > 0].tolist(), "objects"))
+        charts.append(histogram(f"Class {name}: area", areas[name], "pixels", log=True))
+        charts.append(histogram(f"Class {name}: aspect ratio", aspects[name], "width / height", log=True))
+    return charts

@@ -44,11 +44,17 @@ def tiled(pixels: np.ndarray, tile: int) -> np.ndarray:
 
 
 def covered(cut: CutOut, label: int) -> np.ndarray:
-    """A cut-out beside itself with everything but the object dimmed."""
+    """A cut-out beside itself with everything but the object under the colour of its class."""
     assert cut.pixels is not None
-    colour = np.array(colour_of(label)) * (1 - _ALPHA)
+    colour = np.array(colour_of(label)) * _ALPHA
     outside = (cut.pixels * (1 - _ALPHA) + colour).astype(np.uint8)
     return side_by_side([cut.pixels, np.where(cut.mask[..., None], cut.pixels, outside)])
+
+
+def cropped(pixels: np.ndarray, region: Region) -> np.ndarray:
+    """The box of an object, its last row and column included."""
+    x0, y0, x1, y1 = region.box
+    return pixels[y0 : y1 + 1, x0 : x1 + 1]
 
 
 def side_by_side(pictures: Sequence[np.ndarray], height: int = 0) -> np.ndarray:
@@ -84,21 +90,33 @@ def noise_steps(mask: np.ndarray, noise: MaskNoise, seed: int) -> np.ndarray:
     return side_by_side([grey(step) for step in (mask, soften(one, noise.smooth)[0], _stretched(plain), noisy)])
 
 
+def noise_scales(shape: tuple[int, ...], noise: MaskNoise, seed: int) -> np.ndarray:
+    """The noise of each scale and their sum, each stretched to [0, 1] (figure 4.13)."""
+    draw = torch.Generator().manual_seed(seed)
+    one = torch.ones(1, *shape)
+    parts = [MaskNoise(noise.mean, noise.std, "replace", (scale,), 0)(one, draw)[0] for scale in noise.scales]
+    return side_by_side([grey(_stretched(part)) for part in (*parts, torch.stack(parts).sum(0))])
+
+
 def sample_layout(sample: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     """Name of a tensor -> its channels in a row: three at a time as a colour picture, masks in grey (figure 4.15)."""
     rows = {}
     for name, tensor in sample.items():
         pictures = []
         colour = len(tensor) if name in ("base", "ref", "disc_input") else 3 if name == "gen_input" else 0
-        for start in range(0, colour, 3):
-            pictures.append((tensor[start : start + 3].permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+        pictures += [coloured(tensor[start : start + 3]) for start in range(0, colour, 3)]
         pictures += [grey(channel) for channel in tensor[colour:]]
         rows[name] = side_by_side(pictures)
     return rows
 
 
+def coloured(image: torch.Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] -> (H, W, 3) uint8."""
+    return (image.clamp(0, 1).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+
+
 def grey(values: np.ndarray | torch.Tensor) -> np.ndarray:
-    """(H, W) in [0, 1] -> (H, W, 3) uint8."""
+    """(H, W) in [0, 1] -> (H, W, 3) uint8; what is beyond is cut off."""
     return np.repeat((np.asarray(values, np.float32).clip(0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from coigan.data.regions import Region, tight
+from coigan.data.regions import Region, from_coco_rle, tight
 from gan_plugin.errors import UserError
 
 
@@ -29,22 +29,21 @@ class CocoSource:
             records = sorted(content["images"], key=lambda record: record["file_name"])
             categories = sorted(content["categories"], key=lambda record: record["id"])
             labels = {record["id"]: label for label, record in enumerate(categories)}
+            self._ids = [record["id"] for record in records]
+            known = set(self._ids)
             self._objects: dict[int, list[dict[str, Any]]] = {}
-            for annotation in content["annotations"]:
-                own = {key: annotation[key] for key in ("id", "segmentation")}
-                if annotation["category_id"] not in labels:
-                    raise UserError(
-                        f"{path}, annotation {annotation['id']}: there is no category {annotation['category_id']}; "
-                        "add it or remove the annotation."
-                    )
-                own["label"] = labels[annotation["category_id"]]
+            for place, annotation in enumerate(content["annotations"]):
+                name = annotation.get("id", f"number {place}")
+                if problem := _problem(annotation, labels, known):
+                    raise UserError(f"{path}, annotation {name}: {problem}; correct or remove it.")
+                label = labels[annotation["category_id"]]
+                own = {"id": name, "label": label, "segmentation": annotation["segmentation"]}
                 self._objects.setdefault(annotation["image_id"], []).append(own)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); name a COCO JSON.") from error
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is no COCO JSON of instances ({type(error).__name__}: {error}).") from error
         self.classes = tuple(str(record["name"]) for record in categories)
-        self._ids = [record["id"] for record in records]
         self._names = ["_".join(Path(record["file_name"]).parts) for record in records]
         folder = Path(images) if images else self._folder(records)
         self.images = [folder / record["file_name"] for record in records]
@@ -87,12 +86,27 @@ class CocoSource:
         return found
 
 
+def _problem(annotation: dict[str, Any], labels: dict[int, int], images: set[int]) -> str:
+    missing = [key for key in ("image_id", "category_id", "segmentation") if key not in annotation]
+    if missing:
+        return f"it has no {missing[0]}"
+    if annotation["category_id"] not in labels:
+        return f"there is no category {annotation['category_id']}"
+    return "" if annotation["image_id"] in images else f"there is no image {annotation['image_id']}"
+
+
 def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """(H, W) bool from COCO's polygons, plain or compressed run lengths."""
+    """(H, W) bool from COCO's polygons, plain or compressed run lengths.
+
+    Raises:
+        Exception: it is none of these.
+    """
     if isinstance(segmentation, list):
+        if not segmentation or any(len(ring) < 6 for ring in segmentation):
+            raise ValueError("a polygon has three points or more")
         encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
     elif isinstance(segmentation["counts"], list):
-        encoded = coco_mask.frPyObjects(segmentation, height, width)
+        encoded = coco_mask.frPyObjects(segmentation, *segmentation["size"])
     else:
         encoded = segmentation
-    return coco_mask.decode(encoded).astype(bool)
+    return from_coco_rle(encoded).astype(bool)

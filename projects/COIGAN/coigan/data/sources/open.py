@@ -36,11 +36,16 @@ def open_source(path: str | Path, kind: str = "auto", images: str = "") -> Sourc
     return CocoSource(root, images) if kind == "coco" else CityscapesSource(root)
 
 
-def _told(root: Path) -> str:
-    signs = {"severstal": root / "train.csv", "cityscapes": root / "leftImg8bit", "folders": root / "masks"}
-    found = [kind for kind, sign in signs.items() if sign.exists()]
+def recognised(root: Path) -> list[str]:
+    """The formats that what is at `root` looks like: none, one, or several."""
     if root.suffix == ".json" and root.is_file():
-        return "coco"
+        return ["coco"]
+    signs = {"severstal": root / "train.csv", "cityscapes": root / "leftImg8bit", "folders": root / "masks"}
+    return [kind for kind, sign in signs.items() if sign.exists()]
+
+
+def _told(root: Path) -> str:
+    found = recognised(root)
     if len(found) != 1:
         raise UserError(
             f"{root} is no data set that can be told by what it holds (train.csv, leftImg8bit/ or masks/, or a JSON); "
