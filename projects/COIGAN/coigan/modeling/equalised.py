@@ -37,7 +37,7 @@ class EqualConv2d(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, K, H', W')."""
         factor = self.scale * self.gain
-        if inputs.numel() < self.weight.numel():
+        if _work(inputs) < _work(self.weight):
             return self.convolve(inputs * factor, self.weight)
         return self.convolve(inputs, self.weight * factor)
 
@@ -46,6 +46,11 @@ class EqualConv2d(nn.Module):
         # sqrt 2 times a leaky ReLU is the leaky ReLU of sqrt 2 times its input
         outputs = F.conv2d(inputs, weight, self.bias * self.gain, self.stride, self.padding)
         return F.leaky_relu_(outputs, _SLOPE) if self.activate else outputs
+
+
+def _work(factor: torch.Tensor) -> int:
+    """Numbers that scaling `factor` reads: once, and once more for its gradient."""
+    return factor.numel() * (1 + factor.requires_grad)
 
 
 class EqualLinear(nn.Module):
