@@ -1,6 +1,8 @@
-"""COIGAN's training step against the same networks written down as the papers draw them."""
+"""COIGAN's training step against a plain loop over the same networks, written down as the papers draw them."""
 
 import copy
+import itertools
+import math
 import sys
 import tempfile
 from collections.abc import Callable
@@ -10,19 +12,27 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from _bench_timing import Table, interleave, summarise
+from detectron2.utils.events import EventStorage
 from torch import nn
+from yacs.config import CfgNode
+
+from gan_plugin.engine.image_game import ImageGame
+from gan_plugin.engine.image_step import ImageStep
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "projects/COIGAN"))
 
 from coigan.config import load_config  # noqa: E402
 from coigan.data.prepare import PrepareOptions, prepare  # noqa: E402
-from coigan.engine.players import LAYOUT  # noqa: E402
+from coigan.engine.batch import collate, cut_defects  # noqa: E402
+from coigan.engine.players import build_game  # noqa: E402
 from coigan.engine.throughput import samples_per_second  # noqa: E402
 from coigan.modeling import LamaFourier, WaveletDiscriminator  # noqa: E402
+from coigan.modeling.equalised import EqualConv2d, EqualLinear  # noqa: E402
 from coigan.modeling.fourier import FFC  # noqa: E402
 from coigan.modeling.wavelet import dwt, iwt  # noqa: E402
 
-PLAIN, OURS = "as drawn", "ours"
+PLAIN, FROZEN, OURS = "plain loop", "plain loop, judge frozen in the generator's turn", "COIGAN's trainer"
+_CLASSES = 4
 _FIR = torch.tensor([1.0, 3.0, 3.0, 1.0])
 
 
@@ -69,11 +79,22 @@ class DrawnDiscriminator(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, C, S, S) -> (N,)."""
         network, bands = self.network, dwt(images)
-        hidden = network.from_image[0](bands)
+        hidden = _equalised(network.from_image[0], bands)
         for block, entry in zip(network.blocks, list(network.from_image)[1:], strict=True):
             bands = dwt(_filter(iwt(bands), 1, 2))
-            hidden = block.down(_filter(block.same(hidden), 2, 1)) + entry(bands)
-        return network.judge([hidden])
+            hidden = _equalised(block.down, _filter(_equalised(block.same, hidden), 2, 1)) + _equalised(entry, bands)
+        hidden = _equalised(network.final, network.statistics(hidden)).flatten(1)
+        return _equalised(network.verdict[2], _equalised(network.verdict[1], hidden))[:, 0]
+
+
+def _equalised(layer: EqualConv2d | EqualLinear, inputs: torch.Tensor) -> torch.Tensor:
+    """The scale on the weights, and a gain after the leaky ReLU."""
+    weight = layer.weight * layer.scale
+    if isinstance(layer, EqualLinear):
+        outputs = F.linear(inputs, weight, layer.bias)
+    else:
+        outputs = F.conv2d(inputs, weight, layer.bias, layer.stride, layer.padding)
+    return F.leaky_relu(outputs, 0.2) * math.sqrt(2) if layer.activate else outputs
 
 
 def _filter(inputs: torch.Tensor, padding: int, stride: int) -> torch.Tensor:
@@ -82,9 +103,9 @@ def _filter(inputs: torch.Tensor, padding: int, stride: int) -> torch.Tensor:
 
 
 def measure_coigan(rounds: int, device: str, size: int = 64, batch: int = 4, width: int = 32) -> Table:
-    """Seconds of a training step (both turns) of both implementations, and ratios of ours to the drawn one.
+    """Seconds of a training step (both turns) of two plain loops and of ours, and ratios to the loop that freezes.
 
-    Both start from the same weights, and their first outputs are compared.
+    All start from the same weights, and their first verdicts are compared. They play the adversarial losses only.
 
     Args:
         rounds: how often each is timed.
@@ -92,25 +113,29 @@ def measure_coigan(rounds: int, device: str, size: int = 64, batch: int = 4, wid
         size, batch: of the images.
         width: channels of the generator's first layer; the discriminator has 8 times as many.
     """
+    cfg = _config(size, width, device)
     torch.manual_seed(0)
-    inputs = torch.rand(batch, 7, size, size).to(device)
-    masks = (torch.rand(batch, 4, size, size) > 0.8).float().to(device)
+    items = [_sample(size) for _ in range(batch)]
+    sample = collate(items, torch.device(device))
     steps: dict[str, Callable[[], Any]] = {}
     verdicts = {}
-    for name in (PLAIN, OURS):
+    for name in (FROZEN, PLAIN, OURS):
         torch.manual_seed(1)
-        generator: nn.Module = LamaFourier(7, width=width, blocks=4)
-        judge: nn.Module = WaveletDiscriminator(12, size, disc_width=8 * width, channel_multiplier=1)
-        if name == PLAIN:
+        game = build_game(cfg, _CLASSES)
+        generator, judge = game.generator, game.discriminator
+        if name == OURS:
+            steps[name] = _our_step(game, items)
+        else:
             assert isinstance(generator, LamaFourier) and isinstance(judge, WaveletDiscriminator)
             generator, judge = drawn_generator(generator), DrawnDiscriminator(judge)
-        layout = torch.contiguous_format if name == PLAIN else LAYOUT
-        generator, judge = (network.to(device, memory_format=layout) for network in (generator, judge))
+            for network in (generator, judge):
+                network.to(memory_format=torch.contiguous_format)
+            steps[name] = _plain_step(generator, judge, items, device, name == FROZEN)
         with torch.no_grad():
-            verdicts[name] = judge(_canvases(generator(inputs), masks))
-        steps[name] = _step(generator, judge, inputs, masks)
-    torch.testing.assert_close(verdicts[OURS], verdicts[PLAIN], rtol=1e-3, atol=1e-3)
-    return summarise(interleave(steps, rounds, device), PLAIN)
+            verdicts[name] = judge(cut_defects(generator(sample.inputs), sample.masks))
+    torch.testing.assert_close(verdicts[OURS], verdicts[FROZEN], rtol=1e-3, atol=1e-3)
+    with EventStorage():
+        return summarise(interleave(steps, rounds, device), FROZEN)
 
 
 def measure_loading(batches: int) -> dict[int, float]:
@@ -122,24 +147,64 @@ def measure_loading(batches: int) -> dict[int, float]:
         return {workers: samples_per_second(cfg, workers, batches) for workers in (1, 2)}
 
 
-def _canvases(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    return (images[:, None] * masks[:, :, None]).flatten(1, 2)
+def _config(size: int, width: int, device: str) -> CfgNode:
+    off = ("R1", "PATH_LENGTH", "L1_SMOOTH", "PERCEPTUAL_SMOOTH")
+    options = {
+        **{f"LOSS.{name}.WEIGHT": 0.0 for name in off},
+        **{f"LOSS.{name}.WEIGHT": 1.0 for name in ("ADVERSARIAL", "DISCRIMINATOR")},
+        "MODEL.REF_DISCRIMINATOR.ENABLED": False,
+        "MODEL.GENERATOR.WIDTH": width,
+        "MODEL.GENERATOR.BLOCKS": 4,
+        "MODEL.DISCRIMINATOR.WIDTH": 8 * width,
+        "MODEL.DISCRIMINATOR.CHANNEL_MULTIPLIER": 1,
+        "INPUT.SIZE": size,
+        "SOLVER.LR": 2e-4,
+        "DEVICE": device,
+    }
+    return load_config("", [str(part) for pair in options.items() for part in pair])
 
 
-def _step(generator: nn.Module, judge: nn.Module, inputs: torch.Tensor, masks: torch.Tensor) -> Callable[[], None]:
-    players = [torch.optim.AdamW(network.parameters(), 2e-4) for network in (judge, generator)]
-    real = _canvases(inputs[:, :3], masks)
+def _sample(size: int) -> dict[str, torch.Tensor]:
+    base = torch.rand(3, size, size)
+    masks = (torch.rand(_CLASSES, size, size) > 0.8).float()
+    defects = torch.rand(3 * _CLASSES, size, size) * masks.repeat_interleave(3, dim=0)
+    inputs = torch.cat([base, masks * 0.5])
+    return {"base": base, "gen_input": inputs, "orig_gen_input_masks": masks, "disc_input": defects}
+
+
+def _our_step(game: ImageGame, items: list[dict[str, torch.Tensor]]) -> Callable[[], None]:
+    step = ImageStep(game, list(game.phases()), itertools.repeat(items), accumulate=1, amp=False)
+    step.iter = 0
+
+    def both_turns() -> None:
+        for _ in range(2):
+            step.run_step()
+            step.iter += 1
+
+    return both_turns
+
+
+def _plain_step(
+    generator: nn.Module, judge: nn.Module, items: list[dict[str, torch.Tensor]], device: str, freeze: bool
+) -> Callable[[], None]:
+    """What one writes after a first course: two optimizers, softplus; nothing is measured."""
+    for_d, for_g = (torch.optim.AdamW(network.parameters(), 2e-4, (0.0, 0.998)) for network in (judge, generator))
 
     def step() -> None:
+        keys = ("gen_input", "orig_gen_input_masks", "disc_input")
+        inputs, masks, real = (torch.stack([item[key] for item in items]).to(device) for key in keys)
         with torch.no_grad():
             fake = generator(inputs)
-        loss = F.softplus(-judge(real)).mean() + F.softplus(judge(_canvases(fake, masks))).mean()
-        players[0].zero_grad()
+        loss = F.softplus(-judge(real)).mean() + F.softplus(judge(cut_defects(fake, masks))).mean()
+        for_d.zero_grad()
         loss.backward()
-        players[0].step()
-        loss = F.softplus(-judge(_canvases(generator(inputs), masks))).mean()
-        players[1].zero_grad()
+        for_d.step()
+        judge.requires_grad_(not freeze)
+        loss = F.softplus(-judge(cut_defects(generator(inputs), masks))).mean()
+        for_g.zero_grad()
         loss.backward()
-        players[1].step()
+        for_g.step()
+        judge.requires_grad_(True)
+        loss.item()
 
     return step

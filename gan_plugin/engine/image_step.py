@@ -53,13 +53,15 @@ class ImageStep(ObservedStep):
 
     def _play(self, phase: Phase, rounds: list[Any]) -> Losses:
         phase.optimizer.zero_grad()
+        # A penalty on a slope makes its images or latents a leaf as well, whose gradient would be one pass for nothing.
+        learning = [parameter for parameter in phase.parameters() if parameter.requires_grad]
         records = []
         with only_learning(self.model, phase.networks):
             for shared in rounds:
                 with self._autocast():
                     losses = phase.losses(shared)
                 check_finite(losses, self.iter)
-                self._backward(losses, phase.gain)
+                self._backward(losses, phase.gain, learning)
                 records.append({name: loss.detach() for name, loss in losses.items()})
         self._step(phase)
         means = mean_losses(records)

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_plugin import UserError
+from gan_plugin.engine.image_game import only_learning
+from gan_plugin.engine.image_step import ImageStep
 from gan_plugin.modeling.losses import Hinge
 
 SMALL = ["INPUT.SIZE", 16, "MODEL.GENERATOR.WIDTH", 4, "MODEL.DISCRIMINATOR.WIDTH", 4, "MODEL.LATENT.SIZE", 6]
@@ -63,6 +65,26 @@ def test_second_order_gradients_reach_both_players_under_mixed_precision():
     # a bias only moves the kinks of leaky ReLU, so the second derivative does not know it
     weights = [p for p in game.discriminator.parameters() if p.ndim > 1]
     assert all(p.grad is not None and p.grad.any() for p in weights)
+
+
+@pytest.mark.parametrize("player", [0, 1])
+def test_a_step_spends_no_backward_pass_on_the_latents(player):
+    game = game_of("MODEL.LOGAN.ENABLED", True)
+    phase = game.phases()[player]
+    step = ImageStep(game, [phase], [], accumulate=1, amp=False)
+    step.iter = 0
+    latents = []
+    game.generator.register_forward_pre_hook(lambda _, inputs: latents.append(inputs[0]))
+    shared = game.begin(torch.rand(4, 3, 16, 16), 0, True)
+    with EventStorage():
+        with only_learning(game, phase.networks):
+            sum(phase.losses(shared).values()).backward()
+        expected = [parameter.grad for parameter in phase.parameters()]
+        assert any(z.is_leaf and z.grad is not None for z in latents)
+        latents.clear()
+        step._play(phase, [shared])
+    torch.testing.assert_close([parameter.grad for parameter in phase.parameters()], expected)
+    assert not any(z.is_leaf and z.grad is not None for z in latents)
 
 
 def test_orthogonal_penalty_is_zero_for_an_orthogonal_matrix_and_right_by_hand():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from coigan.config import load_config
 from coigan.engine.batch import Batch, blend, collate, cut_defects
+from coigan.engine.optimizers import build_optimizer
 from coigan.engine.players import build_game
 from coigan.engine.turns import DISCRIMINATOR, GENERATOR, Turns
 from coigan.losses import smooth_masked_l1
@@ -179,6 +180,21 @@ def test_without_a_reference_discriminator():
 def test_wrong_configs_are_refused_in_a_sentence(options, said):
     with pytest.raises(UserError, match=said):
         make_game(*options)
+
+
+@pytest.mark.parametrize("name, plain", [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+def test_the_fused_optimizer_is_the_plain_one(name, plain):
+    solver = load_config("", ["SOLVER.OPTIMIZER", name]).SOLVER
+    ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 50)) for _ in range(2))
+    optimizers = (
+        build_optimizer(solver, [ours], 0.1),
+        plain([theirs], 0.1, tuple(solver.BETAS), weight_decay=solver.WEIGHT_DECAY),
+    )
+    for step in range(5):
+        for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
+            parameter.grad = (torch.arange(50) * (step + 1.0)).sin()
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_an_unknown_optimizer_is_refused():

@@ -15,9 +15,10 @@ from coigan.modeling import (
     WaveletGenerator,
     build_network,
 )
-from coigan.modeling.equalised import MinibatchStd, double, halve
+from coigan.modeling.equalised import EqualConv2d, EqualLinear, MinibatchStd, double, halve
 from coigan.modeling.fourier import FFC, FourierUnit, SpectralTransform
 from coigan.modeling.modulated import ModulatedConv2d
+from coigan.modeling.pair import judge_pair
 from coigan.modeling.resnet_generator import MultiDilatedConv
 from coigan.modeling.wavelet import dwt, iwt
 from hypothesis import given, settings
@@ -152,6 +153,55 @@ def test_minibatch_statistics_of_any_batch(batch):
         members = [x[other] for other in range(batch) if other % groups == sample % groups]
         spread = torch.stack(members).std(dim=0, unbiased=False).clamp(min=1e-4).mean()
         torch.testing.assert_close(out[sample, 3], spread.expand(2, 2))
+
+
+def drawn(layer, inputs):
+    """The scale on the weights, then the gain, one after the other (Karras et al. 2018, section 4.1)."""
+    weight = layer.weight * layer.scale
+    if isinstance(layer, EqualLinear):
+        outputs = F.linear(inputs, weight, layer.bias)
+    else:
+        outputs = F.conv2d(inputs, weight, layer.bias, layer.stride, layer.padding)
+    return F.leaky_relu(outputs, 0.2) * math.sqrt(2) if layer.activate else outputs
+
+
+@pytest.mark.parametrize("activate", [True, False])
+@pytest.mark.parametrize("side", [2, 12])  # fewer numbers than the weights, and more
+def test_equalised_layers_have_the_scale_and_two_derivatives_wherever_it_is_applied(side, activate):
+    torch.manual_seed(0)
+    conv = EqualConv2d(6, 5, 3, padding=1, activate=activate).double()
+    linear = EqualLinear(6 * side**2, 5, activate=activate).double()
+    x = torch.randn(2, 6, side, side, dtype=torch.float64, requires_grad=True)
+    for layer, inputs in ((conv, x), (linear, x.flatten(1))):
+        layer.bias.data.normal_()
+        results = []
+        for outputs in (layer(inputs), drawn(layer, inputs)):
+            (slope,) = torch.autograd.grad(outputs.square().sum(), x, create_graph=True)
+            results.append([outputs, slope, *torch.autograd.grad(slope.square().sum(), [x, *layer.parameters()])])
+        torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("batch", [3, 4, 6])
+def test_two_batches_in_one_pass_are_judged_as_if_alone(batch):
+    torch.manual_seed(0)
+    network = WaveletDiscriminator(3, 16, disc_width=8).double()
+    real, fake = torch.randn(2, batch, 3, 16, 16, dtype=torch.float64).unbind()
+    together, apart = judge_pair(network, real, fake), (network(real), network(fake))
+    torch.testing.assert_close(together, apart)
+    gradients = [
+        torch.autograd.grad((on_fake.exp() - on_real.exp()).sum(), list(network.parameters()))
+        for on_real, on_fake in (together, apart)
+    ]
+    torch.testing.assert_close(*gradients)
+    # the statistics see their own batch only
+    assert not torch.allclose(network(torch.cat([real, 9 * fake]))[:batch], together[0])
+
+
+def test_batch_normalisation_judges_each_batch_in_a_pass_of_its_own():
+    torch.manual_seed(0)
+    network = PatchDiscriminator(3, disc_width=4)
+    real, fake = torch.randn(2, 2, 3, 32, 32).unbind()
+    torch.testing.assert_close(judge_pair(network, real, 9 * fake)[0], network(real))
 
 
 def test_wavelet_discriminator_is_swagans_chain_of_transforms():

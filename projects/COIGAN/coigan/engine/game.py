@@ -11,6 +11,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from coigan.losses import PathLength, build_feature_network, masked_patch_loss
+from coigan.modeling.pair import judge_pair
 from coigan.visualization.grid import comparison_grid
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
@@ -127,18 +128,22 @@ class InpaintingGame(ImageGame):
     def _judge(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
         return network(self._augment(images))
 
+    def _judge_pair(
+        self, network: nn.Module, real: torch.Tensor, fake: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return judge_pair(network, self._augment(real), self._augment(fake))
+
     def _disc_defect(self, turn: Turn) -> Losses:
         batch = turn.batch
-        real = self._judge(self.discriminator, batch.defects)
         canvases = cut_defects(turn.fake, batch.masks)
-        fake = self._judge(self.discriminator, canvases)
+        real, fake = self._judge_pair(self.discriminator, batch.defects, canvases)
         self._note("image", real, fake)
         _note_diversity(canvases, batch.defects)
         return {"loss_disc_defect": self._losses.at("DISCRIMINATOR", turn.iteration) * self._game(real, fake)}
 
     def _disc_ref(self, turn: Turn) -> Losses:
         judge, batch = self._reference(turn)
-        real, fake = self._judge(judge, batch.reference), self._judge(judge, turn.fake)
+        real, fake = self._judge_pair(judge, batch.reference, turn.fake)
         self._note("reference", real, fake)
         masked = self._losses.node.MASKED_PATCHES
         loss = masked_patch_loss(real, fake, batch.masks) if masked else self._game(real, fake)

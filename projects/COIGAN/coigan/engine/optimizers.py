@@ -16,12 +16,13 @@ def build_optimizer(solver: CfgNode, parameters: Iterable[nn.Parameter], rate: f
         UserError: there is none of that name, or a value is out of range.
     """
     betas, decay = tuple(solver.BETAS), solver.WEIGHT_DECAY
+    # Adam's one kernel for all of a weight's numbers is faster on a GPU and on a CPU
     try:
         match solver.OPTIMIZER:
             case "adamw":
-                return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay)
+                return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay, fused=True)
             case "adam":
-                return torch.optim.Adam(parameters, rate, betas, weight_decay=decay)
+                return torch.optim.Adam(parameters, rate, betas, weight_decay=decay, fused=True)
             case "sgd":
                 return torch.optim.SGD(parameters, rate, momentum=betas[1], weight_decay=decay)
             case "rmsprop":

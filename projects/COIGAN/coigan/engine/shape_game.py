@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from coigan.losses import PathLength
 from coigan.modeling import WaveletDiscriminator, WaveletGenerator
+from coigan.modeling.pair import judge_pair
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.modeling.losses import build_objective
 from gan_plugin.modeling.regularizers import r1
@@ -81,7 +82,7 @@ class ShapeGame(ImageGame):
     def _discriminator(self, real: torch.Tensor) -> Losses:
         with torch.no_grad():
             fake = self.generator.draw(self._styles(len(real))).float()
-        verdicts = self.discriminator(real), self.discriminator(fake)
+        verdicts = judge_pair(self.discriminator, real, fake)
         shares = [verdict.detach().sigmoid().mean().item() for verdict in verdicts]
         spread = fake.std(dim=0).mean() / real.std(dim=0).mean().clamp(min=1e-6) if len(real) > 1 else fake.new_ones(())
         get_event_storage().put_scalars(

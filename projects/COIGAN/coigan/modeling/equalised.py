@@ -32,11 +32,25 @@ class EqualConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.scale = 1 / math.sqrt(in_channels * kernel**2)
         self.stride, self.padding, self.activate = stride, padding, activate
+        self.gain = _GAIN if activate else 1.0
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, K, H', W')."""
-        outputs = F.conv2d(inputs, self.weight * self.scale, self.bias, self.stride, self.padding)
-        return scaled_leaky_relu(outputs) if self.activate else outputs
+        factor = self.scale * self.gain
+        if _work(inputs) < _work(self.weight):
+            return self.convolve(inputs * factor, self.weight)
+        return self.convolve(inputs, self.weight * factor)
+
+    def convolve(self, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The same, with `scale` and `gain` in one of the arguments already."""
+        # sqrt 2 times a leaky ReLU is the leaky ReLU of sqrt 2 times its input
+        outputs = F.conv2d(inputs, weight, self.bias * self.gain, self.stride, self.padding)
+        return F.leaky_relu_(outputs, _SLOPE) if self.activate else outputs
+
+
+def _work(factor: torch.Tensor) -> int:
+    """Numbers that scaling `factor` reads: once, and once more for its gradient."""
+    return factor.numel() * (1 + factor.requires_grad)
 
 
 class EqualLinear(nn.Module):
@@ -59,14 +73,18 @@ class EqualLinear(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(N, I) -> (N, O)."""
-        outputs = F.linear(inputs, self.weight * self.scale, self.bias * self.rate)
+        # a batch has fewer numbers than the weights, and the scale may go to either
+        outputs = F.linear(inputs * self.scale, self.weight, self.bias * self.rate)
         return scaled_leaky_relu(outputs) if self.activate else outputs
 
 
-def blur(inputs: torch.Tensor, padding: int, stride: int = 1) -> torch.Tensor:
-    """(N, C, H, W) smoothed by the filter [1, 3, 3, 1] along both axes, with zeros around, every `stride`-th kept."""
+def blur(inputs: torch.Tensor, padding: int, stride: int = 1, gain: float = 1.0) -> torch.Tensor:
+    """(N, C, H, W) smoothed by the filter [1, 3, 3, 1] along both axes, with zeros around, every `stride`-th kept.
+
+    The sum of the filter is `gain`.
+    """
     # One pass of 4x4 is faster than one along each axis, on a CPU at least.
-    return F.conv2d(inputs, _kernel(inputs, 1), stride=stride, padding=padding, groups=inputs.shape[1])
+    return F.conv2d(inputs, _kernel(inputs, gain), stride=stride, padding=padding, groups=inputs.shape[1])
 
 
 def _kernel(like: torch.Tensor, gain: float) -> torch.Tensor:
@@ -99,12 +117,18 @@ class MinibatchStd(nn.Module):
         super().__init__()
         self.group = group
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (N, C + 1, H, W)."""
-        count = math.ceil(len(inputs) / self.group)
+    def forward(self, inputs: torch.Tensor, batches: int = 1) -> torch.Tensor:
+        """(N, C, H, W) -> (N, C + 1, H, W).
+
+        Args:
+            batches: of equal size, which `inputs` holds one behind the other; no group has members of two.
+        """
         values = inputs.new_empty(len(inputs), 1, 1, 1)
-        for first in range(count):
-            members = inputs[first::count].float()
-            spread = (members.var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
-            values[first::count] = spread.to(values.dtype)
+        size = len(inputs) // batches
+        count = math.ceil(size / self.group)
+        for start in range(0, len(inputs), size):
+            for first in range(start, start + count):
+                group = slice(first, start + size, count)
+                spread = (inputs[group].float().var(dim=0, unbiased=False) + 1e-8).sqrt().mean()
+                values[group] = spread.to(values.dtype)
         return torch.cat([inputs, values.expand(-1, 1, *inputs.shape[2:])], dim=1)

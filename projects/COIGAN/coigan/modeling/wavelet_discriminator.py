@@ -22,7 +22,9 @@ class _Down(nn.Module):
         self.down = EqualConv2d(in_channels, out_channels, 3, stride=2)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.down(blur(self.same(inputs), padding=2))
+        # the filter can bring the equalised weights' scale along
+        gain = self.down.scale * self.down.gain
+        return self.down.convolve(blur(self.same(inputs), padding=2, gain=gain), self.down.weight)
 
 
 @DISCRIMINATOR_REGISTRY.register()
@@ -32,6 +34,9 @@ class WaveletDiscriminator(nn.Module):
     SWAGAN goes down by inverse transform, FIR filter, transform. The transform of an inverse transform is nothing, so
     the image itself is halved from level to level here and transformed once at each: the same numbers for less.
     """
+
+    # see judge_pair
+    keeps_batches_apart = True
 
     def __init__(
         self,
@@ -89,10 +94,14 @@ class WaveletDiscriminator(nn.Module):
             outputs.append(hidden)
         return outputs
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, C, size, size) -> logits (N,)."""
-        return self.judge(self.features(images))
+    def forward(self, images: torch.Tensor, batches: int = 1) -> torch.Tensor:
+        """(N, C, size, size) -> logits (N,).
 
-    def judge(self, features: list[torch.Tensor]) -> torch.Tensor:
+        Args:
+            batches: of equal size, which `images` holds one behind the other; each is judged as if it were alone.
+        """
+        return self.judge(self.features(images), batches)
+
+    def judge(self, features: list[torch.Tensor], batches: int = 1) -> torch.Tensor:
         """The logits (N,) that `features` lead to."""
-        return self.verdict(self.final(self.statistics(features[-1])))[:, 0].float()
+        return self.verdict(self.final(self.statistics(features[-1], batches)))[:, 0].float()
