@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 from coigan.data import rle
+from coigan.data.images import read_rgb, write_png
 from coigan.data.line_store import LineStore, LineWriter
 from coigan.data.objects import ObjectStore, write_objects
 from coigan.data.regions import Region, components, from_record, tight, to_record
@@ -14,6 +15,7 @@ from coigan.data.tiling import tile_offsets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from gan_plugin.errors import UserError
@@ -187,6 +189,16 @@ def test_cut_outs_keep_their_last_row_and_column_and_every_colour(tmp_path):
     point, stroke = ObjectStore(tmp_path)
     assert point.mask.shape == (1, 1) and (point.pixels[0, 0] == pixels[19, 29]).all()
     assert stroke.mask.shape == (1, 6) and (stroke.pixels == pixels[4:5, 3:9]).all()
+
+
+@pytest.mark.parametrize("grey", [True, False])
+def test_grey_pictures_are_stored_once_and_read_as_they_were(tmp_path, grey):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 1 if grey else 3), np.uint8)
+    pixels = np.broadcast_to(pixels, (20, 30, 3))
+    write_png(tmp_path / "a.png", pixels, compact=True)
+    assert (read_rgb(tmp_path / "a.png") == pixels).all()
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == ("L" if grey else "RGB") and (np.asarray(image.convert("RGB")) == pixels).all()
 
 
 def test_a_region_cut_by_a_window_is_that_part_of_the_picture():

@@ -50,7 +50,7 @@ def write_objects(folder: Path, objects: Iterable[tuple[str, np.ndarray | None, 
             if pixels is not None:
                 record["img"] = f"{key}.png"
                 crop = pixels[region.y : region.y + height, region.x : region.x + width]
-                write_png(folder / "data" / record["img"], crop)
+                write_png(folder / "data" / record["img"], crop, compact=True)
             writer.add({"key": key, "size": [height, width], **record})
             rows.append((key, height, width, region.area))
     write_object_reports(folder / "reports", rows)

@@ -60,7 +60,7 @@ class _Cut:
             if (self.only_clean and inside) or (self.black and not self.black.passes(tile)):
                 continue
             name = f"{Path(record['img']).stem}_{y:05d}_{x:05d}.png"
-            write_png(self.folder / name, tile)
+            write_png(self.folder / name, tile, compact=True)
             made.append({"img": name, "size": [side, side], "polygons": [_entry(part, side) for part in inside]})
         return made
 
