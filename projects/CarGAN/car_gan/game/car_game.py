@@ -12,6 +12,7 @@ from torchvision.utils import make_grid
 
 from car_gan.colour import GREEN, Colour
 from car_gan.networks import Networks, build_networks
+from gan_plugin.engine.distributed import mean_over_processes
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.augment import DiscriminatorAugment
@@ -166,7 +167,7 @@ class CarGame(ImageGame):
         right = torch.cat([d_real > 0.5, d_fake <= 0.5]).float()
         # one transfer for all of them: each makes a GPU wait
         spread = _spread(fake) / _spread(real).clamp(min=1e-6)
-        values = torch.stack([d_real.mean(), d_fake.mean(), right.mean(), spread]).tolist()
+        values = mean_over_processes(torch.stack([d_real.mean(), d_fake.mean(), right.mean(), spread])).tolist()
         names = ("d_real", "d_fake", "d_accuracy", "diversity")
         scalars = {f"gan/image/{name}": value for name, value in zip(names, values, strict=True)}
         get_event_storage().put_scalars(**scalars)
