@@ -48,6 +48,9 @@ def default_config() -> CN:
     cfg.TEST.SAMPLES = 10000
     # torch-fidelity's file of Inception weights; "" for the built-in features, which compare with nothing else
     cfg.TEST.INCEPTION = ""
+    # evaluate and compare score the cars a second time, keyed and put on this ground, since the flat key colour
+    # distorts FID and IS: "grey", or a folder of pictures; "" for no second scores
+    cfg.TEST.BACKGROUND = "grey"
     # of the latents of the scores
     cfg.TEST.SEED = 1
     cfg.TEST.BATCH = 128

@@ -124,7 +124,9 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
 
     assert cli("evaluate", run, "--output", tmp_path / "e") == 0
     out = capsys.readouterr().out
-    assert "10 real and 16 generated" in out and "not Inception" in out
+    assert "10 real and 16 generated" in out and "not Inception" in out and "cars keyed and put on grey" in out
+    plain, on_grey = (json.loads((tmp_path / f"e/{name}.json").read_text()) for name in ("scores", "scores_on_ground"))
+    assert (plain["label"], on_grey["label"]) == ("builtin", "builtin_on_grey") and plain["FID"] != on_grey["FID"]
     assert cli("interpolate", run, "--output", tmp_path / "i.png", "--rows", 2, "--steps", 3) == 0
     assert Image.open(tmp_path / "i.png").size == (3 * 34 + 2, 2 * 34 + 2)
     assert cli("export", run, "--output", tmp_path / "x") == 0
@@ -143,6 +145,7 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
         "FID against epoch",
         "Self-attention of the generator",
         "not the FID and IS of papers",
+        "Scores without the key colour",
     ):
         assert words in page
     assert cli("compare", run, run, "--output", tmp_path / "c2") == 2

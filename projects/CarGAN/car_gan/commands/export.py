@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     """Check, trace, compare, write."""
     trained = load_trained(args.run_folder, args.weights, args.opts)
     licence = licence_of_run(trained.run)
-    _, check, _ = evaluate_trained(trained, args.output)
+    check = evaluate_trained(trained, args.output).check
     z = trained.latents(4, args.seed)
     with torch.no_grad():
         traced = torch.jit.trace(trained.generator, z)

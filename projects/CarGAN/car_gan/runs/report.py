@@ -19,9 +19,8 @@ from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import Curve, draw_lines
 
 from .datasets import crops_of
-from .evaluation import evaluate_trained
+from .evaluation import Evaluation, evaluate_trained
 from .ladder import LADDER
-from .memorised import Memorisation
 from .pictures import attention_sheet, green_leak, sheet, strips
 from .trained import Trained, load_discriminator, load_trained
 
@@ -37,28 +36,30 @@ class Arm:
         name: in tables and legends.
         trained: its best generator in FID.
         metrics: lines of its metrics.json.
-        scores, check: of the generator, by the protocol that all arms share.
-        neighbours: samples above their nearest training crops.
+        found: scores, checks and sheets of the generator, by the protocol that all arms share.
         epoch: iterations of an epoch.
     """
 
     name: str
     trained: Trained
     metrics: Sequence[Mapping[str, float]]
-    scores: ImageScores
-    check: Memorisation
-    neighbours: np.ndarray
+    found: Evaluation
     epoch: int
+
+    @property
+    def scores(self) -> ImageScores:
+        """Of the images as they are."""
+        return self.found.scores
 
 
 def read_arm(run: Path, output: Path, opts: Sequence[str]) -> Arm:
     """Score the best generator of a run; files go to `output`/<run's name>. Errors as in `evaluate_trained`."""
     trained = load_trained(run, opts=list(opts))
-    scores, check, neighbours = evaluate_trained(trained, output / run.name)
+    found = evaluate_trained(trained, output / run.name)
     solver = trained.cfg.SOLVER
     epoch = max(1, len(crops_of(trained.cfg)) // (solver.IMS_PER_BATCH * solver.ACCUMULATE))
     metrics = read_metrics(run / "metrics.json")
-    return Arm(run.resolve().name, trained, metrics, scores, check, neighbours, epoch)
+    return Arm(run.resolve().name, trained, metrics, found, epoch)
 
 
 def write_report(arms: Sequence[Arm], path: Path, title: str) -> None:
@@ -72,13 +73,18 @@ def write_report(arms: Sequence[Arm], path: Path, title: str) -> None:
     page = environment.get_template("report_cars.html.j2").render(
         title=title,
         columns=_SCORES,
-        rows=[(arm, [f"{getattr(arm.scores, name):.4g}" for name in _SCORES]) for arm in arms],
+        rows=[_row(arm, arm.scores) for arm in arms],
+        rows_on_ground=[_row(arm, arm.found.on_ground) for arm in arms if arm.found.on_ground is not None],
         curves=[_curve(curve) for curve in _curves(arms)],
         sections=[_section(arm) for arm in arms],
         ladder=list(LADDER.values()),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: file.write(page.encode()), "Choose another --output, or free some disk space.")
+
+
+def _row(arm: Arm, scores: ImageScores) -> tuple[Arm, ImageScores, list[str]]:
+    return arm, scores, [f"{getattr(scores, name):.4g}" for name in _SCORES]
 
 
 def _curves(arms: Sequence[Arm]) -> list[Curve]:
@@ -123,7 +129,7 @@ def _section(arm: Arm) -> dict[str, Any]:
             "Each row goes from one random latent to another: cars should change smoothly and stay cars.",
         ),
         inline_picture(
-            arm.neighbours,
+            arm.found.neighbours,
             "Eight generated cars above eight crops.",
             "Above: samples. Below: the training crops nearest to them in feature space. They should not be copies.",
         ),
@@ -133,6 +139,14 @@ def _section(arm: Arm) -> dict[str, Any]:
             f"Orange: border pixels that are not the key colour ({share:.1%} of them); keying would take them for car.",
         ),
     ]
+    if arm.found.placed is not None:
+        pictures.append(
+            inline_picture(
+                arm.found.placed,
+                "Eight crops above eight generated cars, on another ground than green.",
+                "Above: crops. Below: samples. Both keyed alike, as the second table's scores see them.",
+            )
+        )
     best_is = trained.run / "model_best_is.pth"
     if best_is.is_file():
         other = load_trained(trained.run, best_is.name, ["MODEL.DEVICE", trained.cfg.MODEL.DEVICE])
@@ -144,7 +158,7 @@ def _section(arm: Arm) -> dict[str, Any]:
             )
         )
     pictures += _attention(trained, z[:8], images[:8])
-    return {"arm": arm, "pictures": pictures, "verdict": arm.check.sentence()}
+    return {"arm": arm, "pictures": pictures, "verdict": arm.found.check.sentence()}
 
 
 def _attention(trained: Trained, z: torch.Tensor, images: torch.Tensor) -> list[dict[str, str]]:
