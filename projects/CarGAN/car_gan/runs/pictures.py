@@ -1,5 +1,7 @@
 """Pictures of what a generator has learnt; all (H, W, 3) bytes."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -23,6 +25,26 @@ def sheet(images: torch.Tensor, columns: int) -> np.ndarray:
 def to_bytes(picture: torch.Tensor) -> np.ndarray:
     """(3, H, W) in [0, 1] -> (H, W, 3) bytes."""
     return (picture * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def progress(folder: Path, side: int, most: int = 6) -> tuple[np.ndarray, list[int]] | None:
+    """The first row of some of the grids that a training has drawn of the same latents, the first above the last.
+
+    Args:
+        folder: samples/ of a run.
+        side: of an image in pixels.
+        most: rows.
+
+    Returns:
+        The picture and the iterations of its rows; None if there are no grids.
+    """
+    files = sorted(folder.glob("iter_*.png"))
+    if not files:
+        return None
+    chosen = [files[index] for index in np.unique(np.linspace(0, len(files) - 1, most).round().astype(int))]
+    rows = [np.asarray(Image.open(path).convert("RGB"))[: side + _GAP] for path in chosen]
+    below = np.full_like(rows[0][:_GAP], 255)
+    return np.concatenate([*rows, below]), [int(path.stem.removeprefix("iter_")) for path in chosen]
 
 
 def walk(start: torch.Tensor, end: torch.Tensor, steps: int) -> torch.Tensor:

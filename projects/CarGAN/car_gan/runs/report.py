@@ -21,10 +21,12 @@ from gan_plugin.visualization.curves import Curve, draw_lines
 from .datasets import crops_of
 from .evaluation import Evaluation, evaluate_trained
 from .ladder import LADDER
-from .pictures import attention_sheet, green_leak, sheet, strips
+from .parts import parts_used
+from .pictures import attention_sheet, green_leak, progress, sheet, strips
 from .trained import Trained, load_discriminator, load_trained
 
 _SAMPLES = 64
+_CROPS = 32
 _SCORES = ("FID", "IS", "KID", "precision", "recall", "density", "coverage")
 
 
@@ -76,6 +78,8 @@ def write_report(arms: Sequence[Arm], path: Path, title: str) -> None:
         rows=[_row(arm, arm.scores) for arm in arms],
         rows_on_ground=[_row(arm, arm.found.on_ground) for arm in arms if arm.found.on_ground is not None],
         curves=[_curve(curve) for curve in _curves(arms)],
+        crops=_crops(arms),
+        parts=[_curve(part, names) for part, names in parts_used({arm.name: arm.trained.cfg for arm in arms})],
         sections=[_section(arm) for arm in arms],
         ladder=list(LADDER.values()),
     )
@@ -147,6 +151,7 @@ def _section(arm: Arm) -> dict[str, Any]:
                 "Above: crops. Below: samples. Both keyed alike, as the second table's scores see them.",
             )
         )
+    pictures += _progress(arm)
     best_is = trained.run / "model_best_is.pth"
     if best_is.is_file():
         other = load_trained(trained.run, best_is.name, ["MODEL.DEVICE", trained.cfg.MODEL.DEVICE])
@@ -159,6 +164,27 @@ def _section(arm: Arm) -> dict[str, Any]:
         )
     pictures += _attention(trained, z[:8], images[:8])
     return {"arm": arm, "pictures": pictures, "verdict": arm.found.check.sentence()}
+
+
+def _crops(arms: Sequence[Arm]) -> list[dict[str, str]]:
+    """32 crops of every data set that an arm has learnt from."""
+    pictures = []
+    for cfg in {arm.trained.cfg.DATASETS.CROPS: arm.trained.cfg for arm in arms}.values():
+        crops = crops_of(cfg)
+        indices = np.linspace(0, len(crops) - 1, min(_CROPS, len(crops))).round().astype(int)
+        real = sheet(torch.stack([crops[int(index)] for index in indices]), 8)
+        caption = f"{len(indices)} of {len(crops)} crops of {crops.folder.resolve().name}, as the networks see them."
+        pictures.append(inline_picture(real, "Crops: one real car each, on green.", caption))
+    return pictures
+
+
+def _progress(arm: Arm) -> list[dict[str, str]]:
+    found = progress(arm.trained.run / "samples", arm.trained.cfg.INPUT.SIZE)
+    if found is None:
+        return []
+    epochs = ", ".join(f"{(iteration + 1) / arm.epoch:.3g}" for iteration in found[1])
+    caption = f"The same latents while training: each row is an epoch, from the top {epochs}."
+    return [inline_picture(found[0], "Rows of the same generated cars, later ones below.", caption)]
 
 
 def _attention(trained: Trained, z: torch.Tensor, images: torch.Tensor) -> list[dict[str, str]]:
@@ -175,6 +201,7 @@ def _attention(trained: Trained, z: torch.Tensor, images: torch.Tensor) -> list[
     return pictures
 
 
-def _curve(curve: Curve) -> dict[str, str]:
+def _curve(curve: Curve, arms: Sequence[str] = ()) -> dict[str, str]:
     data = base64.b64encode(curve.svg.encode()).decode()
-    return {"src": f"data:image/svg+xml;base64,{data}", "alt": curve.alt, "caption": curve.title}
+    caption = f"{curve.title}. Used by {', '.join(arms)}." if arms else curve.title
+    return {"src": f"data:image/svg+xml;base64,{data}", "alt": curve.alt, "caption": caption}
