@@ -173,7 +173,7 @@ def _crops(arms: Sequence[Arm]) -> list[dict[str, str]]:
         crops = crops_of(cfg)
         indices = np.linspace(0, len(crops) - 1, min(_CROPS, len(crops))).round().astype(int)
         real = sheet(torch.stack([crops[int(index)] for index in indices]), 8)
-        caption = f"{len(indices)} of {len(crops)} crops of {crops.folder.resolve().name}, as the networks see them."
+        caption = f"{len(indices)} of the {len(crops)} crops in {crops.folder}, as the networks see them."
         pictures.append(inline_picture(real, "Crops: one real car each, on green.", caption))
     return pictures
 
