@@ -15,8 +15,8 @@ def saved(folder, name):
 
 def test_two_processes_are_one_with_the_whole_batch(tmp_path):
     """Hinge, latent optimisation, lazy R1, clipping, an average; and the same again after a resume."""
-    one, two, half = (tmp_path / name for name in ("one", "two", "half"))
-    for folder in (one, two, half):
+    one, two, half, other = (tmp_path / name for name in ("one", "two", "half", "other"))
+    for folder in (one, two, half, other):
         folder.mkdir()
     # a fork, since two interpreters that import everything anew take longer than all the rest
     torch.multiprocessing.start_processes(
@@ -34,7 +34,10 @@ def test_two_processes_are_one_with_the_whole_batch(tmp_path):
     assert {"loss_disc_image_reg", "loss_adv_image", "loss_gen_total", "gan/image/d_fake"} <= set(keys)
     for key in keys:
         assert lines[1][key] == pytest.approx(lines[0][key], abs=1e-5), key
+    # two batches of half the size, accumulated, are the whole batch too
+    parts = one_game.train_one_game(half, 4, accumulate=2).game.state_dict()
+    torch.testing.assert_close(dict(parts), dict(whole), rtol=0, atol=1e-5)
     # half of each batch leads elsewhere
-    other = one_game.train_one_game(half, 4).game.state_dict()
-    assert max(float((other[name] - whole[name]).abs().max()) for name in whole) > 1e-3
+    less = one_game.train_one_game(other, 4).game.state_dict()
+    assert max(float((less[name] - whole[name]).abs().max()) for name in whole) > 1e-3
     assert_same(saved(two, "model_final.pth"), saved(two, "unbroken.pth"))

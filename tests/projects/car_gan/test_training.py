@@ -122,6 +122,7 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
         (["DATASETS.CROPS", "nowhere"], "nowhere does not exist"),
         (["MODEL.GAN.OBJECTIVE", "Nope"], "MODEL.GAN.OBJECTIVE is 'Nope'"),
         (["TEST.INCEPTION", "none.pth"], "none.pth cannot be read"),
+        (["SOLVER.DISC.BASE_LR", 1e30, "SOLVER.MAX_ITER", 4], "Training stopped at iteration"),
         (["SOLVER.NOPE", 1], "command line's config options are wrong"),
     ],
 )
@@ -192,4 +193,7 @@ def test_the_baseline_learns_eight_crops_by_heart(crops, tmp_path):
     between = float(distance(real, real).sum() / (8 * 7))
     nearest_crop = distance(drawn, real).min(dim=1)
     assert float(nearest_crop.values.mean()) < 0.6 * between, (float(nearest_crop.values.mean()), between)
+    # no crop is forgotten
+    best = distance(drawn, real).min(dim=0).values
+    assert float(best.max()) < 0.6 * between, best / between
     assert nearest_crop.indices.unique().numel() >= 7
