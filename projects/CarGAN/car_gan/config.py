@@ -71,6 +71,13 @@ def _model_node() -> CN:
     # "normal", or "uniform" in [-1, 1] as in the LOGAN paper
     model.LATENT.DISTRIBUTION = "normal"
 
+    # what both players are told of a car: "" nothing, "colour" the main one inside its mask, or a field of the
+    # manifest, such as "label", the class. The training fills in the names and their shares of the crops.
+    model.LABEL = CN()
+    model.LABEL.KIND = ""
+    model.LABEL.NAMES = ()
+    model.LABEL.SHARES = ()
+
     model.GENERATOR = CN()
     model.GENERATOR.NAME = "DCGANGenerator"
     # channels before the last layer
@@ -266,6 +273,8 @@ def check_config(cfg: CN) -> None:
         for key in keys:
             if not is_good(value := look_up(cfg, key)):
                 raise UserError(f"{key} is {value!r}; set it to {expected}.")
+    if cfg.MODEL.LABEL.KIND and cfg.MODEL.ENCODER.ENABLED:
+        raise UserError("MODEL.ENCODER knows no labels; set MODEL.LABEL.KIND to '' or MODEL.ENCODER.ENABLED to False.")
 
 
 def look_up(cfg: Any, key: str) -> Any:

@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> None:
     os.makedirs(args.output, exist_ok=True)
     facts = {
         "latent": {"size": trained.cfg.MODEL.LATENT.SIZE, "distribution": trained.cfg.MODEL.LATENT.DISTRIBUTION},
+        # z is followed by one of them as a one-hot vector
+        "labels": trained.labels,
         "image": {"size": trained.cfg.INPUT.SIZE, "channels": trained.cfg.INPUT.CHANNELS, "range": [-1, 1]},
         "weights": str(trained.weights),
         "memorisation": check.sentence(),

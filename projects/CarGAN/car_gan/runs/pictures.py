@@ -64,7 +64,11 @@ def walk(start: torch.Tensor, end: torch.Tensor, steps: int) -> torch.Tensor:
 def strips(trained: Trained, rows: int, steps: int, seed: int) -> np.ndarray:
     """`rows` walks from one random latent to another, of `steps` images each."""
     z = trained.latents(2 * rows, seed)
-    return sheet(trained.images(walk(z[:rows], z[rows:], steps)), steps)
+    path = walk(z[:rows], z[rows:], steps)
+    if trained.labels:
+        # a car between two labels is none; each strip keeps its first
+        path[:, -len(trained.labels) :] = z[:rows, -len(trained.labels) :].repeat_interleave(steps, dim=0)
+    return sheet(trained.images(path), steps)
 
 
 @torch.no_grad()

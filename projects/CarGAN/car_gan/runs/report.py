@@ -152,6 +152,10 @@ def _section(arm: Arm) -> dict[str, Any]:
             )
         )
     pictures += _progress(arm)
+    if trained.labels:
+        rows = torch.cat([trained.images(trained.latents(8, seed, label=name)) for name in trained.labels])
+        caption = f"The same latents with each label, from the top {', '.join(trained.labels)}."
+        pictures.append(inline_picture(sheet(rows, 8), "A row of generated cars for each label.", caption))
     best_is = trained.run / "model_best_is.pth"
     if best_is.is_file():
         other = load_trained(trained.run, best_is.name, ["MODEL.DEVICE", trained.cfg.MODEL.DEVICE])

@@ -49,7 +49,7 @@ class Scorer:
         """
         self._cfg = cfg
         self._cache = cache
-        self._latents = Latents(cfg.MODEL.LATENT.SIZE, cfg.MODEL.LATENT.DISTRIBUTION)
+        self._latents = Latents.of(cfg)
         plain = build_extractor(cfg.TEST.INCEPTION, cfg.MODEL.DEVICE)
         self._with_alpha = bool(background)
         self.extractor: Extractor = OnGround(plain, background, crops.key, crops.size) if background else plain
