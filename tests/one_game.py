@@ -28,8 +28,8 @@ class NoNormGame(CarGame):
     """Networks without batch statistics, and latents that are a function of the crop that they come with."""
 
     def begin(self, batch, iteration, keep_graph):
-        batch, _ = batch
-        return Round(batch, None, 8 * batch.flatten(1)[:, :_LATENTS], None, iteration)
+        real, _ = batch
+        return Round(real, None, 8 * real.flatten(1)[:, :_LATENTS], None, iteration)
 
 
 def train_one_game(folder, batch, *, resume=False, **changes):

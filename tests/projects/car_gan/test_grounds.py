@@ -1,10 +1,13 @@
 """Scores of cars that are taken off the key colour first."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from car_gan.colour import GREEN
-from car_gan.runs.grounds import OnGround
+from car_gan.data.crop_dataset import CropDataset
+from car_gan.runs.grounds import OnGround, has_ground
 from PIL import Image
 
 from gan_plugin import UserError
@@ -55,11 +58,21 @@ def test_a_folder_gives_the_centre_of_each_picture(tmp_path):
         wide[:, 12:28] = colour
         Image.fromarray(wide).save(tmp_path / f"{index}.png")
     images, alpha = boxes(4, GREEN)
-    placed = OnGround(EXTRACTOR, str(tmp_path), GREEN, 16).place_cars(images)
+    ground = OnGround(EXTRACTOR, str(tmp_path), GREEN, 16)
+    assert f"put on {tmp_path.name} (2 pictures, SHA-256 " in ground.name
+    placed = ground.place_cars(images)
     for index in range(4):
-        ground = torch.tensor([(200, 10, 10), (10, 10, 200)][index % 2])
+        colour = torch.tensor([(200, 10, 10), (10, 10, 200)][index % 2])
         off = placed[index].permute(1, 2, 0)[alpha[index, 0] == 0].int()
-        assert (off - ground).abs().max() <= 1
+        assert (off - colour).abs().max() <= 1
+
+
+def test_what_cannot_be_keyed_is_not_scored_twice(tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    line = {"file": "a.png", "source_image": "a"}
+    for more, expected in (({}, True), ({"mode": "context"}, False), ({"key": [128, 128, 128]}, False)):
+        (tmp_path / "manifest.jsonl").write_text(json.dumps(line | more))
+        assert has_ground(CropDataset(tmp_path, 8, split="all")) == expected
 
 
 def test_what_is_no_ground_is_a_sentence(tmp_path):

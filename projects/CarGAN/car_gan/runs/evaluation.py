@@ -17,7 +17,7 @@ from gan_plugin.evaluation.image_scores import Features, ImageScores, as_bytes, 
 from gan_plugin.files import write_whole
 
 from .datasets import crops_of
-from .grounds import OnGround
+from .grounds import OnGround, has_ground
 from .memorised import Memorisation, memorisation, nearest
 from .pictures import sheet
 from .scorer import Scorer
@@ -33,7 +33,7 @@ class Evaluation:
 
     Attributes:
         scores: of the images as they are.
-        on_ground: of the cars keyed and put on TEST.BACKGROUND; None without one.
+        on_ground: of the cars keyed and put on TEST.BACKGROUND; None without one, or if crops cannot be keyed.
         check: for memorised crops.
         neighbours: samples above their nearest training crops, (H, W, 3) bytes.
         placed: crops above samples as `on_ground` sees them; None without a background.
@@ -67,7 +67,9 @@ def evaluate_trained(trained: Trained, output: Path, *, truncation: float = 0.0)
     train = scorer.everything(crops)
     check = memorisation(fake, train, _held_out(cfg, scorer))
     neighbours = neighbour_sheet(trained, crops, scorer, train, truncation)
-    on_ground, placed = _on_ground(trained, crops, truncation) if cfg.TEST.BACKGROUND else (None, None)
+    on_ground, placed = (
+        _on_ground(trained, crops, truncation) if cfg.TEST.BACKGROUND and has_ground(crops) else (None, None)
+    )
     os.makedirs(output, exist_ok=True)
     facts = {"run": str(trained.run), "weights": trained.weights.name, "truncation": truncation}
     _write_json(output / "scores.json", {**facts, **asdict(scores)})

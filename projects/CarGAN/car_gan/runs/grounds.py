@@ -4,14 +4,15 @@ The flat green that the crops lie on is the same in real and generated images, s
 is like nothing Inception has seen. Both kinds are therefore keyed in the same way and put on the same other ground.
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from car_gan.colour import Colour
-from car_gan.compose.matting import key_out
-from car_gan.data.crop_dataset import read_records
+from car_gan.compose.matting import LEAST_GREENNESS, greenness, key_out
+from car_gan.data.crop_dataset import CropDataset, read_records
 from car_gan.data.pictures import read_picture, resize
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_scores import Extractor
@@ -20,6 +21,12 @@ GREY = "grey"
 _GREY_VALUE = 128
 # evenly drawn from a folder: reading thousands of street scenes would take longer than scoring
 _MOST = 200
+
+
+def has_ground(crops: CropDataset) -> bool:
+    """Whether crops lie on a colour that they can be taken off: not with their surroundings, nor on grey."""
+    in_context = crops.records[0].get("mode") == "context"
+    return not in_context and float(greenness(np.asarray(crops.key), crops.key)) >= LEAST_GREENNESS
 
 
 class OnGround:
@@ -38,9 +45,13 @@ class OnGround:
         """
         self._inner, self._key = inner, key
         self._grounds = _grounds(background, size)  # (K, S, S, 3)
-        self.place = GREY if background == GREY else Path(background).resolve().name
-        self.name = f"{inner.name}, of cars keyed and put on {self.place}"
-        self.label = f"{inner.label}_on_{self.place}"
+        place = GREY if background == GREY else Path(background).resolve().name
+        self.name = f"{inner.name}, of cars keyed and put on {place}"
+        if background != GREY:
+            # other pictures in a folder of the same name give other scores
+            digest = hashlib.sha256(self._grounds.tobytes()).hexdigest()[:16]
+            self.name += f" ({len(self._grounds)} pictures, SHA-256 {digest})"
+        self.label = f"{inner.label}_on_{place}"
 
     def place_cars(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3 or 4, S, S) bytes over the key colour -> (N, 3, S, S) bytes over the ground; the fourth is alpha."""

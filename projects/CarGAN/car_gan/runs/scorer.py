@@ -61,7 +61,8 @@ class Scorer:
             )
         order = torch.randperm(len(crops), generator=torch.Generator().manual_seed(cfg.TEST.SEED))
         chosen = order[:count].sort().values.tolist()
-        key = f"{crops.fingerprint()} {count} {cfg.TEST.SEED} {background}"
+        # a batch's first image lies on the first ground
+        key = f"{crops.fingerprint()} {count} {cfg.TEST.SEED} {cfg.TEST.BATCH if background else ''}"
         self.real = cached_features(cache, key, self.extractor, self._reals(crops, chosen))
 
     def everything(self, crops: CropDataset) -> Features:

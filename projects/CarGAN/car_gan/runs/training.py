@@ -15,7 +15,7 @@ from fvcore.common.config import CfgNode
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 import gan_plugin
-from car_gan.config import look_up
+from car_gan.config_rules import look_up
 from car_gan.data.crop_dataset import CropDataset
 from car_gan.game import build_game
 from gan_plugin.engine.image_game import Phase
