@@ -61,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int | None:
     )
     module.add_arguments(parser)
     try:
-        return module.run(parser.parse_args(given[1:]))
+        # KEY VALUE pairs may follow options that follow RUN, which parse_args would not take
+        return module.run(parser.parse_intermixed_args(given[1:]))
     except Stopped as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code

@@ -79,9 +79,9 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
     drawn = torch.from_numpy(np.asarray(Image.open(files[0])).copy()).permute(2, 0, 1) / 127.5 - 1
     torch.testing.assert_close(drawn, expected, atol=0.5 / 127.5 + 1e-4, rtol=0)
 
-    assert cli("evaluate", run, "--output", tmp_path / "e") == 0
+    assert cli("evaluate", run, "--output", tmp_path / "e", "TEST.SAMPLES", 12) == 0
     out = capsys.readouterr().out
-    assert "10 real and 16 generated" in out and "not Inception" in out and "cars keyed and put on grey" in out
+    assert "10 real and 12 generated" in out and "not Inception" in out and "cars keyed and put on grey" in out
     plain, on_grey = (json.loads((tmp_path / f"e/{name}.json").read_text()) for name in ("scores", "scores_on_ground"))
     assert (plain["label"], on_grey["label"]) == ("builtin", "builtin_on_grey") and plain["FID"] != on_grey["FID"]
     assert cli("interpolate", run, "--output", tmp_path / "i.png", "--rows", 2, "--steps", 3) == 0
