@@ -130,7 +130,7 @@ def test_inception_takes_weights_by_path_and_refuses_all_else(tmp_path):
         with pytest.raises(UserError, match=f"{name}.*built-in features"):
             InceptionExtractor(path)
 
-    # the published file is older than PyTorch's zip format
+    # the harder case: the format of before PyTorch 1.6
     state = _random_inception_state()
     torch.save(state, tmp_path / "inception.pth", _use_new_zipfile_serialization=False)
     digest = hashlib.sha256((tmp_path / "inception.pth").read_bytes()).hexdigest()

@@ -57,7 +57,7 @@ def _validate(path: str) -> str:
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        # not mapped into memory: files of before PyTorch 1.6, as torch-fidelity's is, cannot be
+        # not mapped into memory: a file in the format of before PyTorch 1.6 cannot be, and these weights are of 2020
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"Inception's weights {path} cannot be read ({error.strerror}); {_ADVICE}.") from error
