@@ -7,7 +7,7 @@ import torch
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from .distributed import average_gradients
+from .distributed import average_gradients, mean_over_processes
 from .guard import check_finite
 from .image_game import ImageGame, Losses, Phase, only_learning
 from .steps import GRADIENT_NORM_PERIOD, ObservedStep, mean_losses, record_gradient_norm
@@ -65,7 +65,7 @@ class ImageStep(ObservedStep):
                 records.append({name: loss.detach() for name, loss in losses.items()})
         self._step(phase)
         means = mean_losses(records)
-        total = torch.stack(list(means.values())).sum().item()
+        total = mean_over_processes(torch.stack(list(means.values())).sum()).item()
         get_event_storage().put_scalar(_TOTALS.get(phase.name, f"loss_{phase.name}_total"), total)
         return means
 

@@ -22,6 +22,7 @@ VERBS = {
     "sample": "car_gan.commands.sample",
     "evaluate": "car_gan.commands.evaluate",
     "compare": "car_gan.commands.compare",
+    "judge": "car_gan.commands.judge",
     "interpolate": "car_gan.commands.interpolate",
     "export": "car_gan.commands.export",
     "compose": "car_gan.commands.compose",
@@ -35,6 +36,7 @@ _SUMMARIES = {
     "sample": "pictures of new cars",
     "evaluate": "FID, IS and more of a trained GAN",
     "compare": "a table and curves of several trainings",
+    "judge": "a page on which a person tells generated cars from crops, and its score",
     "interpolate": "strips from one latent to another",
     "export": "the generator alone, for use elsewhere",
     "compose": "new cars into street scenes, as images and COCO JSON",
@@ -59,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int | None:
     )
     module.add_arguments(parser)
     try:
-        return module.run(parser.parse_args(given[1:]))
+        # KEY VALUE pairs may follow options that follow RUN, which parse_args would not take
+        return module.run(parser.parse_intermixed_args(given[1:]))
     except Stopped as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code

@@ -41,9 +41,9 @@ class Features:
         return len(self.values)
 
 
-def as_bytes(images: torch.Tensor) -> torch.Tensor:
-    """(N, C, H, W) floats in [-1, 1] -> (N, 3, H, W) bytes, rounded; a fourth channel (alpha) is left out."""
-    colours = images[:, :3].detach().float()
+def as_bytes(images: torch.Tensor, *, alpha: bool = False) -> torch.Tensor:
+    """(N, C, H, W) floats in [-1, 1] -> (N, 3, H, W) bytes, rounded; a fourth channel is left out but with `alpha`."""
+    colours = images[:, : 4 if alpha else 3].detach().float()
     if colours.shape[1] == 1:
         colours = colours.expand(-1, 3, -1, -1)
     return ((colours.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

@@ -34,7 +34,7 @@ class InceptionExtractor:
             UserError: the file is missing, is not what it should be, or is not the one that its name promises.
         """
         digest = _validate(os.fspath(weights))
-        self.name = f"inception-v3-compat-{digest[:8]}"
+        self.name = f"inception-v3-compat ({os.path.basename(weights)}, SHA-256 {digest[:16]})"
         self._device = torch.device(device)
         self._network = FeatureExtractorInceptionV3(
             "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=os.fspath(weights)
@@ -57,7 +57,8 @@ def _validate(path: str) -> str:
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # not mapped into memory: a file in the format of before PyTorch 1.6 cannot be, and these weights are of 2020
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"Inception's weights {path} cannot be read ({error.strerror}); {_ADVICE}.") from error
     except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:

@@ -3,14 +3,11 @@
 Keys that mean the same as in gan_plugin have its names.
 """
 
-import math
-from collections.abc import Callable
-from typing import Any
-
 from fvcore.common.config import CfgNode as CN
 
 from gan_plugin.engine.setup import merge_options
-from gan_plugin.errors import UserError
+
+from .config_rules import check_config
 
 
 def default_config() -> CN:
@@ -48,6 +45,9 @@ def default_config() -> CN:
     cfg.TEST.SAMPLES = 10000
     # torch-fidelity's file of Inception weights; "" for the built-in features, which compare with nothing else
     cfg.TEST.INCEPTION = ""
+    # evaluate and compare score the cars a second time, keyed and put on this ground, since the flat key colour
+    # distorts FID and IS: "grey", or a folder of pictures; "" for no second scores
+    cfg.TEST.BACKGROUND = "grey"
     # of the latents of the scores
     cfg.TEST.SEED = 1
     cfg.TEST.BATCH = 128
@@ -67,6 +67,13 @@ def _model_node() -> CN:
     model.LATENT.SIZE = 100
     # "normal", or "uniform" in [-1, 1] as in the LOGAN paper
     model.LATENT.DISTRIBUTION = "normal"
+
+    # what both players are told of a car: "" nothing, "colour" the main one inside its mask, or a field of the
+    # manifest, such as "label", the class. The training fills in the names and their shares of the crops.
+    model.LABEL = CN()
+    model.LABEL.KIND = ""
+    model.LABEL.NAMES = ()
+    model.LABEL.SHARES = ()
 
     model.GENERATOR = CN()
     model.GENERATOR.NAME = "DCGANGenerator"
@@ -183,59 +190,6 @@ def _solver_node() -> CN:
     return solver
 
 
-CHOICES = {
-    "MODEL.INIT": ("normal", "orthogonal", "xavier"),
-    "MODEL.LATENT.DISTRIBUTION": ("normal", "uniform"),
-    "MODEL.GENERATOR.LAST": ("up", "flat"),
-    "MODEL.GENERATOR.FIRST_SIDE": (2, 4),
-    "MODEL.ORTHOGONAL.FORM": ("full", "off_diagonal"),
-    "SOLVER.SCHEDULE": ("constant", "linear"),
-    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),
-    "INPUT.CHANNELS": (3, 4),
-}
-_POSITIVE = (
-    "MODEL.LATENT.SIZE",
-    "MODEL.GENERATOR.WIDTH",
-    "MODEL.DISCRIMINATOR.WIDTH",
-    "MODEL.ENCODER.WIDTH",
-    "MODEL.LOGAN.BETA",
-    "SOLVER.IMS_PER_BATCH",
-    "SOLVER.ACCUMULATE",
-    "SOLVER.MAX_EPOCHS",
-    "SOLVER.DISC.STEPS",
-    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE",
-    "SOLVER.CHECKPOINT_EPOCHS",
-    "TEST.SAMPLES",
-    "TEST.BATCH",
-)
-_AMOUNTS = (
-    "MODEL.GAN.INSTANCE_NOISE",
-    "MODEL.GENERATOR.SLOPE",
-    "MODEL.ORTHOGONAL.WEIGHT",
-    "MODEL.LOGAN.ALPHA",
-    "MODEL.LOGAN.CLIP",
-    "MODEL.LOGAN.PENALTY",
-    "MODEL.ENCODER.LATENT_WEIGHT",
-    "MODEL.ENCODER.IMAGE_WEIGHT",
-    "MODEL.ENCODER.ADVERSARIAL_WEIGHT",
-    "SOLVER.MAX_ITER",
-    "SOLVER.BASE_LR",
-    "SOLVER.WEIGHT_DECAY",
-    "SOLVER.DISC.BASE_LR",
-    "SOLVER.DISC.WEIGHT_DECAY",
-    "SOLVER.KEEP",
-    "TEST.EVAL_EPOCHS",
-    "VIS_EPOCHS",
-)
-_RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (_POSITIVE, lambda value: 0 < value < math.inf, "a number above 0"),
-    (_AMOUNTS, lambda value: 0 <= value < math.inf, "a finite number, 0 or more"),
-    (("MODEL.LOGAN.SHARE",), lambda value: 0 < value <= 1, "a share above 0, at most 1"),
-    (("MODEL.GAN.EMA.DECAY",), lambda value: 0 <= value < 1, "0 for no average, or below 1"),
-    (("SOLVER.BETAS", "SOLVER.DISC.BETAS"), lambda value: len(value) == 2, "two numbers in [0, 1)"),
-)
-
-
 def load_config(config_file: str, opts: list[str]) -> CN:
     """The defaults, then a YAML file with its _BASE_, then KEY VALUE pairs; frozen.
 
@@ -250,23 +204,4 @@ def load_config(config_file: str, opts: list[str]) -> CN:
         cfg.MODEL.DEVICE = "cpu"
     check_config(cfg)
     cfg.freeze()
-    return cfg
-
-
-def check_config(cfg: CN) -> None:
-    """Raise a UserError that names the first key whose value is out of range, and the range."""
-    for key, choices in CHOICES.items():
-        if (value := look_up(cfg, key)) not in choices:
-            known = ", ".join(map(repr, choices))
-            raise UserError(f"{key} is {value!r}, which is unknown; set it to one of {known}.")
-    for keys, is_good, expected in _RULES:
-        for key in keys:
-            if not is_good(value := look_up(cfg, key)):
-                raise UserError(f"{key} is {value!r}; set it to {expected}.")
-
-
-def look_up(cfg: Any, key: str) -> Any:
-    """The value at `key`, dots between its parts."""
-    for part in key.split("."):
-        cfg = cfg[part]
     return cfg

@@ -1,16 +1,15 @@
 """Toy scenes, and the command line."""
 
-from pathlib import Path
-
 import cars
+import numpy as np
 import pytest
 import train_net
+from car_runs import CONFIGS, car, options, preset
 from forked_runs import forked_runs
+from PIL import Image
 
 from gan_plugin.data.toy_cityscapes import write_toy_cityscapes
 from gan_plugin.errors import run_command_line
-
-CONFIGS = Path(cars.__file__).parent / "configs"
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +39,23 @@ def toy_crops(toy, tmp_path_factory):
 def forked():
     """To stand in for TrainNet: runs of the trainer without a new interpreter for each."""
     return forked_runs(train_net.main)
+
+
+@pytest.fixture(scope="session")
+def crops(tmp_path_factory):
+    """Eleven cars: nine to train on by the default split of an eighth."""
+    folder = tmp_path_factory.mktemp("cars")
+    random = np.random.RandomState(0)
+    for index in range(11):
+        pixels = car(random.randint(36, 60), random.randint(0, 200, 3))
+        Image.fromarray(pixels).save(folder / f"car{index:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(crops, tmp_path_factory):
+    """A short training of the preset with all ingredients of ours, through the command line."""
+    out = tmp_path_factory.mktemp("runs") / "sa"
+    arguments = ["train", *preset("sa_dcgan"), *options(crops, out, "SOLVER.MAX_ITER", 4, "MODEL.GAN.EMA.DECAY", 0.9)]
+    assert not cars.main([str(argument) for argument in [*arguments, "MODEL.GENERATOR.ATTENTION", "(16,)"]])
+    return out

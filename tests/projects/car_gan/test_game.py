@@ -57,7 +57,7 @@ def test_the_step_climbs_moves_a_share_stays_in_bounds_and_passes_gradients_on()
 def test_second_order_gradients_reach_both_players_under_mixed_precision():
     game = game_of("MODEL.LOGAN.ENABLED", True)
     with EventStorage(), torch.autocast("cpu", torch.bfloat16):
-        shared = game.begin(torch.rand(4, 3, 16, 16), 0, True)
+        shared = game.begin((torch.rand(4, 3, 16, 16), None), 0, True)
         fake, step = game.generate(shared)
     assert shared.fake is None and step.dtype == torch.float32 and step.requires_grad
     step.square().sum().backward()
@@ -122,7 +122,7 @@ def test_shared_and_separate_images_give_the_same_gradients():
     for keep in (True, False):
         game = game_of()
         with EventStorage():
-            shared = game.begin(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2)), 0, keep)
+            shared = game.begin((torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2)), None), 0, keep)
             assert (shared.fake is not None) == keep
             for phase in game.phases():
                 sum(phase.losses(shared).values()).backward()
@@ -134,7 +134,7 @@ def test_shared_and_separate_images_give_the_same_gradients():
 def test_an_encoder_learns_jointly_with_the_generator():
     game = game_of("MODEL.ENCODER.ENABLED", True, "MODEL.LOGAN.ENABLED", True, "MODEL.LOGAN.PENALTY", 2.0)
     with EventStorage():
-        shared = game.begin(torch.rand(4, 3, 16, 16), 0, True)
+        shared = game.begin((torch.rand(4, 3, 16, 16), None), 0, True)
         disc, gen = (phase.losses(shared) for phase in game.phases())
     assert disc.keys() == {"loss_disc_image", "loss_disc_reconstruction"}
     assert gen.keys() == {

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,54 +12,12 @@ from car_gan.runs.memorised import memorisation, nearest
 from car_gan.runs.pictures import walk
 from car_gan.runs.trained import load_trained
 from car_gan.runs.training import build_loop
+from car_runs import CONFIGS, options, preset
 from PIL import Image
 from support import assert_same
 
 from gan_plugin import UserError
 from gan_plugin.evaluation.image_scores import Features
-
-CONFIGS = Path(__file__).resolve().parents[3] / "projects/CarGAN/configs"
-NARROW = "MODEL.DEVICE cpu INPUT.SIZE 32 MODEL.GENERATOR.WIDTH 4 MODEL.DISCRIMINATOR.WIDTH 4 MODEL.LATENT.SIZE 8"
-SHORT = "SOLVER.IMS_PER_BATCH 4 TEST.SAMPLES 16 TEST.EVAL_EPOCHS 1 VIS_EPOCHS 1 SOLVER.CHECKPOINT_EPOCHS 1"
-
-
-def car(width, colour):
-    """A (40, 64, 3) picture of a box on wheels on the key colour."""
-    pixels = np.full((40, 64, 3), (51, 255, 51), np.uint8)
-    left = (64 - width) // 2
-    pixels[14:30, left : left + width] = colour
-    pixels[28:36, left + 4 : left + 12] = pixels[28:36, left + width - 12 : left + width - 4] = 20
-    return pixels
-
-
-@pytest.fixture(scope="session")
-def crops(tmp_path_factory):
-    """Eleven cars: nine to train on by the default split of an eighth."""
-    folder = tmp_path_factory.mktemp("cars")
-    random = np.random.RandomState(0)
-    for index in range(11):
-        pixels = car(random.randint(36, 60), random.randint(0, 200, 3))
-        Image.fromarray(pixels).save(folder / f"car{index:02d}.png")
-    return folder
-
-
-def options(crops, out, *more):
-    return [*NARROW.split(), *SHORT.split(), "DATASETS.CROPS", crops, "OUTPUT_DIR", out, *more]
-
-
-def preset(name):
-    return ["--config-file", CONFIGS / f"{name}.yaml"]
-
-
-@pytest.fixture(scope="session")
-def run(crops, tmp_path_factory):
-    """A short training of the preset with all ingredients of ours, through the command line."""
-    import cars
-
-    out = tmp_path_factory.mktemp("runs") / "sa"
-    arguments = ["train", *preset("sa_dcgan"), *options(crops, out, "SOLVER.MAX_ITER", 4, "MODEL.GAN.EMA.DECAY", 0.9)]
-    assert not cars.main([str(argument) for argument in [*arguments, "MODEL.GENERATOR.ATTENTION", "(16,)"]])
-    return out
 
 
 @pytest.mark.parametrize("name", ["dcgan", "resnet18_sa_logan", "logan_b", "best_64"])
@@ -122,9 +79,11 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
     drawn = torch.from_numpy(np.asarray(Image.open(files[0])).copy()).permute(2, 0, 1) / 127.5 - 1
     torch.testing.assert_close(drawn, expected, atol=0.5 / 127.5 + 1e-4, rtol=0)
 
-    assert cli("evaluate", run, "--output", tmp_path / "e") == 0
+    assert cli("evaluate", run, "--output", tmp_path / "e", "TEST.SAMPLES", 12) == 0
     out = capsys.readouterr().out
-    assert "10 real and 16 generated" in out and "not Inception" in out
+    assert "10 real and 12 generated" in out and "not Inception" in out and "cars keyed and put on grey" in out
+    plain, on_grey = (json.loads((tmp_path / f"e/{name}.json").read_text()) for name in ("scores", "scores_on_ground"))
+    assert (plain["label"], on_grey["label"]) == ("builtin", "builtin_on_grey") and plain["FID"] != on_grey["FID"]
     assert cli("interpolate", run, "--output", tmp_path / "i.png", "--rows", 2, "--steps", 3) == 0
     assert Image.open(tmp_path / "i.png").size == (3 * 34 + 2, 2 * 34 + 2)
     assert cli("export", run, "--output", tmp_path / "x") == 0
@@ -143,8 +102,13 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
         "FID against epoch",
         "Self-attention of the generator",
         "not the FID and IS of papers",
+        "Scores without the key colour",
+        "Self-attention: every position gathers",
+        "each row is an epoch, from the top",
     ):
         assert words in page
+    # no arm uses these
+    assert "Latent optimisation" not in page and "Mask R-CNN" not in page
     assert cli("compare", run, run, "--output", tmp_path / "c2") == 2
 
 
@@ -158,6 +122,7 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
         (["DATASETS.CROPS", "nowhere"], "nowhere does not exist"),
         (["MODEL.GAN.OBJECTIVE", "Nope"], "MODEL.GAN.OBJECTIVE is 'Nope'"),
         (["TEST.INCEPTION", "none.pth"], "none.pth cannot be read"),
+        (["SOLVER.DISC.BASE_LR", 1e30, "SOLVER.MAX_ITER", 4], "Training stopped at iteration"),
         (["SOLVER.NOPE", 1], "command line's config options are wrong"),
     ],
 )
@@ -228,4 +193,7 @@ def test_the_baseline_learns_eight_crops_by_heart(crops, tmp_path):
     between = float(distance(real, real).sum() / (8 * 7))
     nearest_crop = distance(drawn, real).min(dim=1)
     assert float(nearest_crop.values.mean()) < 0.6 * between, (float(nearest_crop.values.mean()), between)
+    # no crop is forgotten
+    best = distance(drawn, real).min(dim=0).values
+    assert float(best.max()) < 0.6 * between, best / between
     assert nearest_crop.indices.unique().numel() >= 7

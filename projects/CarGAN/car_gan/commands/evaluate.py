@@ -2,8 +2,10 @@
 
     cars.py evaluate output/dcgan --output scores TEST.INCEPTION weights-inception-2015-12-05-6726825d.pth
 
-Without TEST.INCEPTION the built-in features are used, whose scores compare with nothing but themselves. Writes
-scores.json, memorisation.json and neighbours.png (samples above the training crops nearest to them).
+Without TEST.INCEPTION the built-in features are used, whose scores compare with nothing but themselves. The second
+scores are of the cars keyed and put on TEST.BACKGROUND, since the flat key colour distorts the first. Writes
+scores.json, scores_on_ground.json, memorisation.json, neighbours.png (samples above the training crops nearest to them)
+and on_ground.png (crops above samples, as the second scores see them).
 """
 
 import argparse
@@ -27,11 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print."""
     trained = load_trained(args.run_folder, args.weights, [*args.opts, "TEST.SEED", str(args.seed + 1)])
-    scores, check, _ = evaluate_trained(trained, args.output, truncation=args.truncation)
-    numbers = scores.results()[scores.label]
-    print(tabulate(list(numbers.items()), headers=["score", "value"], floatfmt=".4g", tablefmt="github"))
-    print(
-        f"Features: {scores.extractor}; {scores.real_count} real and {scores.fake_count} generated images; weights "
-        f"{trained.weights}."
-    )
-    print(check.sentence())
+    found = evaluate_trained(trained, args.output, truncation=args.truncation)
+    for scores in filter(None, (found.scores, found.on_ground)):
+        numbers = scores.results()[scores.label]
+        print(tabulate(list(numbers.items()), headers=["score", "value"], floatfmt=".4g", tablefmt="github"))
+        print(
+            f"Features: {scores.extractor}; {scores.real_count} real and {scores.fake_count} generated images; weights "
+            f"{trained.weights}."
+        )
+    print(found.check.sentence())

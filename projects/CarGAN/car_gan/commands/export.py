@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     """Check, trace, compare, write."""
     trained = load_trained(args.run_folder, args.weights, args.opts)
     licence = licence_of_run(trained.run)
-    _, check, _ = evaluate_trained(trained, args.output)
+    check = evaluate_trained(trained, args.output).check
     z = trained.latents(4, args.seed)
     with torch.no_grad():
         traced = torch.jit.trace(trained.generator, z)
@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> None:
     os.makedirs(args.output, exist_ok=True)
     facts = {
         "latent": {"size": trained.cfg.MODEL.LATENT.SIZE, "distribution": trained.cfg.MODEL.LATENT.DISTRIBUTION},
+        # z is followed by one of them as a one-hot vector
+        "labels": trained.labels,
         "image": {"size": trained.cfg.INPUT.SIZE, "channels": trained.cfg.INPUT.CHANNELS, "range": [-1, 1]},
         "weights": str(trained.weights),
         "memorisation": check.sentence(),

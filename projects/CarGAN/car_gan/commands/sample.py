@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truncation", type=float, default=0.0, metavar="T", help="redraw entries of z beyond T; 0: none"
     )
+    parser.add_argument("--label", default="", metavar="NAME", help="of a conditional generator, such as red")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     if args.count < 1 or args.truncation < 0:
         raise UserError("--count must be 1 or more, and --truncation 0 or more.")
     trained = load_trained(args.run_folder, args.weights, args.opts)
-    images = trained.images(trained.latents(args.count, args.seed, args.truncation))
+    images = trained.images(trained.latents(args.count, args.seed, args.truncation, args.label))
     folder = args.output / "cars"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
         "weights": trained.weights.name,
         "seed": args.seed,
         "truncation": args.truncation,
+        "label": args.label,
         "licence": licence_of_run(trained.run),
     }
     text = json.dumps(facts, indent=1) + "\n"

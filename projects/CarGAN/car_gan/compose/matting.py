@@ -20,7 +20,8 @@ from gan_plugin.errors import UserError
 _INSIDE = 0.25
 # below this alpha a pixel's own colour says nothing of the car's
 _THIN = 0.15
-_LEAST_GREENNESS = 64
+# a key colour has at least so much of it
+LEAST_GREENNESS = 64
 
 
 def greenness(pixels: np.ndarray, key: Colour) -> np.ndarray:
@@ -47,7 +48,7 @@ def key_out(pixels: np.ndarray, key: Colour, low: float = 0.0, high: float = 1.0
     """
     pixels = np.asarray(pixels, np.float32)
     of_key = float(greenness(np.asarray(key), key))
-    if of_key < _LEAST_GREENNESS:
+    if of_key < LEAST_GREENNESS:
         raise UserError(
             f"The key colour {key} is too grey to be keyed; use one with a channel well above the others, or RGBA."
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torchvision.utils import make_grid
 
 from car_gan.colour import GREEN, Colour
 from car_gan.networks import Networks, build_networks
+from gan_plugin.engine.distributed import mean_over_processes
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.augment import DiscriminatorAugment
@@ -28,9 +30,11 @@ _GRID = 64
 
 @dataclass
 class Round:
-    """What the phases of one iteration share: real images, and latents with their images where these can be shared."""
+    """What the phases of one iteration share: real images and their labels, which the generated ones get too, and
+    latents with their images where these can be shared."""
 
     real: torch.Tensor
+    labels: torch.Tensor | None
     z: torch.Tensor
     fake: torch.Tensor | None
     iteration: int
@@ -55,7 +59,7 @@ class CarGame(ImageGame):
         self.encoder = networks.encoder
         self.cfg = cfg
         model, gan = cfg.MODEL, cfg.MODEL.GAN
-        self.latents = Latents(model.LATENT.SIZE, model.LATENT.DISTRIBUTION)
+        self.latents = Latents.of(cfg)
         self.objective = build_objective(gan.OBJECTIVE, "MODEL.GAN.OBJECTIVE")
         if self.objective.judges != "logits":
             raise UserError(
@@ -67,7 +71,7 @@ class CarGame(ImageGame):
         ground = torch.tensor([*(value / 127.5 - 1 for value in key), -1.0][: cfg.INPUT.CHANNELS])
         self.augment = DiscriminatorAugment(gan.DIFFAUG, gan.INSTANCE_NOISE, ground.view(1, -1, 1, 1))
         logan = model.LOGAN
-        optimizer = LatentOptimizer(logan.ALPHA, logan.BETA, logan.CLIP, logan.SHARE)
+        optimizer = LatentOptimizer(logan.ALPHA, logan.BETA, logan.CLIP, logan.SHARE, len(self.latents.shares))
         self.latent_optimizer = optimizer if logan.ENABLED else None
 
     def phases(self) -> Sequence[Phase]:
@@ -80,44 +84,60 @@ class CarGame(ImageGame):
             Phase("generator", makers, _adam(makers, solver), self._gen_losses, every=disc.STEPS, **limit),
         ]
 
-    def collate(self, items: list[Any]) -> torch.Tensor:
-        return torch.stack(items).to(self.device, non_blocking=True)
+    def collate(self, items: list[Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Images (N, C, S, S), and the numbers of their labels (N,) where items are pairs of both."""
+        if not self.latents.shares:
+            return torch.stack(items).to(self.device, non_blocking=True), None
+        images, labels = zip(*items, strict=True)
+        return torch.stack(images).to(self.device, non_blocking=True), torch.tensor(labels, device=self.device)
 
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.generator.parameters()).device
 
-    def begin(self, batch: torch.Tensor, iteration: int, keep_graph: bool) -> Round:
-        z = self.latents.draw(len(batch), self.device)
+    def begin(self, batch: tuple[torch.Tensor, torch.Tensor | None], iteration: int, keep_graph: bool) -> Round:
+        real, labels = batch
+        z = self.latents.draw(len(real), self.device, labels=labels)
         # Latent optimisation runs each player's own gradient through z, so there is nothing to share.
         shares = keep_graph and self.latent_optimizer is None and iteration % self.cfg.SOLVER.DISC.STEPS == 0
-        return Round(batch, z, self.generator(z) if shares else None, iteration)
+        return Round(real, labels, z, self.generator(z) if shares else None, iteration)
 
-    def judge(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, C, S, S) in [-1, 1] -> (N,) logits of the augmented images."""
-        return self.discriminator(self.augment(images))
+    def judge(self, images: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        """(N, C, S, S) in [-1, 1] and (N,) labels -> (N,) logits of the augmented images."""
+        return self.verdict(self.augment(images), labels)
+
+    def verdict(self, images: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        """(N, C, S, S) in [-1, 1] and (N,) labels -> (N,) logits.
+
+        With labels y it is the projection discriminator (Miyato and Koyama 2018, arXiv 1802.05637, equation 3):
+        psi(phi(x)) + <e_y, phi(x)>, both linear in the features phi(x) before the last layer. Its first output is psi,
+        and the weights of output 1 + y are e_y.
+        """
+        outputs = self.discriminator(images)
+        return outputs if labels is None else outputs[:, 0] + outputs.gather(1, 1 + labels[:, None])[:, 0]
 
     def generate(self, shared: Round) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The round's generated images, and dz where latents are optimised."""
         if self.latent_optimizer is None:
             return (self.generator(shared.z) if shared.fake is None else shared.fake), None
-        moved, step = self.latent_optimizer(lambda z: self.discriminator(self.generator(z)), shared.z)
+        moved, step = self.latent_optimizer(lambda z: self.verdict(self.generator(z), shared.labels), shared.z)
         return self.generator(moved), step
 
     def _disc_losses(self, shared: Round) -> Losses:
         fake, step = self.generate(shared)
         # without latent optimisation nothing of the discriminator is behind the fakes
         fake = fake.detach() if step is None else fake
-        on_real, on_fake = self.judge(shared.real), self.judge(fake)
+        on_real, on_fake = self.judge(shared.real, shared.labels), self.judge(fake, shared.labels)
         self._record(on_real, on_fake, shared.real, fake)
         losses = {"loss_disc_image": self._disc_loss(on_real, on_fake)}
         if self.encoder is not None:
             with torch.no_grad():
                 again = self.generator(self.encoder(shared.real))
-            losses["loss_disc_reconstruction"] = self._disc_loss(on_real, self.judge(again))
+            losses["loss_disc_reconstruction"] = self._disc_loss(on_real, self.judge(again, shared.labels))
         if self.regularizer.is_due(shared.iteration):
-            losses["loss_disc_image_reg"] = self.regularizer(self.judge, shared.real, fake)
+            judge = partial(self.judge, labels=shared.labels)
+            losses["loss_disc_image_reg"] = self.regularizer(judge, shared.real, fake)
         return losses | self._orthogonal("loss_disc_orthogonal", self.discriminator)
 
     def _disc_loss(self, on_real: torch.Tensor, on_fake: torch.Tensor) -> torch.Tensor:
@@ -131,8 +151,8 @@ class CarGame(ImageGame):
         on_real = None
         if self.objective.pairs:
             with torch.no_grad():
-                on_real = self.judge(shared.real)
-        losses = {"loss_adv_image": self.objective.generator_loss(self.judge(fake), on_real)}
+                on_real = self.judge(shared.real, shared.labels)
+        losses = {"loss_adv_image": self.objective.generator_loss(self.judge(fake, shared.labels), on_real)}
         if step is not None and self.cfg.MODEL.LOGAN.PENALTY:
             losses["loss_latent_step"] = self.cfg.MODEL.LOGAN.PENALTY * step.square().sum(1).mean()
         if self.encoder is not None:
@@ -148,7 +168,7 @@ class CarGame(ImageGame):
         image = fake if self.latent_optimizer is None else self.generator(shared.z)
         return {
             "loss_adv_reconstruction": node.ADVERSARIAL_WEIGHT
-            * self.objective.generator_loss(self.judge(again), on_real),
+            * self.objective.generator_loss(self.judge(again, shared.labels), on_real),
             "loss_rec_latent": node.LATENT_WEIGHT * (encoder(image) - shared.z).square().mean(),
             "loss_rec_image": node.IMAGE_WEIGHT * (again - shared.real).abs().mean(),
         }
@@ -166,7 +186,7 @@ class CarGame(ImageGame):
         right = torch.cat([d_real > 0.5, d_fake <= 0.5]).float()
         # one transfer for all of them: each makes a GPU wait
         spread = _spread(fake) / _spread(real).clamp(min=1e-6)
-        values = torch.stack([d_real.mean(), d_fake.mean(), right.mean(), spread]).tolist()
+        values = mean_over_processes(torch.stack([d_real.mean(), d_fake.mean(), right.mean(), spread])).tolist()
         names = ("d_real", "d_fake", "d_accuracy", "diversity")
         scalars = {f"gan/image/{name}": value for name, value in zip(names, values, strict=True)}
         get_event_storage().put_scalars(**scalars)

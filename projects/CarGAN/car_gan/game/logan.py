@@ -27,17 +27,19 @@ class LatentOptimizer:
         alpha, beta: of `latent_step`.
         clip: z + dz is held in [-clip, clip]; 0 for no bound.
         share: of z's entries that move, the first ones, in (0, 1].
+        still: entries at the end of z that are a label, which neither moves nor counts.
     """
 
     alpha: float = 0.9
     beta: float = 5.0
     clip: float = 0.0
     share: float = 1.0
+    still: int = 0
 
     def __call__(
         self, judge: Callable[[torch.Tensor], torch.Tensor], z: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The moved latents and dz, both (N, latent_size), in float32.
+        """The moved latents and dz, both (N, latent_size), in float32; dz without the label.
 
         Gradients pass through dz into whatever networks `judge`, z -> (N,) = D(G(z)), lets learn: a second derivative,
         so mixed precision is off here.
@@ -45,9 +47,11 @@ class LatentOptimizer:
         with torch.autocast(z.device.type, enabled=False), torch.enable_grad():
             z = z.detach().float().requires_grad_(True)
             (gradient,) = torch.autograd.grad(judge(z).sum(), z, create_graph=True)
-            step = latent_step(gradient, self.alpha, self.beta)
+            noise, label = z.detach().split([z.shape[1] - self.still, self.still], dim=1)
+            step = latent_step(gradient[:, : noise.shape[1]], self.alpha, self.beta)
             if self.share < 1:
-                moving = torch.arange(z.shape[1], device=z.device) < round(self.share * z.shape[1])
+                moving = torch.arange(noise.shape[1], device=z.device) < round(self.share * noise.shape[1])
                 step = step * moving
-            moved = z.detach() + step
-            return (moved.clamp(-self.clip, self.clip) if self.clip else moved), step
+            moved = noise + step
+            moved = moved.clamp(-self.clip, self.clip) if self.clip else moved
+            return torch.cat([moved, label], dim=1), step

@@ -64,7 +64,7 @@ def _of_generator(cfg: CfgNode) -> dict[str, Any]:
     node = cfg.MODEL.GENERATOR
     return {
         **_images(cfg),
-        "latent_size": cfg.MODEL.LATENT.SIZE,
+        "latent_size": cfg.MODEL.LATENT.SIZE + len(cfg.MODEL.LABEL.NAMES),
         "width": node.WIDTH,
         "slope": node.SLOPE,
         "attention": node.ATTENTION,
@@ -79,6 +79,7 @@ def _of_discriminator(cfg: CfgNode) -> dict[str, Any]:
     return {
         **_images(cfg),
         "width": node.WIDTH,
+        "outputs": 1 + len(cfg.MODEL.LABEL.NAMES),
         "attention": node.ATTENTION,
         "normalise_attention": cfg.MODEL.ATTENTION_SPECTRAL_NORM,
         "normalise": cfg.MODEL.GAN.REG.SPECTRAL_NORM,

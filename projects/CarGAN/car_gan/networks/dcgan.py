@@ -109,7 +109,7 @@ class DCGANDiscriminator(nn.Module):
             size, image_channels, attention, normalise_attention, normalise: as for the generator.
             width: channels of the first layer; those after it have up to 8 times as many.
             channels: of all layers but the last, in place of `width`; the last covers the side that is left.
-            outputs: 1 for verdicts; the length of z makes it an encoder.
+            outputs: 1 for verdicts, one more for each label; the length of z makes it an encoder.
             norm: whether there is batch normalisation.
 
         Raises:

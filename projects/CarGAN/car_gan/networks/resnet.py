@@ -31,6 +31,7 @@ class ResNetDiscriminator(nn.Module):
         image_channels: int = 3,
         width: int = 64,
         blocks: Sequence[int] = (2, 2, 2, 2),
+        outputs: int = 1,
         attention: Sequence[int] = (),
         normalise_attention: bool = False,
         normalise: bool = False,
@@ -42,6 +43,7 @@ class ResNetDiscriminator(nn.Module):
             image_channels: 3, or 4 with alpha.
             width: channels of the first stage; each later one has twice as many.
             blocks: of the four stages.
+            outputs: 1 for verdicts, one more for each label.
             attention: sides of the feature maps that a self-attention follows.
             normalise_attention, normalise: spectral normalisation of these modules, or of all convolutions.
             slope: of leaky ReLU; 0 for ReLU, as in ResNet.
@@ -70,12 +72,13 @@ class ResNetDiscriminator(nn.Module):
                 before, side = width << stage, side // stride
             attend()
         self.layers = nn.Sequential(*layers)
-        verdict = nn.Linear(before, 1)
+        verdict = nn.Linear(before, outputs)
         self.verdict = spectral_norm(verdict) if normalise else verdict
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, image_channels, size, size) in [-1, 1] -> (N,) logits."""
-        return self.verdict(self.layers(images).mean((2, 3))).squeeze(1)
+        """(N, image_channels, size, size) in [-1, 1] -> (N,) logits, or (N, outputs)."""
+        verdicts = self.verdict(self.layers(images).mean((2, 3)))
+        return verdicts.squeeze(1) if verdicts.shape[1] == 1 else verdicts
 
 
 class ResNetGenerator(nn.Module):

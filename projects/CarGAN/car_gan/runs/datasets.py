@@ -1,5 +1,6 @@
 """The crops of a config, as data set and as training batches."""
 
+from collections import Counter
 from typing import Any
 
 from detectron2.utils import comm
@@ -7,6 +8,7 @@ from fvcore.common.config import CfgNode
 
 from car_gan.data.build import LICENCE
 from car_gan.data.crop_dataset import CropDataset
+from car_gan.data.labels import labels_of
 from car_gan.scenes.licence import FOLDER
 from gan_plugin.engine.train_loader import ResumableTrainLoader
 from gan_plugin.errors import UserError
@@ -31,6 +33,28 @@ def crops_of(cfg: CfgNode, split: str = "train", *, flip: bool = False) -> CropD
     )
 
 
+def with_labels(cfg: CfgNode, crops: CropDataset) -> CfgNode:
+    """`cfg` with the names of the crops' labels and their shares, which networks and latents are built by.
+
+    Raises:
+        UserError: the crops have no such labels, or all the same.
+    """
+    if not cfg.MODEL.LABEL.KIND:
+        return cfg
+    counts = Counter(labels_of(crops, cfg.MODEL.LABEL.KIND))
+    if len(counts) < 2:
+        raise UserError(
+            f"The {cfg.MODEL.LABEL.KIND} of all crops is '{next(iter(counts))}', so there is nothing to tell the "
+            "networks; leave MODEL.LABEL.KIND empty."
+        )
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.LABEL.NAMES = tuple(sorted(counts))
+    cfg.MODEL.LABEL.SHARES = tuple(counts[name] / len(crops) for name in sorted(counts))
+    cfg.freeze()
+    return cfg
+
+
 def licence_of(crops: CropDataset) -> str:
     """The terms that everything made from these crops is under."""
     note = crops.folder / LICENCE
@@ -52,8 +76,11 @@ def train_loader(cfg: CfgNode, crops: CropDataset) -> ResumableTrainLoader:
     if batch % processes or batch // processes < 2:
         raise UserError(f"SOLVER.IMS_PER_BATCH is {batch}; make it a multiple of {processes}, {2 * processes} or more.")
 
+    names = list(cfg.MODEL.LABEL.NAMES)
+    labels = [names.index(label) for label in labels_of(crops, cfg.MODEL.LABEL.KIND)] if names else []
+
     def load(index: int) -> Any:
-        return crops[index]
+        return (crops[index], labels[index]) if names else crops[index]
 
     return ResumableTrainLoader(
         list(range(len(crops))),

@@ -2,9 +2,9 @@
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from gan_plugin.evaluation.image_scores import Features, ImageScores, as_bytes, 
 from gan_plugin.files import write_whole
 
 from .datasets import crops_of
+from .grounds import OnGround, has_ground
 from .memorised import Memorisation, memorisation, nearest
 from .pictures import sheet
 from .scorer import Scorer
@@ -26,18 +27,34 @@ _NEIGHBOURS = 8
 _ADVICE = "Choose another --output, or free some disk space."
 
 
-def evaluate_trained(
-    trained: Trained, output: Path, *, truncation: float = 0.0
-) -> tuple[ImageScores, Memorisation, np.ndarray]:
-    """Score a generator and compare it with its crops; writes scores.json, memorisation.json, neighbours.png.
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a generator.
+
+    Attributes:
+        scores: of the images as they are.
+        on_ground: of the cars keyed and put on TEST.BACKGROUND; None without one, or if crops cannot be keyed.
+        check: for memorised crops.
+        neighbours: samples above their nearest training crops, (H, W, 3) bytes.
+        placed: crops above samples as `on_ground` sees them; None without a background.
+    """
+
+    scores: ImageScores
+    on_ground: ImageScores | None
+    check: Memorisation
+    neighbours: np.ndarray
+    placed: np.ndarray | None
+
+
+def evaluate_trained(trained: Trained, output: Path, *, truncation: float = 0.0) -> Evaluation:
+    """Score a generator and compare it with its crops.
+
+    Writes scores.json, scores_on_ground.json, memorisation.json, neighbours.png and on_ground.png.
 
     Args:
         trained: the generator.
         output: folder, made if need be.
         truncation: of the latents, 0 for none.
-
-    Returns:
-        Scores, the memorisation check, and the sheet of samples above their nearest training crops.
 
     Raises:
         UserError: the crops or Inception's weights cannot be used, or the folder not be written.
@@ -50,12 +67,28 @@ def evaluate_trained(
     train = scorer.everything(crops)
     check = memorisation(fake, train, _held_out(cfg, scorer))
     neighbours = neighbour_sheet(trained, crops, scorer, train, truncation)
+    on_ground, placed = (
+        _on_ground(trained, crops, truncation) if cfg.TEST.BACKGROUND and has_ground(crops) else (None, None)
+    )
     os.makedirs(output, exist_ok=True)
     facts = {"run": str(trained.run), "weights": trained.weights.name, "truncation": truncation}
     _write_json(output / "scores.json", {**facts, **asdict(scores)})
     _write_json(output / "memorisation.json", {**facts, **check.to_dict()})
     write_picture(output / "neighbours.png", neighbours)
-    return scores, check, neighbours
+    if on_ground is not None and placed is not None:
+        _write_json(output / "scores_on_ground.json", {**facts, **asdict(on_ground)})
+        write_picture(output / "on_ground.png", placed)
+    return Evaluation(scores, on_ground, check, neighbours, placed)
+
+
+def _on_ground(trained: Trained, crops: CropDataset, truncation: float) -> tuple[ImageScores, np.ndarray]:
+    cfg = trained.cfg
+    scorer = Scorer(cfg, crops, trained.run / "reference", cfg.TEST.BACKGROUND)
+    place = cast(OnGround, scorer.extractor).place_cars
+    images = trained.images(trained.latents(_NEIGHBOURS, cfg.SEED, truncation))
+    shown = [crops.pixels(index * len(crops) // _NEIGHBOURS) for index in range(_NEIGHBOURS)]
+    both = torch.cat([place(torch.stack(shown)), place(as_bytes(images, alpha=True))])
+    return scorer(trained.generator, truncation), sheet(both.float() / 127.5 - 1, _NEIGHBOURS)
 
 
 def neighbour_sheet(

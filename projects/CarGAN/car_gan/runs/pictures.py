@@ -1,5 +1,7 @@
 """Pictures of what a generator has learnt; all (H, W, 3) bytes."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -25,6 +27,26 @@ def to_bytes(picture: torch.Tensor) -> np.ndarray:
     return (picture * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
+def progress(folder: Path, side: int, most: int = 6) -> tuple[np.ndarray, list[int]] | None:
+    """The first row of some of the grids that a training has drawn of the same latents, the first above the last.
+
+    Args:
+        folder: samples/ of a run.
+        side: of an image in pixels.
+        most: rows.
+
+    Returns:
+        The picture and the iterations of its rows; None if there are no grids.
+    """
+    files = sorted(folder.glob("iter_*.png"))
+    if not files:
+        return None
+    chosen = [files[index] for index in np.unique(np.linspace(0, len(files) - 1, most).round().astype(int))]
+    rows = [np.asarray(Image.open(path).convert("RGB"))[: side + _GAP] for path in chosen]
+    below = np.full_like(rows[0][:_GAP], 255)
+    return np.concatenate([*rows, below]), [int(path.stem.removeprefix("iter_")) for path in chosen]
+
+
 def walk(start: torch.Tensor, end: torch.Tensor, steps: int) -> torch.Tensor:
     """(N, latent) twice -> (N * steps, latent): from each start to its end along a great circle.
 
@@ -42,7 +64,11 @@ def walk(start: torch.Tensor, end: torch.Tensor, steps: int) -> torch.Tensor:
 def strips(trained: Trained, rows: int, steps: int, seed: int) -> np.ndarray:
     """`rows` walks from one random latent to another, of `steps` images each."""
     z = trained.latents(2 * rows, seed)
-    return sheet(trained.images(walk(z[:rows], z[rows:], steps)), steps)
+    path = walk(z[:rows], z[rows:], steps)
+    if trained.labels:
+        # a car between two labels is none; each strip keeps its first
+        path[:, -len(trained.labels) :] = z[:rows, -len(trained.labels) :].repeat_interleave(steps, dim=0)
+    return sheet(trained.images(path), steps)
 
 
 @torch.no_grad()

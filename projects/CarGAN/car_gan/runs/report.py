@@ -19,13 +19,14 @@ from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import Curve, draw_lines
 
 from .datasets import crops_of
-from .evaluation import evaluate_trained
+from .evaluation import Evaluation, evaluate_trained
 from .ladder import LADDER
-from .memorised import Memorisation
-from .pictures import attention_sheet, green_leak, sheet, strips
+from .parts import parts_used
+from .pictures import attention_sheet, green_leak, progress, sheet, strips
 from .trained import Trained, load_discriminator, load_trained
 
 _SAMPLES = 64
+_CROPS = 32
 _SCORES = ("FID", "IS", "KID", "precision", "recall", "density", "coverage")
 
 
@@ -37,28 +38,30 @@ class Arm:
         name: in tables and legends.
         trained: its best generator in FID.
         metrics: lines of its metrics.json.
-        scores, check: of the generator, by the protocol that all arms share.
-        neighbours: samples above their nearest training crops.
+        found: scores, checks and sheets of the generator, by the protocol that all arms share.
         epoch: iterations of an epoch.
     """
 
     name: str
     trained: Trained
     metrics: Sequence[Mapping[str, float]]
-    scores: ImageScores
-    check: Memorisation
-    neighbours: np.ndarray
+    found: Evaluation
     epoch: int
+
+    @property
+    def scores(self) -> ImageScores:
+        """Of the images as they are."""
+        return self.found.scores
 
 
 def read_arm(run: Path, output: Path, opts: Sequence[str]) -> Arm:
     """Score the best generator of a run; files go to `output`/<run's name>. Errors as in `evaluate_trained`."""
     trained = load_trained(run, opts=list(opts))
-    scores, check, neighbours = evaluate_trained(trained, output / run.name)
+    found = evaluate_trained(trained, output / run.name)
     solver = trained.cfg.SOLVER
     epoch = max(1, len(crops_of(trained.cfg)) // (solver.IMS_PER_BATCH * solver.ACCUMULATE))
     metrics = read_metrics(run / "metrics.json")
-    return Arm(run.resolve().name, trained, metrics, scores, check, neighbours, epoch)
+    return Arm(run.resolve().name, trained, metrics, found, epoch)
 
 
 def write_report(arms: Sequence[Arm], path: Path, title: str) -> None:
@@ -72,13 +75,20 @@ def write_report(arms: Sequence[Arm], path: Path, title: str) -> None:
     page = environment.get_template("report_cars.html.j2").render(
         title=title,
         columns=_SCORES,
-        rows=[(arm, [f"{getattr(arm.scores, name):.4g}" for name in _SCORES]) for arm in arms],
+        rows=[_row(arm, arm.scores) for arm in arms],
+        rows_on_ground=[_row(arm, arm.found.on_ground) for arm in arms if arm.found.on_ground is not None],
         curves=[_curve(curve) for curve in _curves(arms)],
+        crops=_crops(arms),
+        parts=[_curve(part, names) for part, names in parts_used({arm.name: arm.trained.cfg for arm in arms})],
         sections=[_section(arm) for arm in arms],
         ladder=list(LADDER.values()),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda file: file.write(page.encode()), "Choose another --output, or free some disk space.")
+
+
+def _row(arm: Arm, scores: ImageScores) -> tuple[Arm, ImageScores, list[str]]:
+    return arm, scores, [f"{getattr(scores, name):.4g}" for name in _SCORES]
 
 
 def _curves(arms: Sequence[Arm]) -> list[Curve]:
@@ -123,7 +133,7 @@ def _section(arm: Arm) -> dict[str, Any]:
             "Each row goes from one random latent to another: cars should change smoothly and stay cars.",
         ),
         inline_picture(
-            arm.neighbours,
+            arm.found.neighbours,
             "Eight generated cars above eight crops.",
             "Above: samples. Below: the training crops nearest to them in feature space. They should not be copies.",
         ),
@@ -133,6 +143,19 @@ def _section(arm: Arm) -> dict[str, Any]:
             f"Orange: border pixels that are not the key colour ({share:.1%} of them); keying would take them for car.",
         ),
     ]
+    if arm.found.placed is not None:
+        pictures.append(
+            inline_picture(
+                arm.found.placed,
+                "Eight crops above eight generated cars, on another ground than green.",
+                "Above: crops. Below: samples. Both keyed alike, as the second table's scores see them.",
+            )
+        )
+    pictures += _progress(arm)
+    if trained.labels:
+        rows = torch.cat([trained.images(trained.latents(8, seed, label=name)) for name in trained.labels])
+        caption = f"The same latents with each label, from the top {', '.join(trained.labels)}."
+        pictures.append(inline_picture(sheet(rows, 8), "A row of generated cars for each label.", caption))
     best_is = trained.run / "model_best_is.pth"
     if best_is.is_file():
         other = load_trained(trained.run, best_is.name, ["MODEL.DEVICE", trained.cfg.MODEL.DEVICE])
@@ -144,7 +167,28 @@ def _section(arm: Arm) -> dict[str, Any]:
             )
         )
     pictures += _attention(trained, z[:8], images[:8])
-    return {"arm": arm, "pictures": pictures, "verdict": arm.check.sentence()}
+    return {"arm": arm, "pictures": pictures, "verdict": arm.found.check.sentence()}
+
+
+def _crops(arms: Sequence[Arm]) -> list[dict[str, str]]:
+    """32 crops of every data set that an arm has learnt from."""
+    pictures = []
+    for cfg in {arm.trained.cfg.DATASETS.CROPS: arm.trained.cfg for arm in arms}.values():
+        crops = crops_of(cfg)
+        indices = np.linspace(0, len(crops) - 1, min(_CROPS, len(crops))).round().astype(int)
+        real = sheet(torch.stack([crops[int(index)] for index in indices]), 8)
+        caption = f"{len(indices)} of the {len(crops)} crops in {crops.folder}, as the networks see them."
+        pictures.append(inline_picture(real, "Crops: one real car each, on green.", caption))
+    return pictures
+
+
+def _progress(arm: Arm) -> list[dict[str, str]]:
+    found = progress(arm.trained.run / "samples", arm.trained.cfg.INPUT.SIZE)
+    if found is None:
+        return []
+    epochs = ", ".join(f"{(iteration + 1) / arm.epoch:.3g}" for iteration in found[1])
+    caption = f"The same latents while training: each row is an epoch, from the top {epochs}."
+    return [inline_picture(found[0], "Rows of the same generated cars, later ones below.", caption)]
 
 
 def _attention(trained: Trained, z: torch.Tensor, images: torch.Tensor) -> list[dict[str, str]]:
@@ -161,6 +205,7 @@ def _attention(trained: Trained, z: torch.Tensor, images: torch.Tensor) -> list[
     return pictures
 
 
-def _curve(curve: Curve) -> dict[str, str]:
+def _curve(curve: Curve, arms: Sequence[str] = ()) -> dict[str, str]:
     data = base64.b64encode(curve.svg.encode()).decode()
-    return {"src": f"data:image/svg+xml;base64,{data}", "alt": curve.alt, "caption": curve.title}
+    caption = f"{curve.title}. Used by {', '.join(arms)}." if arms else curve.title
+    return {"src": f"data:image/svg+xml;base64,{data}", "alt": curve.alt, "caption": caption}

@@ -47,10 +47,22 @@ class Trained:
         """(N, latent) -> (N, C, S, S) in [-1, 1] on the CPU."""
         return torch.cat([self.generator(part.to(self.device)).float().cpu() for part in z.split(batch)])
 
-    def latents(self, count: int, seed: int, truncation: float = 0.0) -> torch.Tensor:
-        """The same (count, latent) for the same seed."""
-        node = self.cfg.MODEL.LATENT
-        return Latents(node.SIZE, node.DISTRIBUTION).fixed(count, self.device, seed, truncation)
+    @property
+    def labels(self) -> list[str]:
+        """The names of the labels that the generator can be asked for."""
+        return list(self.cfg.MODEL.LABEL.NAMES)
+
+    def latents(self, count: int, seed: int, truncation: float = 0.0, label: str = "") -> torch.Tensor:
+        """The same (count, latent) for the same seed, with `label` in all of them, or "" for labels drawn by shares.
+
+        Raises:
+            UserError: the generator does not know the label.
+        """
+        if label and label not in self.labels:
+            known = f"it knows {', '.join(self.labels)}" if self.labels else "it was trained without MODEL.LABEL.KIND"
+            raise UserError(f"The generator of {self.run} cannot draw a car with the label '{label}': {known}.")
+        numbers = torch.full((count,), self.labels.index(label)) if label else None
+        return Latents.of(self.cfg).fixed(count, self.device, seed, truncation, numbers)
 
 
 def load_trained(run: Path, weights: str = "", opts: list[str] | None = None) -> Trained:

@@ -15,7 +15,7 @@ from fvcore.common.config import CfgNode
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 import gan_plugin
-from car_gan.config import look_up
+from car_gan.config_rules import look_up
 from car_gan.data.crop_dataset import CropDataset
 from car_gan.game import build_game
 from gan_plugin.engine.image_game import Phase
@@ -24,14 +24,21 @@ from gan_plugin.engine.run_dir import claim_folder
 from gan_plugin.errors import explanations_logged
 from gan_plugin.files import write_whole
 
-from .datasets import crops_of, licence_of, train_loader
+from .datasets import crops_of, licence_of, train_loader, with_labels
 from .scorer import Scorer
 
 CONFIG, PROVENANCE = "config.yaml", "provenance.json"
 _BEST = (("-", "FID", "fid"), ("", "IS", "is"))
 # what the weights and the optimizers of a checkpoint depend on
 _FIXED = ("INPUT.SIZE", "INPUT.CHANNELS", "MODEL.LATENT.SIZE", "MODEL.ATTENTION_SPECTRAL_NORM", "SOLVER.DISC.STEPS")
-_FIXED_NODES = ("MODEL.GENERATOR", "MODEL.DISCRIMINATOR", "MODEL.ENCODER.ENABLED", "MODEL.ENCODER.WIDTH")
+_FIXED_NODES = (
+    "MODEL.GENERATOR",
+    "MODEL.DISCRIMINATOR",
+    "MODEL.ENCODER.ENABLED",
+    "MODEL.ENCODER.WIDTH",
+    "MODEL.LABEL.KIND",
+    "MODEL.LABEL.NAMES",
+)
 _ADVICE = "Choose another OUTPUT_DIR, or free some disk space."
 
 
@@ -45,6 +52,7 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
         UserError: a value, a path or a picture is wrong, or the run diverged.
     """
     crops = crops_of(cfg, flip=cfg.INPUT.FLIP)
+    cfg = with_labels(cfg, crops)
     loader = train_loader(cfg, crops)
     if comm.is_main_process():
         claim_folder(cfg.OUTPUT_DIR, _fixed_values(cfg), resume=resume, eval_only=False)
