@@ -87,6 +87,8 @@ def _model_node() -> CN:
     model.GENERATOR.LAST = "up"
     # ResNet: blocks of the four stages in ResNet's order
     model.GENERATOR.BLOCKS = (2, 2, 2, 2)
+    # ResNet: "transposed" convolutions, or "resize" and a convolution, which leaves no checkerboard
+    model.GENERATOR.UPSAMPLE = "transposed"
     # of leaky ReLU; 0 for ReLU
     model.GENERATOR.SLOPE = 0.0
     # sides of the feature maps that a self-attention follows

@@ -13,6 +13,7 @@ CHOICES = {
     "MODEL.LATENT.DISTRIBUTION": ("normal", "uniform"),
     "MODEL.GENERATOR.LAST": ("up", "flat"),
     "MODEL.GENERATOR.FIRST_SIDE": (2, 4),
+    "MODEL.GENERATOR.UPSAMPLE": ("transposed", "resize"),
     "MODEL.ORTHOGONAL.FORM": ("full", "off_diagonal"),
     "SOLVER.SCHEDULE": ("constant", "linear"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),

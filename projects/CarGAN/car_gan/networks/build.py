@@ -92,7 +92,8 @@ def _dcgan_generator(cfg: CfgNode) -> nn.Module:
 
 
 def _resnet_generator(cfg: CfgNode) -> nn.Module:
-    return ResNetGenerator(**_of_generator(cfg), blocks=cfg.MODEL.GENERATOR.BLOCKS)
+    node = cfg.MODEL.GENERATOR
+    return ResNetGenerator(**_of_generator(cfg), blocks=node.BLOCKS, upsample=node.UPSAMPLE)
 
 
 def _dcgan_discriminator(cfg: CfgNode) -> nn.Module:

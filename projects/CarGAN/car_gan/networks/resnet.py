@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -101,6 +102,7 @@ class ResNetGenerator(nn.Module):
         normalise_attention: bool = False,
         normalise: bool = False,
         skip_z: bool = False,
+        upsample: str = "transposed",
     ) -> None:
         """
         Args:
@@ -109,6 +111,9 @@ class ResNetGenerator(nn.Module):
             blocks: of the four stages in the discriminator's order, so the last one is the generator's first. Below 64
                 pixels the first stages are left out, above it some of two blocks are put before them.
             skip_z: whether z steers the normalisation of every block.
+            upsample: how a side is doubled: by a "transposed" convolution of 4x4, or by "resize", bilinear and then a
+                convolution of 3x3, which leaves no checkerboard (Odena et al. 2016, "Deconvolution and checkerboard
+                artifacts").
             size, image_channels, slope, attention, normalise_attention, normalise: as for the discriminator.
 
         Raises:
@@ -121,6 +126,7 @@ class ResNetGenerator(nn.Module):
         widths = [width << min(len(blocks) - 1, stages - 1 - index) for index in range(stages)]
         wrap: Wrap = spectral_norm if normalise else nn.Identity()
         steer = latent_size if skip_z else 0
+        double = partial(_double, upsample=upsample, wrap=wrap)
         self.latent_size = latent_size
         self.project = wrap(nn.ConvTranspose2d(latent_size, widths[0], 4, bias=False))
         self.norm = LatentNorm(widths[0], steer)
@@ -130,13 +136,13 @@ class ResNetGenerator(nn.Module):
         for index, (count, channels) in enumerate(zip(counts, widths, strict=True)):
             last = index == stages - 1
             plain = count if last else count - 1
-            self.blocks.extend(_UpBlock(channels, channels, 1, steer, slope, wrap) for _ in range(plain))
+            self.blocks.extend(_UpBlock(channels, channels, steer, slope, wrap) for _ in range(plain))
             if side in attention:
                 self.blocks.append(_Unsteered(SelfAttention(channels, normalise=normalise_attention)))
             if not last:
-                self.blocks.append(_UpBlock(channels, widths[index + 1], 2, steer, slope, wrap))
+                self.blocks.append(_UpBlock(channels, widths[index + 1], steer, slope, wrap, double))
                 side *= 2
-        self.to_image = wrap(nn.ConvTranspose2d(widths[-1], image_channels, 4, 2, 1, bias=False))
+        self.to_image = double(widths[-1], image_channels)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """(N, latent_size) -> (N, image_channels, size, size) in [-1, 1]."""
@@ -174,18 +180,32 @@ class _DownBlock(nn.Module):
         return self.activation(self.body(x) + self.skip(x))
 
 
-class _UpBlock(nn.Module):
-    """The basic block in reverse: the second convolution is a transposed one of 4x4 where it doubles the side."""
+def _double(before: int, after: int, upsample: str, wrap: Wrap) -> nn.Module:
+    if upsample == "transposed":
+        return wrap(nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False))
+    conv = wrap(nn.Conv2d(before, after, 3, 1, 1, bias=False))
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), conv)
 
-    def __init__(self, before: int, after: int, factor: int, steer: int, slope: float, wrap: Wrap) -> None:
+
+class _UpBlock(nn.Module):
+    """The basic block in reverse; with `double` the second convolution doubles the side."""
+
+    def __init__(
+        self,
+        before: int,
+        after: int,
+        steer: int,
+        slope: float,
+        wrap: Wrap,
+        double: Callable[[int, int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.first = wrap(nn.Conv2d(before, before, 3, 1, 1, bias=False))
         self.first_norm = LatentNorm(before, steer)
-        plain = nn.Conv2d(before, after, 3, 1, 1, bias=False)
-        self.second = wrap(nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False) if factor == 2 else plain)
+        self.second = double(before, after) if double else wrap(nn.Conv2d(before, after, 3, 1, 1, bias=False))
         self.second_norm = LatentNorm(after, steer)
         self.skip: nn.Module = nn.Identity()
-        if factor == 2:
+        if double:
             # a 1x1 convolution commutes with repeating pixels, and costs a quarter before it
             self.skip = nn.Sequential(
                 wrap(nn.Conv2d(before, after, 1, bias=False)), nn.BatchNorm2d(after), nn.Upsample(scale_factor=2)
