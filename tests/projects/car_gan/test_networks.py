@@ -84,6 +84,16 @@ def test_every_size_and_ingredient_draws_images_of_that_size(kind, size):
     assert d(images).shape == (3,)
 
 
+@pytest.mark.parametrize("upsample, flat", [("resize", True), ("transposed", False)])
+def test_resized_up_steps_leave_a_flat_image_flat(upsample, flat):
+    torch.manual_seed(0)
+    generator = ResNetGenerator(width=4, upsample=upsample)
+    with torch.no_grad():
+        middle = generator.to_image(torch.ones(1, 4, 16, 16))[..., 4:-4, 4:-4]
+    assert middle.shape == (1, 3, 24, 24)
+    assert (float((middle.amax((2, 3)) - middle.amin((2, 3))).max()) < 1e-6) is flat
+
+
 def test_skip_z_starts_as_the_plain_network_and_can_be_steered():
     torch.manual_seed(0)
     plain = DCGANGenerator(size=16, width=4, latent_size=5)
