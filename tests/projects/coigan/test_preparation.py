@@ -187,6 +187,13 @@ def test_a_zip_is_the_same_as_its_folder_and_a_broken_one_a_sentence(steel, tmp_
         prepare(archive, tmp_path / "other", OPTIONS)
 
 
+def test_a_folder_named_as_a_source_is_not_passed_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy").mkdir()
+    with pytest.raises(UserError, match="made-up steel, and there is a toy here as well; write ./toy for that one"):
+        prepare("toy", tmp_path / "out", OPTIONS)
+
+
 def test_kaggle_is_asked_by_its_command_line(steel, tmp_path, monkeypatch):
     archive = shutil.make_archive(str(tmp_path / "made"), "zip", steel / "source")
     program = tmp_path / "bin/kaggle"

@@ -12,6 +12,8 @@ from .stages import Stages
 
 COMPETITION = "severstal-steel-defect-detection"
 _SOURCE, _ARCHIVE = "source", "source.zip"
+# sources that are no path
+_WORDS = {"toy": "made-up steel", "kaggle": "a download by Kaggle's command line"}
 
 
 def acquire(stages: Stages, source: str, toy: tuple[int, int, tuple[int, int]]) -> Path:
@@ -26,8 +28,13 @@ def acquire(stages: Stages, source: str, toy: tuple[int, int, tuple[int, int]]) 
         The folder or JSON to read.
 
     Raises:
-        UserError: there is nothing at `source`, or it cannot be got or unpacked.
+        UserError: there is nothing at `source`, it cannot be got or unpacked, or a folder has the name of a source.
     """
+    if source in _WORDS and Path(source).exists():
+        raise UserError(
+            f"'{source}' asks for {_WORDS[source]}, and there is a {source} here as well; write ./{source} for "
+            "that one, or call the command from another folder."
+        )
     here = stages.root / _SOURCE
     if source == "toy":
         parameters = {"toy": [toy[0], toy[1], list(toy[2])]}
