@@ -1,7 +1,7 @@
 """Training one segmenter."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -59,7 +59,13 @@ def cccd(**changes: object) -> SegmentOptions:
     return SegmentOptions(**{**preset, **changes})  # type: ignore[arg-type]
 
 
-def train_segmenter(train: Sequence[Dataset], test: Dataset, options: SegmentOptions, seed: int) -> dict[str, float]:
+def train_segmenter(
+    train: Sequence[Dataset],
+    test: Dataset,
+    options: SegmentOptions,
+    seed: int,
+    keep: Callable[[nn.Module], None] | None = None,
+) -> dict[str, float]:
     """The scores on `test` of a segmenter trained on all of `train`: those of the last step, and the best IoU.
 
     The same seed gives the same initial weights whatever the training set.
@@ -69,6 +75,7 @@ def train_segmenter(train: Sequence[Dataset], test: Dataset, options: SegmentOpt
         test: judged image by image.
         options: of the training.
         seed: of weights and order.
+        keep: gets the trained network.
 
     Raises:
         UserError: an option is unknown, or images of a batch differ in size.
@@ -96,6 +103,8 @@ def train_segmenter(train: Sequence[Dataset], test: Dataset, options: SegmentOpt
                 best = max(best, scores["IoU"])
                 scheduler.step(scores["IoU"] if options.plateau == "max" else scores["loss"])
                 _logger.info(f"step {step}: loss {loss.item():.4f}, test IoU {scores['IoU']:.4f}")
+    if keep is not None:
+        keep(network)
     return {**scores, "best_IoU": best}
 
 
