@@ -135,6 +135,9 @@ def _losses() -> CN:
     loss.MASKED_PATCHES = False
     # augmentation of what the discriminators see: some of "translation,cutout,flip"; "" for none
     loss.DIFFAUG = ""
+    # DIFFAUG as often as overfitting asks for (ADA): target of E[sign(D(real))], 0.6 in the paper, 0 for always; and
+    # the real images in which the probability could rise from 0 to 1
+    loss.ADA = CN({"TARGET": 0.0, "IMAGES": 500000})
     # the generator's
     loss.ADVERSARIAL = _weighted(20.0)
     loss.REF_ADVERSARIAL = _weighted(8.0)

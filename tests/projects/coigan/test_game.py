@@ -130,6 +130,7 @@ def test_every_loss_moves_its_own_player_only():
         (["LOSS.DISC_PERCEPTUAL.WEIGHT", "1.0"], "loss_judge_features"),
         (["LOSS.OBJECTIVE", "RelativisticAverage"], "loss_adv_defect"),
         (["LOSS.OBJECTIVE", "Hinge", "LOSS.DIFFAUG", "translation,cutout"], "loss_adv_ref"),
+        (["LOSS.ADA.TARGET", "0.6", "LOSS.ADA.IMAGES", "10", "LOSS.DIFFAUG", "flip"], "loss_adv_ref"),
         (["MODEL.GENERATOR.NAME", "StyleFFCUNet"], "loss_adv_defect"),
         (
             ["MODEL.REF_DISCRIMINATOR.NAME", "PatchDiscriminator", "LOSS.MASKED_PATCHES", "True"]
@@ -147,6 +148,16 @@ def test_options_train(options, wanted):
             assert torch.isfinite(total)
             total.backward()
     assert wanted in results["generator"][1]
+
+
+def test_each_discriminator_has_its_own_probability_of_augmentation():
+    game = make_game("LOSS.ADA.TARGET", "0.6", "LOSS.ADA.IMAGES", "20", "LOSS.DIFFAUG", "flip")
+    # a judge that is sure of real defects, and one that takes all that is real for painted
+    game.discriminator.verdict[-1].bias.data.fill_(100.0)
+    game.ref_discriminator.verdict[-1].bias.data.fill_(-100.0)
+    _, noted = play(game, 0)
+    assert noted["gan/image/augment_p"][0] == pytest.approx(5 / 20) and noted["gan/reference/augment_p"][0] == 0
+    assert game.state_dict()["adaptive.image.probability"].item() == pytest.approx(5 / 20)
 
 
 def test_weight_schedules_are_wired():
@@ -171,6 +182,7 @@ def test_without_a_reference_discriminator():
         (["LOSS.OBJECTIVE", "MultiLayerL1"], "needs features"),
         (["LOSS.L1.WEIGHT", "-1.0"], "LOSS.L1: A loss weight of -1.0"),
         (["LOSS.R1.EVERY", "0"], "LOSS.R1.EVERY is 0"),
+        (["LOSS.ADA.TARGET", "0.6"], "ADA needs augmentations; name some with DIFFAUG"),
         (["SOLVER.BATCH", "3"], "SOLVER.BATCH"),
         (["MODEL.GENERATOR.NORM", "LN"], "MODEL.GENERATOR.NORM is 'LN'"),
         (["LOSS.MASKED_PATCHES", "True"], "PatchDiscriminator"),

@@ -1,6 +1,6 @@
 """COIGAN's game: a generator that paints defects, a judge of the defects, and one of the whole image (thesis 4.4)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, cast
@@ -14,6 +14,7 @@ from coigan.losses import PathLength, build_feature_network, masked_patch_loss
 from coigan.visualization.grid import comparison_grid
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
+from gan_plugin.modeling.adaptive_augment import AdaptiveAugment
 from gan_plugin.modeling.augment import DiscriminatorAugment
 from gan_plugin.modeling.losses import build_objective
 from gan_plugin.modeling.regularizers import r1
@@ -23,6 +24,9 @@ from .generator_losses import GeneratorLosses, Judge
 from .optimizers import build_optimizer
 from .options import LossOptions
 from .turns import DISCRIMINATOR, GENERATOR, Turns
+
+# the discriminators' names in the log
+_IMAGE, _REFERENCE = "image", "reference"
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class InpaintingGame(ImageGame):
         self._objective = build_objective(cfg.LOSS.OBJECTIVE, "LOSS.OBJECTIVE")
         if self._objective.judges != "logits":
             raise UserError(f"LOSS.OBJECTIVE {cfg.LOSS.OBJECTIVE} needs features; choose one of logits, such as Hinge.")
-        self._augment = DiscriminatorAugment(cfg.LOSS.DIFFAUG)
+        self._augments = self._build_augments(cfg.LOSS)
         features = None
         if self._losses.needs_features():
             features = build_feature_network(cfg.LOSS.FEATURES.WEIGHTS, cfg.LOSS.FEATURES.SHA256).to(self.device)
@@ -81,6 +85,17 @@ class InpaintingGame(ImageGame):
         self._generator_losses = (GeneratorLosses(self._losses, features),)
         self.features_title = features.title if features else "none"
         self._preview: Batch | None = None
+
+    def _build_augments(self, node: CfgNode) -> Mapping[str, Callable[[torch.Tensor], torch.Tensor]]:
+        """What each discriminator's samples go through; with ADA a part of the game's state."""
+        if not node.ADA.TARGET:
+            augment = DiscriminatorAugment(node.DIFFAUG)
+            return {_IMAGE: augment, _REFERENCE: augment}
+        players = (_IMAGE, _REFERENCE) if self.ref_discriminator is not None else (_IMAGE,)
+        self.adaptive = nn.ModuleDict(
+            {name: AdaptiveAugment(node.DIFFAUG, node.ADA.TARGET, node.ADA.IMAGES) for name in players}
+        ).to(self.device)
+        return dict(self.adaptive.items())
 
     @property
     def device(self) -> torch.device:
@@ -125,21 +140,22 @@ class InpaintingGame(ImageGame):
         return phases
 
     def _judge(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        return network(self._augment(images))
+        name = _REFERENCE if network is self.ref_discriminator else _IMAGE
+        return network(self._augments[name](images))
 
     def _disc_defect(self, turn: Turn) -> Losses:
         batch = turn.batch
         real = self._judge(self.discriminator, batch.defects)
         canvases = cut_defects(turn.fake, batch.masks)
         fake = self._judge(self.discriminator, canvases)
-        self._note("image", real, fake)
+        self._note(_IMAGE, real, fake)
         _note_diversity(canvases, batch.defects)
         return {"loss_disc_defect": self._losses.at("DISCRIMINATOR", turn.iteration) * self._game(real, fake)}
 
     def _disc_ref(self, turn: Turn) -> Losses:
         judge, batch = self._reference(turn)
         real, fake = self._judge(judge, batch.reference), self._judge(judge, turn.fake)
-        self._note("reference", real, fake)
+        self._note(_REFERENCE, real, fake)
         masked = self._losses.node.MASKED_PATCHES
         loss = masked_patch_loss(real, fake, batch.masks) if masked else self._game(real, fake)
         return {"loss_disc_ref": self._losses.at("REF_DISCRIMINATOR", turn.iteration) * loss}
@@ -201,6 +217,10 @@ class InpaintingGame(ImageGame):
         if shares is not None:
             values = torch.stack([share.mean() for share in shares]).tolist()
             get_event_storage().put_scalars(**{f"gan/{judge}/d_real": values[0], f"gan/{judge}/d_fake": values[1]})
+        augment = self._augments[judge]
+        if isinstance(augment, AdaptiveAugment):
+            augment.observe(real)
+            get_event_storage().put_scalar(f"gan/{judge}/augment_p", augment.probability.item())
 
     def set_preview(self, items: list[Mapping[str, torch.Tensor]]) -> None:
         """The samples that `picture` shows every time."""
