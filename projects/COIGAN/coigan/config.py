@@ -197,6 +197,10 @@ def _solver() -> CN:
     # iterations between pictures (base, masks, result), and between lines of the log
     solver.SAMPLE_PERIOD = 500
     solver.WRITE_PERIOD = 20
+    # the pictures also show the masks with their noise, and painted and real defects on black
+    solver.SAMPLE_DETAILS = False
+    # iterations between histograms of weights and gradients in TensorBoard, 0 for none
+    solver.HISTOGRAM_PERIOD = 0
     return solver
 
 

@@ -233,6 +233,24 @@ def test_the_picture_has_a_row_for_each_sample():
     assert grid[:, :4, :5].max() == 0 and grid[:, :4, 14:].min() == 1 and grid[:, 4:6].min() == 1
 
 
+def test_the_picture_shows_what_both_players_see():
+    game, batch = make_game("SOLVER.SAMPLE_DETAILS", "True").eval(), make_batch(1, seed=3)
+    batch.masks[0, 0, 0, 0] = 1  # the only pixel that is asked for
+    batch.inputs[0, 3:] = 0.5 * batch.masks[0]
+    batch.defects[0, :3, 0, 0] = torch.tensor([0.2, 0.4, 0.6])
+    game._preview = batch
+    with torch.no_grad():
+        columns = game.picture().split(SIZE + 2, dim=2)
+        painted = game.paint(batch)
+    assert len(columns) == 6
+    noisy, fake, real = (column[:, :, :SIZE] for column in columns[3:])
+    torch.testing.assert_close(fake[:, 0, 0], painted[0, :, 0, 0])
+    torch.testing.assert_close(real[:, 0, 0], torch.tensor([0.2, 0.4, 0.6]))
+    # half of the first class's colour, 0, 114, 178
+    torch.testing.assert_close(noisy[:, 0, 0], torch.tensor([0, 114, 178]) / 255 / 2)
+    assert not noisy[:, :, 1:].any() and not fake[:, :, 1:].any() and not real[:, :, 1:].any()
+
+
 # weights of the sources' table: L1, smooth L1 (inside, outside, kernel), adversarial, of the reference, perceptual,
 # smooth perceptual (inside, outside, kernel), path length, of both discriminators, R1
 PRESETS = {

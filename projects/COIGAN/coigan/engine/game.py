@@ -11,7 +11,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from coigan.losses import PathLength, build_feature_network, masked_patch_loss
-from coigan.visualization.grid import comparison_grid
+from coigan.visualization.grid import comparison_grid, detail_columns
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.adaptive_augment import AdaptiveAugment
@@ -227,10 +227,14 @@ class InpaintingGame(ImageGame):
         self._preview = self.collate(items)
 
     def picture(self) -> torch.Tensor | None:
-        """Base, masks and result of the preview's samples, a row each: (3, H, W) in [0, 1]."""
-        if self._preview is None:
+        """Base, masks, result and, if the config says so, details of the preview's samples, a row each, in [0, 1]."""
+        batch = self._preview
+        if batch is None:
             return None
-        return comparison_grid(self._preview.base, self._preview.masks, self.paint(self._preview))
+        images, more = self.paint(batch), []
+        if self._solver.SAMPLE_DETAILS:
+            more = detail_columns(batch.inputs[:, 3:], cut_defects(images, batch.masks), batch.defects)
+        return comparison_grid(batch.base, batch.masks, images, more)
 
 
 def _note_diversity(fake: torch.Tensor, real: torch.Tensor) -> None:

@@ -102,7 +102,7 @@ def _agreement(audit: Mapping[str, Any] | None) -> dict[str, str] | None:
 def _grids(folder: Path) -> list[dict[str, str]]:
     files = sorted(folder.glob("iter_*.png"))
     chosen = [files[0], files[len(files) // 2], files[-1]] if len(files) > 2 else files
-    alt = "Rows of three pictures: base image, base image with coloured masks, painted image."
+    alt = "Rows of pictures: base image, base image with coloured masks, painted image."
     return [_picture(file.read_bytes(), "png", alt, f"Iteration {int(file.stem[5:])}") for file in chosen]
 
 
