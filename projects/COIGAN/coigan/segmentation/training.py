@@ -83,7 +83,7 @@ def train_segmenter(
     device = torch.device(options.device)
     with preserved_rng(seed=seed):
         network = build_segmenter(options.model).to(device)
-        optimizer, scheduler = _optimizer(network, options)
+        optimizer, scheduler = build_optimizer(network, options)
         batches = _batches(ConcatDataset(train), options.batch, options.steps, seed)
         best, scores = 0.0, {}
         for step, (images, masks) in enumerate(batches, start=1):
@@ -132,7 +132,12 @@ def _batches(data: Dataset, batch: int, steps: int, seed: int) -> Iterator[tuple
         yield images, masks
 
 
-def _optimizer(network: nn.Module, options: SegmentOptions) -> tuple[torch.optim.Optimizer, ReduceLROnPlateau]:
+def build_optimizer(network: nn.Module, options: SegmentOptions) -> tuple[torch.optim.Optimizer, ReduceLROnPlateau]:
+    """The optimizer that `options` name, and what lowers its rate when validation gets no better.
+
+    Raises:
+        UserError: one of them is unknown.
+    """
     optimizer: torch.optim.Optimizer
     if options.optimizer == "adamw":
         optimizer = torch.optim.AdamW(network.parameters(), 5e-4, (0.0, 0.9))
