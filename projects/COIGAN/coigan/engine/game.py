@@ -1,7 +1,6 @@
 """COIGAN's game: a generator that paints defects, a judge of the defects, and one of the whole image (thesis 4.4)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -23,21 +22,10 @@ from .batch import Batch, blend, collate, cut_defects
 from .generator_losses import GeneratorLosses, Judge
 from .optimizers import build_optimizer
 from .options import LossOptions
-from .turns import DISCRIMINATOR, GENERATOR, Turns
+from .turns import DISCRIMINATOR, TurnPhase, Turns
 
 # the discriminators' names in the log
 _IMAGE, _REFERENCE = "image", "reference"
-
-
-@dataclass(frozen=True)
-class TurnPhase(Phase):
-    """A phase that is due at every `every`-th turn of its player, and only then."""
-
-    turns: Turns = Turns()
-    player: str = GENERATOR
-
-    def is_due(self, iteration: int) -> bool:
-        return self.turns.is_due(self.player, iteration, self.every)
 
 
 class Turn:
@@ -149,6 +137,7 @@ class InpaintingGame(ImageGame):
         canvases = cut_defects(turn.fake, batch.masks)
         fake = self._judge(self.discriminator, canvases)
         self._note(_IMAGE, real, fake)
+        self._adapt(_IMAGE, real)
         _note_diversity(canvases, batch.defects)
         return {"loss_disc_defect": self._losses.at("DISCRIMINATOR", turn.iteration) * self._game(real, fake)}
 
@@ -156,6 +145,7 @@ class InpaintingGame(ImageGame):
         judge, batch = self._reference(turn)
         real, fake = self._judge(judge, batch.reference), self._judge(judge, turn.fake)
         self._note(_REFERENCE, real, fake)
+        self._adapt(_REFERENCE, real)
         masked = self._losses.node.MASKED_PATCHES
         loss = masked_patch_loss(real, fake, batch.masks) if masked else self._game(real, fake)
         return {"loss_disc_ref": self._losses.at("REF_DISCRIMINATOR", turn.iteration) * loss}
@@ -217,6 +207,9 @@ class InpaintingGame(ImageGame):
         if shares is not None:
             values = torch.stack([share.mean() for share in shares]).tolist()
             get_event_storage().put_scalars(**{f"gan/{judge}/d_real": values[0], f"gan/{judge}/d_fake": values[1]})
+
+    def _adapt(self, judge: str, real: torch.Tensor) -> None:
+        """Let the probability of augmentation follow the verdicts on real samples, with ADA."""
         augment = self._augments[judge]
         if isinstance(augment, AdaptiveAugment):
             augment.observe(real)

@@ -57,6 +57,7 @@ def compare(
         raise UserError(f"--seeds are {tuple(seeds)}; give {LEAST_SEEDS} or more, or no difference means anything.")
     identity = {"options": options.describe(), "sources": dict(sources)}
     runs = _former_runs(out / "results.json", identity)
+    out.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         for arm in (BASELINE, *extras):
             if any(run["arm"] == arm and run["seed"] == seed for run in runs):
