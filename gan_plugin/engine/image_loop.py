@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from .distributed import share_weights
-from .hooks import BestCheckpoint, CollapseAlarm, GeneratorEMA, PhaseSchedules, SampleGrid
+from .hooks import BestCheckpoint, CollapseAlarm, GeneratorEMA, Histograms, PhaseSchedules, SampleGrid
 from .image_game import ImageGame, Phase
 from .image_step import ImageStep
 from .loop import GameLoop
@@ -37,6 +37,7 @@ class ImageLoopOptions:
             checkpoint, such as "fid" for `model_best_fid.pth`.
         sample_period: iterations between grids of samples, 0 for none.
         write_period: iterations between lines of the log.
+        histogram_period: iterations between histograms of weights and gradients in TensorBoard, 0 for none.
     """
 
     output_dir: str
@@ -50,6 +51,7 @@ class ImageLoopOptions:
     best: Mapping[str, str] = field(default_factory=dict)
     sample_period: int = 0
     write_period: int = 20
+    histogram_period: int = 0
 
 
 class ImageLoop(GameLoop):
@@ -101,7 +103,12 @@ class ImageLoop(GameLoop):
             eval_period=options.eval_period if self._evaluator else 0,
             eval_at_end=self._evaluator is not None,
             write_period=options.write_period,
-            observers=[*best, SampleGrid(options.sample_period, self._ema), CollapseAlarm()],
+            observers=[
+                *best,
+                SampleGrid(options.sample_period, self._ema),
+                Histograms(options.histogram_period),
+                CollapseAlarm(),
+            ],
         )
 
     def build_writers(self) -> list[EventWriter]:

@@ -32,6 +32,7 @@ VERBS = {
     "infer": "coigan.commands.infer",
     "gui": "coigan.commands.gui",
     "augment": "coigan.commands.augment",
+    "audit": "coigan.commands.audit",
     "segment": "coigan.commands.segment",
     "ab": "coigan.commands.ab",
     "export": "coigan.commands.export",

@@ -9,6 +9,8 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage, get_event_storage
 from support import assert_same
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.util import tensor_util
 from torch import nn
 
 from gan_plugin import UserError
@@ -195,3 +197,23 @@ def test_the_alarm_sounds_once_for_each_way_to_collapse(caplog):
             alarm.after_step()
         assert caplog.text.count("collapsed") == 1 and "has won" not in caplog.text
         assert storage.latest()["gan/alarms"][0] == 1
+
+
+def test_histograms_of_weights_and_gradients_are_written_and_change_nothing(tmp_path):
+    run(tmp_path / "plain")
+    loop = run(tmp_path / "watched", histogram_period=4)
+    assert_same(saved(tmp_path / "plain")["model"], saved(tmp_path / "watched")["model"])
+    names = {"critic.weight", "generator.0.weight"}  # neither biases nor statistics
+    found = {}
+    for path in (tmp_path / "watched").glob("events.out.tfevents*"):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.tag.startswith(("weights/", "gradients/")):
+                    found.setdefault(value.tag, []).append((event.step, value))
+    assert set(found) == {f"{kind}/{name}" for kind in ("weights", "gradients") for name in names}
+    assert [step for step, _ in found["weights/critic.weight"]] == [3, 7]
+    counted = tensor_util.make_ndarray(found["weights/critic.weight"][-1][1].tensor)  # low, high, count of each bin
+    weights = loop.game.critic.weight.detach()
+    assert counted[:, 2].sum() == weights.numel()
+    held = counted[counted[:, 2] > 0]
+    assert held[0, 0] <= weights.min() + 1e-3 and held[-1, 1] >= weights.max() - 1e-3

@@ -4,6 +4,7 @@ from .best_checkpoint import BestCheckpoint
 from .collapse import CollapseAlarm
 from .ema import GeneratorEMA
 from .evaluation import Evaluation
+from .histograms import Histograms
 from .learning_rate import DiscriminatorLRScheduler, JointLRScheduler
 from .periodic_checkpoint import PeriodicCheckpoint
 from .phase_schedules import PhaseSchedules
@@ -16,6 +17,7 @@ __all__ = [
     "DiscriminatorLRScheduler",
     "Evaluation",
     "GeneratorEMA",
+    "Histograms",
     "JointLRScheduler",
     "PeriodicCheckpoint",
     "PhaseSchedules",

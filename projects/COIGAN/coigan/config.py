@@ -141,6 +141,9 @@ def _losses() -> CN:
     loss.MASKED_PATCHES = False
     # augmentation of what the discriminators see: some of "translation,cutout,flip"; "" for none
     loss.DIFFAUG = ""
+    # DIFFAUG as often as overfitting asks for (ADA): target of E[sign(D(real))], 0.6 in the paper, 0 for always; and
+    # the real images in which the probability could rise from 0 to 1
+    loss.ADA = CN({"TARGET": 0.0, "IMAGES": 500000})
     # the generator's
     loss.ADVERSARIAL = _weighted(20.0)
     loss.REF_ADVERSARIAL = _weighted(8.0)
@@ -200,6 +203,10 @@ def _solver() -> CN:
     # iterations between pictures (base, masks, result), and between lines of the log
     solver.SAMPLE_PERIOD = 500
     solver.WRITE_PERIOD = 20
+    # the pictures also show the masks with their noise, and painted and real defects on black
+    solver.SAMPLE_DETAILS = False
+    # iterations between histograms of weights and gradients in TensorBoard, 0 for none
+    solver.HISTOGRAM_PERIOD = 0
     return solver
 
 

@@ -92,7 +92,8 @@ def test_unfair_comparisons_are_refused(files, tmp_path):
 
 def test_from_tiles_to_an_interval(files, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(run_module, "TrainNet", forked_runs(train_net.main))
-    tiny = {**SMALLEST_MODEL, "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0, "SOLVER.IMS_PER_BATCH": 2}
+    tiny = {**SMALLEST_MODEL, "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0, "SOLVER.IMS_PER_BATCH": 2,
+            "TEST.DETECTIONS_PER_IMAGE": 5}  # fmt: skip
     words = ["ab", "--config-file", CONFIG, "--train", files["train"], "--test", files["test"], "--extra"]
     words += [f"copy_paste={files['copies']}", "--seeds", 0, 1, "--iters-a", 1, "--iters-b", 2]
     words += ["--output", tmp_path / "out", "--", *(part for option in tiny.items() for part in option)]

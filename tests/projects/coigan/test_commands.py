@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from coigan.data.images import read_rgb, write_png
 from coigan.segmentation.coco import CocoMasks
+from coigan.segmentation.networks import build_segmenter
+from coigan.segmentation.training import SegmentOptions
+from coigan.segmentation.weights import write_segmenter
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from pycocotools import mask as coco_mask
@@ -53,8 +56,11 @@ def test_scores_and_report(work, capsys):
     with pytest.raises(UserError, match="holds no checkpoint from iteration 99"):
         call("evaluate-all", work / "run", "--min-checkpoint", 99)
     call("augment", work / "run/model_final.pth", "--out", work / "shown", "--count", 2)
+    write_segmenter(work / "s.pth", build_segmenter("unet_small"), SegmentOptions("unet_small"))
+    call("audit", work / "shown", "--segmenter", work / "s.pth")
     call("report", work / "run", "--out", work / "page.html", "--augmented", work / "shown")
     page = (work / "page.html").read_text()
+    assert "Do the labels hold?" in page and "of 2 images have an object below 0.3" in page
     assert (
         "painted vs test" in page
         and "Outside of the masks" in page
@@ -171,6 +177,7 @@ def test_segmenters_are_compared(work, capsys):
     words += ["--output", work / "segment", "--model", "unet_small", "--steps", 2, "--batch", 2]
     call(*words)
     assert "difference to real alone" in capsys.readouterr().out
+    assert {path.name for path in (work / "segment").glob("*.pth")} == {f"segmenter_seed{n}.pth" for n in range(3)}
     with pytest.raises(UserError, match="NAME=JSON"):
         call(*words[:6], "real=x.json")
 

@@ -1,7 +1,5 @@
 """The game: who learns when, what each loss is made of, and what a batch becomes."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from coigan.config import load_config
@@ -16,7 +14,6 @@ from detectron2.utils.events import EventStorage
 from gan_plugin.engine.image_game import only_learning
 from gan_plugin.errors import UserError
 
-CONFIGS = Path(__file__).resolve().parents[3] / "projects/COIGAN/configs"
 CLASSES, SIZE = 2, 16
 SMALL = [
     *("DEVICE", "cpu", "INPUT.SIZE", str(SIZE), "MODEL.GENERATOR.WIDTH", "4", "MODEL.GENERATOR.DOWNS", "2"),
@@ -131,6 +128,7 @@ def test_every_loss_moves_its_own_player_only():
         (["LOSS.DISC_PERCEPTUAL.WEIGHT", "1.0"], "loss_judge_features"),
         (["LOSS.OBJECTIVE", "RelativisticAverage"], "loss_adv_defect"),
         (["LOSS.OBJECTIVE", "Hinge", "LOSS.DIFFAUG", "translation,cutout"], "loss_adv_ref"),
+        (["LOSS.ADA.TARGET", "0.6", "LOSS.ADA.IMAGES", "10", "LOSS.DIFFAUG", "flip"], "loss_adv_ref"),
         (["MODEL.GENERATOR.NAME", "StyleFFCUNet"], "loss_adv_defect"),
         (
             ["MODEL.REF_DISCRIMINATOR.NAME", "PatchDiscriminator", "LOSS.MASKED_PATCHES", "True"]
@@ -148,6 +146,16 @@ def test_options_train(options, wanted):
             assert torch.isfinite(total)
             total.backward()
     assert wanted in results["generator"][1]
+
+
+def test_each_discriminator_has_its_own_probability_of_augmentation():
+    game = make_game("LOSS.ADA.TARGET", "0.6", "LOSS.ADA.IMAGES", "20", "LOSS.DIFFAUG", "flip")
+    # a judge that is sure of real defects, and one that takes all that is real for painted
+    game.discriminator.verdict[-1].bias.data.fill_(100.0)
+    game.ref_discriminator.verdict[-1].bias.data.fill_(-100.0)
+    _, noted = play(game, 0)
+    assert noted["gan/image/augment_p"][0] == pytest.approx(5 / 20) and noted["gan/reference/augment_p"][0] == 0
+    assert game.state_dict()["adaptive.image.probability"].item() == pytest.approx(5 / 20)
 
 
 def test_weight_schedules_are_wired():
@@ -172,6 +180,7 @@ def test_without_a_reference_discriminator():
         (["LOSS.OBJECTIVE", "MultiLayerL1"], "needs features"),
         (["LOSS.L1.WEIGHT", "-1.0"], "LOSS.L1: A loss weight of -1.0"),
         (["LOSS.R1.EVERY", "0"], "LOSS.R1.EVERY is 0"),
+        (["LOSS.ADA.TARGET", "0.6"], "ADA needs augmentations; name some with DIFFAUG"),
         (["SOLVER.BATCH", "3"], "SOLVER.BATCH"),
         (["MODEL.GENERATOR.NORM", "LN"], "MODEL.GENERATOR.NORM is 'LN'"),
         (["LOSS.MASKED_PATCHES", "True"], "PatchDiscriminator"),
@@ -237,25 +246,19 @@ def test_the_picture_has_a_row_for_each_sample():
     assert grid[:, :4, :5].max() == 0 and grid[:, :4, 14:].min() == 1 and grid[:, 4:6].min() == 1
 
 
-# weights of the sources' table: L1, smooth L1 (inside, outside, kernel), adversarial, of the reference, perceptual,
-# smooth perceptual (inside, outside, kernel), path length, of both discriminators, R1
-PRESETS = {
-    "Base-COIGAN": (0, (5, 0.1, 1, 31), 20, 8, 0, (0.3, 0.1, 1, 31), 5, 5, 5, 3),
-    "ssdd": (0, (2, 0, 1, 11), 5, 0.25, 0, (0.03, 0.015, 0, 21), 1, 3, 0.5, 1),
-    "cccd": (0, (13, 0, 1, 17), 6, 0.1, 0, (0.008, 1, 0, 17), 1, 2, 2, 1),
-    "ssdd_no_smooth": (2, 0, 5, 0.25, 0.03, 0, 1, 3, 0.5, 1),
-    "ssdd_no_smooth_masked": (0, (2, 0, 1, 0), 5, 0.25, 0, (0.03, 0.015, 0, 0), 1, 3, 0.5, 1),
-}
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_the_sources_table(name):
-    loss = load_config(str(CONFIGS / f"{name}.yaml")).LOSS
-    smooth = [
-        (node.WEIGHT, node.INSIDE, node.OUTSIDE, node.KERNEL) if node.WEIGHT else 0
-        for node in (loss.L1_SMOOTH, loss.PERCEPTUAL_SMOOTH)
-    ]
-    found = (loss.L1.WEIGHT, smooth[0], loss.ADVERSARIAL.WEIGHT, loss.REF_ADVERSARIAL.WEIGHT, loss.PERCEPTUAL.WEIGHT)
-    found += (smooth[1], loss.PATH_LENGTH.WEIGHT, loss.DISCRIMINATOR.WEIGHT, loss.REF_DISCRIMINATOR.WEIGHT)
-    assert (*found, loss.R1.WEIGHT) == PRESETS[name]
-    assert loss.PATH_LENGTH.EVERY == 4 and loss.R1.EVERY == 16
+def test_the_picture_shows_what_both_players_see():
+    game, batch = make_game("SOLVER.SAMPLE_DETAILS", "True").eval(), make_batch(1, seed=3)
+    batch.masks[0, 0, 0, 0] = 1  # the only pixel that is asked for
+    batch.inputs[0, 3:] = 0.5 * batch.masks[0]
+    batch.defects[0, :3, 0, 0] = torch.tensor([0.2, 0.4, 0.6])
+    game._preview = batch
+    with torch.no_grad():
+        columns = game.picture().split(SIZE + 2, dim=2)
+        painted = game.paint(batch)
+    assert len(columns) == 6
+    noisy, fake, real = (column[:, :, :SIZE] for column in columns[3:])
+    torch.testing.assert_close(fake[:, 0, 0], painted[0, :, 0, 0])
+    torch.testing.assert_close(real[:, 0, 0], torch.tensor([0.2, 0.4, 0.6]))
+    # half of the first class's colour, 0, 114, 178
+    torch.testing.assert_close(noisy[:, 0, 0], torch.tensor([0, 114, 178]) / 255 / 2)
+    assert not noisy[:, :, 1:].any() and not fake[:, :, 1:].any() and not real[:, :, 1:].any()

@@ -85,6 +85,24 @@ def test_what_is_painted_comes_back(page):
     assert painted[0, 0].tolist() == [50, 50, 50]
 
 
+def test_colours_stay_in_their_order(tmp_path):
+    """COIGAN's page gave BGR for RGB."""
+    colours = np.zeros((6, 8, 3), np.uint8)
+    colours[...] = (10, 20, 30)
+    write_png(tmp_path / "colour.png", colours)
+    seen = []
+
+    class Echo:
+        classes = ("scratch",)
+
+        def paint(self, image, masks, seed, strength):
+            seen.append(image[0, 0].tolist())
+            return image
+
+    painted = Session(Echo(), [tmp_path / "colour.png"], tmp_path).infer({"masks": [mask_png((0, 0))]})
+    assert seen == [[10, 20, 30]] and decode(painted)[0, 0].tolist() == [10, 20, 30]
+
+
 def test_next_and_save(page, tmp_path):
     assert json.loads(page("POST", "/api/next", {})[1])["name"] == "b.png"
     request = {"masks": [mask_png((0, 0)), mask_png()], "seed": 7}

@@ -10,11 +10,18 @@ from coigan.data.images import write_png
 from coigan.segmentation.coco import CocoMasks
 from coigan.segmentation.comparison import compare
 from coigan.segmentation.losses import LOSSES, border, dice, focal, log_cosh_dice, segmentation_loss
-from coigan.segmentation.networks import UNet, build_segmenter
+from coigan.segmentation.networks import NETWORKS, UNet, build_segmenter
 from coigan.segmentation.scores import Confusion
-from coigan.segmentation.training import SegmentOptions, cccd, train_segmenter
+from coigan.segmentation.training import (
+    SegmentOptions,
+    build_optimizer,
+    cccd,
+    evaluate_segmenter,
+    train_segmenter,
+)
 from pycocotools import mask as coco_mask
 from torch.utils.data import TensorDataset
+from torchvision.models import segmentation
 
 from gan_plugin.errors import UserError
 
@@ -69,6 +76,53 @@ def test_unet_keeps_any_size():
     assert build_segmenter("deeplabv3_mobilenet").eval()(torch.rand(1, 3, 64, 64)).shape == (1, 64, 64)
     with pytest.raises(UserError, match="unet_small"):
         build_segmenter("segnet")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_has_one_output(name):
+    with torch.device("meta"):
+        network = build_segmenter(name).eval()
+        assert network(torch.rand(2, 3, 64, 48)).shape == (2, 64, 48)
+    published = {
+        "fcn_r50": segmentation.FCN_ResNet50_Weights.DEFAULT,
+        "fcn_r101": segmentation.FCN_ResNet101_Weights.DEFAULT,
+        "deeplabv3_r50": segmentation.DeepLabV3_ResNet50_Weights.DEFAULT,
+        "deeplabv3_r101": segmentation.DeepLabV3_ResNet101_Weights.DEFAULT,
+    }
+    if name in published:
+        # torchvision's count is with 21 classes and an auxiliary head: 3x3 convolution, normalisation, 1x1 convolution
+        auxiliary = 1024 * 256 * 9 + 2 * 256 + 257 * 21
+        classes = 20 * (513 if name.startswith("fcn") else 257)
+        count = sum(parameter.numel() for parameter in network.parameters())
+        assert count == published[name].meta["num_params"] - auxiliary - classes
+
+
+def test_the_validation_loss_is_of_probabilities():
+    """COIGAN's second code gave it raw logits."""
+
+    class Fixed(torch.nn.Module):
+        def forward(self, images):
+            return torch.full(images.shape[:1] + images.shape[2:], math.log(3.0))
+
+    masks = torch.zeros(1, 2, 2)
+    masks[0, 0] = 1
+    scores = evaluate_segmenter(Fixed(), TensorDataset(torch.rand(1, 3, 2, 2), masks), SegmentOptions(loss="dice"))
+    defect = 1 - (2 * 2 * 0.75 + 1) / (4 * 0.75 + 2 + 1)
+    background = 1 - (2 * 2 * 0.25 + 1) / (4 * 0.25 + 2 + 1)
+    assert scores["loss"] == pytest.approx((1.2 * defect + 0.1 * background) / 1.3)
+    assert scores["IoU"] == 0.5  # 0.75 is above the threshold everywhere
+
+
+def test_optimizers_and_schedules_are_the_sources():
+    network = torch.nn.Linear(1, 1)
+    adam, falling = build_optimizer(network, SegmentOptions())
+    assert isinstance(adam, torch.optim.AdamW) and (adam.defaults["lr"], adam.defaults["betas"]) == (5e-4, (0.0, 0.9))
+    assert (falling.mode, falling.patience, falling.cooldown, falling.factor) == ("min", 10, 3, 0.5)
+    assert falling.min_lrs == [1e-8]
+    sgd, rising = build_optimizer(network, cccd())
+    chosen = [sgd.defaults[key] for key in ("lr", "momentum", "weight_decay")]
+    assert isinstance(sgd, torch.optim.SGD) and chosen == [3e-2, 0.95, 1e-8] and cccd().amp
+    assert (rising.mode, rising.patience, rising.factor) == ("max", 10, 0.95)
 
 
 def test_a_segmenter_learns_and_repeats():

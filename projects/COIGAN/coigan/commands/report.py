@@ -6,9 +6,11 @@ inpaint.py report output/coigan --out output/report.html --augmented output/augm
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from coigan.audit import AUDIT
 from coigan.visualization.augmented import outlined
 from coigan.visualization.report import write_run_report
 from gan_plugin.errors import UserError
@@ -20,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("folder", metavar="OUTPUT_DIR", help="of the run; its report.json of evaluate is shown as well")
     parser.add_argument("--out", default="", metavar="FILE", help="default: report.html in OUTPUT_DIR")
-    parser.add_argument("--augmented", default="", metavar="DIR", help="a set that augment wrote")
+    parser.add_argument(
+        "--augmented", default="", metavar="DIR", help="a set that augment wrote; its audit is shown as well"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -34,13 +38,23 @@ def run(args: argparse.Namespace) -> None:
     try:
         evaluation = json.loads(scores.read_text(encoding="utf-8")) if scores.is_file() else None
         pictures = outlined(args.augmented) if args.augmented else []
+        audit = _audit(Path(args.augmented) / AUDIT) if args.augmented else None
         facts = _facts(folder / "config.yaml")
     except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
         raise UserError(f"What the report shows cannot be read ({type(error).__name__}: {error}).") from error
     out = write_run_report(
-        folder, args.out or folder / "report.html", evaluation=evaluation, augmented=pictures, facts=facts
+        folder,
+        args.out or folder / "report.html",
+        evaluation=evaluation,
+        augmented=pictures,
+        facts=facts,
+        audit=audit,
     )
     print(f"report: {out}")
+
+
+def _audit(file: Path) -> dict[str, Any] | None:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def _facts(file: Path) -> list[tuple[str, str]]:

@@ -1,7 +1,6 @@
 """COIGAN's game: a generator that paints defects, a judge of the defects, and one of the whole image (thesis 4.4)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -12,9 +11,10 @@ from yacs.config import CfgNode
 
 from coigan.losses import PathLength, build_feature_network, masked_patch_loss
 from coigan.modeling.pair import judge_pair
-from coigan.visualization.grid import comparison_grid
+from coigan.visualization.grid import comparison_grid, detail_columns
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
+from gan_plugin.modeling.adaptive_augment import AdaptiveAugment
 from gan_plugin.modeling.augment import DiscriminatorAugment
 from gan_plugin.modeling.losses import build_objective
 from gan_plugin.modeling.regularizers import r1
@@ -23,18 +23,10 @@ from .batch import Batch, blend, collate, cut_defects
 from .generator_losses import GeneratorLosses, Judge
 from .optimizers import build_optimizer
 from .options import LossOptions
-from .turns import DISCRIMINATOR, GENERATOR, Turns
+from .turns import DISCRIMINATOR, TurnPhase, Turns
 
-
-@dataclass(frozen=True)
-class TurnPhase(Phase):
-    """A phase that is due at every `every`-th turn of its player, and only then."""
-
-    turns: Turns = Turns()
-    player: str = GENERATOR
-
-    def is_due(self, iteration: int) -> bool:
-        return self.turns.is_due(self.player, iteration, self.every)
+# the discriminators' names in the log
+_IMAGE, _REFERENCE = "image", "reference"
 
 
 class Turn:
@@ -74,7 +66,7 @@ class InpaintingGame(ImageGame):
         self._objective = build_objective(cfg.LOSS.OBJECTIVE, "LOSS.OBJECTIVE")
         if self._objective.judges != "logits":
             raise UserError(f"LOSS.OBJECTIVE {cfg.LOSS.OBJECTIVE} needs features; choose one of logits, such as Hinge.")
-        self._augment = DiscriminatorAugment(cfg.LOSS.DIFFAUG)
+        self._augments = self._build_augments(cfg.LOSS)
         features = None
         if self._losses.needs_features():
             features = build_feature_network(cfg.LOSS.FEATURES.WEIGHTS, cfg.LOSS.FEATURES.SHA256).to(self.device)
@@ -82,6 +74,17 @@ class InpaintingGame(ImageGame):
         self._generator_losses = (GeneratorLosses(self._losses, features),)
         self.features_title = features.title if features else "none"
         self._preview: Batch | None = None
+
+    def _build_augments(self, node: CfgNode) -> Mapping[str, Callable[[torch.Tensor], torch.Tensor]]:
+        """What each discriminator's samples go through; with ADA a part of the game's state."""
+        if not node.ADA.TARGET:
+            augment = DiscriminatorAugment(node.DIFFAUG)
+            return {_IMAGE: augment, _REFERENCE: augment}
+        players = (_IMAGE, _REFERENCE) if self.ref_discriminator is not None else (_IMAGE,)
+        self.adaptive = nn.ModuleDict(
+            {name: AdaptiveAugment(node.DIFFAUG, node.ADA.TARGET, node.ADA.IMAGES) for name in players}
+        ).to(self.device)
+        return dict(self.adaptive.items())
 
     @property
     def device(self) -> torch.device:
@@ -125,26 +128,31 @@ class InpaintingGame(ImageGame):
             phases.append(phase("path_length", [self.generator], optimizer, self._path, every=every, gain=float(every)))
         return phases
 
+    def _augmented(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        return self._augments[_REFERENCE if network is self.ref_discriminator else _IMAGE](images)
+
     def _judge(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        return network(self._augment(images))
+        return network(self._augmented(network, images))
 
     def _judge_pair(
         self, network: nn.Module, real: torch.Tensor, fake: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return judge_pair(network, self._augment(real), self._augment(fake))
+        return judge_pair(network, self._augmented(network, real), self._augmented(network, fake))
 
     def _disc_defect(self, turn: Turn) -> Losses:
         batch = turn.batch
         canvases = cut_defects(turn.fake, batch.masks)
         real, fake = self._judge_pair(self.discriminator, batch.defects, canvases)
-        self._note("image", real, fake)
+        self._note(_IMAGE, real, fake)
+        self._adapt(_IMAGE, real)
         _note_diversity(canvases, batch.defects)
         return {"loss_disc_defect": self._losses.at("DISCRIMINATOR", turn.iteration) * self._game(real, fake)}
 
     def _disc_ref(self, turn: Turn) -> Losses:
         judge, batch = self._reference(turn)
         real, fake = self._judge_pair(judge, batch.reference, turn.fake)
-        self._note("reference", real, fake)
+        self._note(_REFERENCE, real, fake)
+        self._adapt(_REFERENCE, real)
         masked = self._losses.node.MASKED_PATCHES
         loss = masked_patch_loss(real, fake, batch.masks) if masked else self._game(real, fake)
         return {"loss_disc_ref": self._losses.at("REF_DISCRIMINATOR", turn.iteration) * loss}
@@ -207,15 +215,26 @@ class InpaintingGame(ImageGame):
             values = torch.stack([share.mean() for share in shares]).tolist()
             get_event_storage().put_scalars(**{f"gan/{judge}/d_real": values[0], f"gan/{judge}/d_fake": values[1]})
 
+    def _adapt(self, judge: str, real: torch.Tensor) -> None:
+        """Let the probability of augmentation follow the verdicts on real samples, with ADA."""
+        augment = self._augments[judge]
+        if isinstance(augment, AdaptiveAugment):
+            augment.observe(real)
+            get_event_storage().put_scalar(f"gan/{judge}/augment_p", augment.probability.item())
+
     def set_preview(self, items: list[Mapping[str, torch.Tensor]]) -> None:
         """The samples that `picture` shows every time."""
         self._preview = self.collate(items)
 
     def picture(self) -> torch.Tensor | None:
-        """Base, masks and result of the preview's samples, a row each: (3, H, W) in [0, 1]."""
-        if self._preview is None:
+        """Base, masks, result and, if the config says so, details of the preview's samples, a row each, in [0, 1]."""
+        batch = self._preview
+        if batch is None:
             return None
-        return comparison_grid(self._preview.base, self._preview.masks, self.paint(self._preview))
+        images, more = self.paint(batch), []
+        if self._solver.SAMPLE_DETAILS:
+            more = detail_columns(batch.inputs[:, 3:], cut_defects(images, batch.masks), batch.defects)
+        return comparison_grid(batch.base, batch.masks, images, more)
 
 
 def _note_diversity(fake: torch.Tensor, real: torch.Tensor) -> None:

@@ -52,6 +52,7 @@ def build_shape_loop(cfg: CfgNode) -> ImageLoop:
         keep=solver.KEEP,
         sample_period=solver.SAMPLE_PERIOD,
         write_period=solver.WRITE_PERIOD,
+        histogram_period=cfg.SOLVER.HISTOGRAM_PERIOD,
     )
     return ImageLoop(game, loader, options)
 

@@ -78,6 +78,7 @@ def build_loop(cfg: CfgNode, data: TrainingData) -> ImageLoop:
         best={f"-{prefix}{label}/FID": "fid"} if evaluate else {},
         sample_period=solver.SAMPLE_PERIOD,
         write_period=solver.WRITE_PERIOD,
+        histogram_period=cfg.SOLVER.HISTOGRAM_PERIOD,
     )
     _logger.info(f"Classes: {', '.join(data.classes)}. Perceptual losses by {game.features_title}.")
     return ImageLoop(game, loader, options, evaluate=evaluate)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from gan_plugin.engine.image_game import Phase
+
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
 
@@ -23,3 +25,14 @@ class Turns:
         """Whether the player does at this iteration what it does at every `every`-th of its turns."""
         turn = self.turn(player, iteration)
         return turn is not None and turn % every == 0
+
+
+@dataclass(frozen=True)
+class TurnPhase(Phase):
+    """A phase that is due at every `every`-th turn of its player, and only then."""
+
+    turns: Turns = Turns()
+    player: str = GENERATOR
+
+    def is_due(self, iteration: int) -> bool:
+        return self.turns.is_due(self.player, iteration, self.every)

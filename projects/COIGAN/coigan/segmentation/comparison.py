@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
 from .training import SegmentOptions, train_segmenter
+from .weights import write_segmenter
 
 _logger = logging.getLogger(__name__)
 BASELINE = "real"
@@ -33,7 +35,8 @@ def compare(
 ) -> dict[str, Any]:
     """Train a segmenter on `real` alone and with each of `extras`, for every seed; all arms take as many steps.
 
-    Finished trainings are kept in `out`/results.json; running again continues where a run has ended.
+    Finished trainings are kept in `out`/results.json; running again continues where a run has ended. Each segmenter
+    of `real` alone is kept as well, as segmenter_seed<S>.pth.
 
     Args:
         real: the training set of all arms.
@@ -54,13 +57,17 @@ def compare(
         raise UserError(f"--seeds are {tuple(seeds)}; give {LEAST_SEEDS} or more, or no difference means anything.")
     identity = {"options": options.describe(), "sources": dict(sources)}
     runs = _former_runs(out / "results.json", identity)
+    out.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         for arm in (BASELINE, *extras):
             if any(run["arm"] == arm and run["seed"] == seed for run in runs):
                 continue
             start = time.monotonic()
             sets = [real] if arm == BASELINE else [real, extras[arm]]
-            scores = train_segmenter(sets, test, options, seed)
+            # of real images alone, so it may judge synthetic ones (inpaint.py audit)
+            file = out / f"segmenter_seed{seed}.pth"
+            keep = partial(write_segmenter, file, options=options) if arm == BASELINE else None
+            scores = train_segmenter(sets, test, options, seed, keep)
             runs.append({"arm": arm, "seed": seed, "scores": scores, "seconds": time.monotonic() - start})
             _logger.info(f"{arm}, seed {seed}: IoU {scores['IoU']:.4f}")
             _write(out / "results.json", {**identity, "runs": runs})

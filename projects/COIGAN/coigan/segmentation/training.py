@@ -1,7 +1,7 @@
 """Training one segmenter."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -59,7 +59,13 @@ def cccd(**changes: object) -> SegmentOptions:
     return SegmentOptions(**{**preset, **changes})  # type: ignore[arg-type]
 
 
-def train_segmenter(train: Sequence[Dataset], test: Dataset, options: SegmentOptions, seed: int) -> dict[str, float]:
+def train_segmenter(
+    train: Sequence[Dataset],
+    test: Dataset,
+    options: SegmentOptions,
+    seed: int,
+    keep: Callable[[nn.Module], None] | None = None,
+) -> dict[str, float]:
     """The scores on `test` of a segmenter trained on all of `train`: those of the last step, and the best IoU.
 
     The same seed gives the same initial weights whatever the training set.
@@ -69,6 +75,7 @@ def train_segmenter(train: Sequence[Dataset], test: Dataset, options: SegmentOpt
         test: judged image by image.
         options: of the training.
         seed: of weights and order.
+        keep: gets the trained network.
 
     Raises:
         UserError: an option is unknown, or images of a batch differ in size.
@@ -76,7 +83,7 @@ def train_segmenter(train: Sequence[Dataset], test: Dataset, options: SegmentOpt
     device = torch.device(options.device)
     with preserved_rng(seed=seed):
         network = build_segmenter(options.model).to(device)
-        optimizer, scheduler = _optimizer(network, options)
+        optimizer, scheduler = build_optimizer(network, options)
         batches = _batches(ConcatDataset(train), options.batch, options.steps, seed)
         best, scores = 0.0, {}
         for step, (images, masks) in enumerate(batches, start=1):
@@ -96,6 +103,8 @@ def train_segmenter(train: Sequence[Dataset], test: Dataset, options: SegmentOpt
                 best = max(best, scores["IoU"])
                 scheduler.step(scores["IoU"] if options.plateau == "max" else scores["loss"])
                 _logger.info(f"step {step}: loss {loss.item():.4f}, test IoU {scores['IoU']:.4f}")
+    if keep is not None:
+        keep(network)
     return {**scores, "best_IoU": best}
 
 
@@ -123,7 +132,12 @@ def _batches(data: Dataset, batch: int, steps: int, seed: int) -> Iterator[tuple
         yield images, masks
 
 
-def _optimizer(network: nn.Module, options: SegmentOptions) -> tuple[torch.optim.Optimizer, ReduceLROnPlateau]:
+def build_optimizer(network: nn.Module, options: SegmentOptions) -> tuple[torch.optim.Optimizer, ReduceLROnPlateau]:
+    """The optimizer that `options` name, and what lowers its rate when validation gets no better.
+
+    Raises:
+        UserError: one of them is unknown.
+    """
     optimizer: torch.optim.Optimizer
     if options.optimizer == "adamw":
         optimizer = torch.optim.AdamW(network.parameters(), 5e-4, (0.0, 0.9))

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import gan_plugin.visualization
+from coigan.inspection.charts import histogram
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 from gan_plugin.metrics import read_metrics
@@ -49,6 +50,7 @@ def write_run_report(
     evaluation: Mapping[str, Any] | None = None,
     augmented: Sequence[tuple[bytes, str]] = (),
     facts: Sequence[tuple[str, str]] = (),
+    audit: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the report of the run in `folder` to the HTML file `path`.
 
@@ -58,6 +60,7 @@ def write_run_report(
         evaluation: what `evaluate_trained` returned.
         augmented: pictures of the augmented set as PNG, each with its caption.
         facts: (name, value) rows on how the run was made.
+        audit: what `coigan.audit.write_audit` wrote about the augmented set.
 
     Returns:
         `path`.
@@ -78,6 +81,8 @@ def write_run_report(
         evaluation=evaluation,
         scores=_SCORES,
         augmented=[_picture(content, "png", caption, caption) for content, caption in augmented],
+        audit=audit,
+        agreement=_agreement(audit),
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,10 +92,17 @@ def write_run_report(
     return target
 
 
+def _agreement(audit: Mapping[str, Any] | None) -> dict[str, str] | None:
+    if audit is None:
+        return None
+    drawn = histogram("Objects by agreement", [entry["IoU"] for entry in audit["objects"]], "IoU", bins=20)
+    return _picture(drawn.svg.encode(), "svg+xml", drawn.alt, drawn.title) if drawn else None
+
+
 def _grids(folder: Path) -> list[dict[str, str]]:
     files = sorted(folder.glob("iter_*.png"))
     chosen = [files[0], files[len(files) // 2], files[-1]] if len(files) > 2 else files
-    alt = "Rows of three pictures: base image, base image with coloured masks, painted image."
+    alt = "Rows of pictures: base image, base image with coloured masks, painted image."
     return [_picture(file.read_bytes(), "png", alt, f"Iteration {int(file.stem[5:])}") for file in chosen]
 
 
