@@ -42,9 +42,9 @@ class Memorisation:
             else "no sign of memorised crops"
         )
         return (
-            f"{self.copies:.1%} of {self.samples} samples are nearer to a training crop than 99 % of the held-out "
-            f"crops are (median distance {self.median_distance:.3g}, of held-out crops {self.held_out_distance:.3g}; "
-            f"{self.extractor}): {verdict}."
+            f"{self.copies:.1%} of {self.samples} samples are nearer to a training crop than 99 % of the "
+            f"{self.held_out} held-out crops are (median distance {self.median_distance:.3g}, of held-out crops "
+            f"{self.held_out_distance:.3g}; {self.extractor}): {verdict}."
         )
 
     def to_dict(self) -> dict[str, object]:
