@@ -14,6 +14,7 @@ from car_gan.runs.pictures import strips, walk
 from car_gan.runs.trained import load_trained
 from car_runs import car, options, preset
 from PIL import Image
+from support import assert_same
 
 from gan_plugin import UserError
 
@@ -134,7 +135,11 @@ def test_a_car_has_the_colour_that_is_asked_for(cli, coloured, tmp_path, capsys,
     assert cli("compare", out, "--output", tmp_path / "c") == 0
     page = (tmp_path / "c/report.html").read_text()
     assert "The same latents with each label, from the top blue, red" in page
-    assert cli("resume", out, "SOLVER.MAX_ITER", 202) == 0
+    # the last iterations again, from a checkpoint on the way: the same crops with the same labels
+    unbroken = torch.load(out / "model_final.pth", weights_only=True)["model"]
+    (out / "last_checkpoint").write_text("model_0000119.pth")
+    assert cli("resume", out) == 0
+    assert_same(torch.load(out / "model_final.pth", weights_only=True)["model"], unbroken)
     assert cli("resume", out, "SOLVER.MAX_ITER", 204, "MODEL.LABEL.KIND", "viewpoint") == 2
     assert "MODEL.LABEL" in capsys.readouterr().err
 
