@@ -41,6 +41,19 @@ def output_folder(folder: Path, settings: Mapping[str, Any], prepared: str = "")
         yield folder
 
 
+def made_folder(folder: Path) -> Path:
+    """`folder`, made if need be, for a short command that writes over what it has written before.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {folder} cannot be made ({error.strerror}); choose another.") from error
+    return folder
+
+
 def flat(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
     """The keys of a config with their full names, as JSON can hold them."""
     found: dict[str, Any] = {}

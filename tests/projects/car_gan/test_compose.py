@@ -237,7 +237,7 @@ def test_a_composed_set_is_a_source_again(composed, toy_crops, tmp_path, cli):
         (("CATEGORY", "train"), "too few to learn their size from"),
         (("MATTING.LOW", "0.9", "MATTING.HIGH", "0.5"), "must rise from 0 to 1"),
         (("PLACE.MIN_HEIGHT", "999"), "No car found a place in 14 scenes"),
-        (("MATTING.MIN_COVER", "0.99", "MATTING.MAX_COVER", "1.0"), "'empty'"),
+        (("MATTING.MIN_COVER", "0.99", "MATTING.MAX_COVER", "1.0"), "there was no car in the sample"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(toy, toy_crops, tmp_path, cli, capsys, options, sentence):

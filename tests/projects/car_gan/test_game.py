@@ -75,7 +75,7 @@ def test_a_step_spends_no_backward_pass_on_the_latents(player):
     step.iter = 0
     latents = []
     game.generator.register_forward_pre_hook(lambda _, inputs: latents.append(inputs[0]))
-    shared = game.begin(torch.rand(4, 3, 16, 16), 0, True)
+    shared = game.begin((torch.rand(4, 3, 16, 16), None), 0, True)
     with EventStorage():
         with only_learning(game, phase.networks):
             sum(phase.losses(shared).values()).backward()

@@ -7,7 +7,8 @@ import pytest
 import torch
 from car_gan.colour import GREEN
 from car_gan.data.crop_dataset import CropDataset
-from car_gan.runs.grounds import OnGround, has_ground
+from car_gan.data.keyable import has_ground
+from car_gan.runs.grounds import OnGround
 from PIL import Image
 
 from gan_plugin import UserError

@@ -48,13 +48,22 @@ def test_answers_by_hand(tmp_path, cli, capsys):
     assert cli("judge", "--answers", files[0], "--key", files[1]) == 0
     assert "which guessing would give too" in capsys.readouterr().out
     assert json.loads((tmp_path / "judgement.json").read_text())["accuracy"] == 13 / 19
+    # nothing is known of generated cars where none is marked, and a number out of the page is no answer
+    crops_only = judge_answers(*answer(tmp_path, truth, {"0": "real", "2": "real"}))
+    assert crops_only.fooled is None and "no generated car was marked" in crops_only.sentence()
     sure = judge_answers(*answer(tmp_path, truth, {str(i): kind for i, kind in enumerate(truth)}))
     assert sure.p_guessing == pytest.approx(2 * 0.5**20) and "not what guessing" in sure.sentence()
 
 
 @pytest.mark.parametrize(
     "marks, page, sentence",
-    [({}, "p", "marks no car"), ({"0": "real"}, "q", "of another page"), ({"9": "real"}, "p", "not as the page saves")],
+    [
+        ({}, "p", "marks no car"),
+        ({"0": "real"}, "q", "of another page"),
+        ({"9": "real"}, "p", "not as the page saves"),
+        ({"-1": "real"}, "p", "not as the page saves"),
+        (["real"], "p", "not as the page saves"),
+    ],
 )
 def test_what_is_wrong_is_a_sentence(cli, tmp_path, capsys, marks, page, sentence):
     answers, key = answer(tmp_path, ["real", "generated"], marks, page)
@@ -66,3 +75,8 @@ def test_a_page_needs_a_run_and_crops_enough(cli, run, tmp_path, capsys):
     assert cli("judge", "--answers", tmp_path / "a.json") == 2
     assert cli("judge", run, "--output", tmp_path, "--count", 22) == 2
     assert "even number from 2 to 20" in capsys.readouterr().err
+    # KEY VALUE pairs at the end, as of every verb
+    taken = tmp_path / "taken"
+    taken.touch()
+    assert cli("judge", run, "--output", taken, "--count", 2, "MODEL.DEVICE", "cpu") == 2
+    assert "taken/judge.html cannot be written" in capsys.readouterr().err

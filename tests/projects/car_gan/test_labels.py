@@ -10,9 +10,11 @@ from car_gan.config import load_config
 from car_gan.data.crop_dataset import CropDataset
 from car_gan.data.labels import labels_of, main_colour
 from car_gan.game import LatentOptimizer, build_game
+from car_gan.runs.pictures import strips, walk
 from car_gan.runs.trained import load_trained
 from car_runs import car, options, preset
 from PIL import Image
+from support import assert_same
 
 from gan_plugin import UserError
 
@@ -96,11 +98,16 @@ def test_labels_come_from_the_picture_or_the_manifest(coloured):
     crops = CropDataset(coloured, 32, split="all")
     assert labels_of(crops, "colour") == ["red", "blue"] * 8
     assert labels_of(crops, "viewpoint") == ["front"] * 8 + ["side"] * 8
+    # without a mask the surroundings would be taken for the car
+    around = CropDataset(coloured, 32, split="all")
+    around.records[0]["mode"] = "context"
+    with pytest.raises(UserError, match="cannot be told from what they lie on, so MODEL.LABEL.KIND cannot be 'colour'"):
+        labels_of(around, "colour")
     with pytest.raises(UserError, match="MODEL.LABEL.KIND is 'weight', but .* says nothing of that for 00.png"):
         labels_of(crops, "weight")
 
 
-def test_a_car_has_the_colour_that_is_asked_for(cli, coloured, tmp_path, capsys):
+def test_a_car_has_the_colour_that_is_asked_for(cli, coloured, tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     speed = "SOLVER.BASE_LR 0.004 SOLVER.DISC.BASE_LR 0.001 SOLVER.WEIGHT_DECAY 0 SOLVER.DISC.WEIGHT_DECAY 0"
     sizes = "INPUT.SIZE 16 MODEL.GENERATOR.WIDTH 16 MODEL.DISCRIMINATOR.WIDTH 16 SOLVER.IMS_PER_BATCH 8"
@@ -114,13 +121,25 @@ def test_a_car_has_the_colour_that_is_asked_for(cli, coloured, tmp_path, capsys)
         middle = drawn[:, :, 6:9, 6:10].mean((0, 2, 3))
         other = {"red": 2, "blue": 0}[name]
         assert middle[2 - other] > middle[other] + 0.3, (name, middle)
+    # a strip walks between the latents alone: entries of a label would bend its way
+    seen = []
+    monkeypatch.setattr(type(trained), "images", lambda _, z: seen.append(z) or torch.zeros(len(z), 3, 16, 16))
+    strips(trained, 2, 3, seed=1)
+    monkeypatch.undo()
+    ends = trained.latents(4, 1)
+    torch.testing.assert_close(seen[0][:, :-2], walk(ends[:2, :-2], ends[2:, :-2], 3))
+    assert torch.equal(seen[0][:, -2:], ends[:2, -2:].repeat_interleave(3, dim=0))
     assert cli("sample", out, "--label", "red", "--count", 2, "--output", tmp_path / "s") == 0
     assert cli("sample", out, "--label", "pink", "--output", tmp_path / "s") == 2
     assert "it knows blue, red" in capsys.readouterr().err
     assert cli("compare", out, "--output", tmp_path / "c") == 0
     page = (tmp_path / "c/report.html").read_text()
     assert "The same latents with each label, from the top blue, red" in page
-    assert cli("resume", out, "SOLVER.MAX_ITER", 202) == 0
+    # the last iterations again, from a checkpoint on the way: the same crops with the same labels
+    unbroken = torch.load(out / "model_final.pth", weights_only=True)["model"]
+    (out / "last_checkpoint").write_text("model_0000119.pth")
+    assert cli("resume", out) == 0
+    assert_same(torch.load(out / "model_final.pth", weights_only=True)["model"], unbroken)
     assert cli("resume", out, "SOLVER.MAX_ITER", 204, "MODEL.LABEL.KIND", "viewpoint") == 2
     assert "MODEL.LABEL" in capsys.readouterr().err
 

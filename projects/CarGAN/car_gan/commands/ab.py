@@ -8,8 +8,8 @@
         --test test --iters-a N --iters-b M --output OUT
 
 OUT gets results.json, results.csv, report.html and an ordinary run of tools/train_net.py in seed<S>/<arm>. The same
-command again continues; more arms and seeds may be added. KEY VALUE pairs at the end, after --, change the config of
-all runs.
+command again continues; more arms and seeds may be added. KEY VALUE pairs at the end change the config of all
+runs; right after an option of several values, such as --seeds, put -- before them.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     cars.py compare output/dcgan output/logan --output comparison --opts TEST.INCEPTION weights-inception.pth
 
-Writes report.html (one file, with all pictures) and scores.json, memorisation.json, neighbours.png of every run.
+Writes report.html (one file, with all pictures), and what `cars.py evaluate` writes in a folder for every run.
 """
 
 import argparse

@@ -3,12 +3,13 @@
     cars.py export output/dcgan --output exported
 
 Writes generator.ts (z -> images in [-1, 1]), generator.pth (weights), config.yaml, LICENCE_NOTE.txt, export.json, and
-checks that generator.ts draws what the generator draws. First it looks for memorised crops (memorisation.json).
+checks that generator.ts draws what the generator draws. First it does what `cars.py evaluate` does, which finds
+memorised crops. z is Gaussian or uniform, as export.json says, and for a conditional generator followed by a one-hot
+vector of its labels.
 """
 
 import argparse
 import json
-import os
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +45,6 @@ def run(args: argparse.Namespace) -> None:
         difference = float((traced(z[:3]) - trained.generator(z[:3])).abs().max())
     if difference > 1e-4:
         raise UserError(f"The traced generator differs by {difference:.2g} from the original; nothing was exported.")
-    os.makedirs(args.output, exist_ok=True)
     facts = {
         "latent": {"size": trained.cfg.MODEL.LATENT.SIZE, "distribution": trained.cfg.MODEL.LATENT.DISTRIBUTION},
         # z is followed by one of them as a one-hot vector

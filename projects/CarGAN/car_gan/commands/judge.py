@@ -3,7 +3,8 @@
     cars.py judge output/dcgan --output judge --count 40              writes judge/judge.html and judge/judge_key.json
     cars.py judge --answers answers.json --key judge/judge_key.json   scores what the page has saved
 
-The page does not know which is which; keep the key away from who marks.
+The score is printed, and written beside the answers as judgement.json. The page does not know which is which; keep the
+key away from who marks.
 """
 
 import argparse
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of samples, choice and order")
     parser.add_argument("--answers", type=Path, metavar="FILE", help="that the page has saved")
     parser.add_argument("--key", type=Path, metavar="FILE", help="that was written with the page")
-    parser.add_argument("--opts", nargs="*", default=[], metavar="KEY VALUE", help="such as MODEL.DEVICE cpu")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="options to change, such as MODEL.DEVICE cpu")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from car_gan.output_folder import made_folder
 from car_gan.runs.evaluation import write_picture
 from car_gan.runs.pictures import sheet
 from car_gan.runs.trained import load_trained
@@ -48,11 +49,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--count must be 1 or more, and --truncation 0 or more.")
     trained = load_trained(args.run_folder, args.weights, args.opts)
     images = trained.images(trained.latents(args.count, args.seed, args.truncation, args.label))
-    folder = args.output / "cars"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {args.output} cannot be written ({error.strerror}); choose another.") from error
+    folder = made_folder(args.output / "cars")
     for index, pixels in enumerate(_pixels(images)):
         write_picture(folder / f"car_{args.seed}_{index:06d}.png", pixels)
     write_picture(args.output / "sheet.png", sheet(images[:_SHEET], 8))

@@ -23,6 +23,12 @@ from .samples import SampleBank
 
 ANNOTATIONS, PROVENANCE, SUMMARY, LICENCE = "annotations.json", "provenance.jsonl", "summary.json", "LICENCE_NOTE.txt"
 _GROUND = "ground.json"
+_REASONS = {
+    "empty": "there was no car in the sample",
+    "full": "the sample had no key colour around the car",
+    "fuzzy": "the car was half transparent",
+    "no place": "the scene had no place for the car",
+}
 _ADVICE = "Choose another --output, or free some disk space."
 # pictures whose brightness stands for the set's
 _BRIGHTNESS_OF = 20
@@ -67,7 +73,11 @@ def compose(
         results = list(work_through(jobs, composer, output / PROGRESS, workers=workers, title="compose"))
         summary = _save(results, source, cfg.CATEGORY, samples, output)
     if not summary["synthetic"] and cfg.MIX:
-        raise UserError(f"No car found a place in {len(files)} scenes ({summary['refused']}); loosen PLACE or MATTING.")
+        refused = ", ".join(f"{_REASONS[reason]} {count} times" for reason, count in summary["refused"].items())
+        raise UserError(
+            f"No car found a place in {len(files)} scenes: {refused or 'all of MIX and CARS came to none'}; use other "
+            "samples, or loosen PLACE or MATTING."
+        )
     return summary
 
 

@@ -6,13 +6,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from pycocotools import mask as rle_tools
 
-import gan_plugin.visualization
 from car_gan.figures import inline_picture
-from gan_plugin.files import write_whole
+from gan_plugin.visualization.page import save_page, template
 
 from .matting import leak_map
 from .samples import SampleBank
@@ -43,17 +41,14 @@ def write_examples(folder: Path, bank: SampleBank | None = None, most: int = 6) 
     ranked = sorted((image for image in content["images"] if image["synthetic"]), key=lambda i: -i["synthetic"])
     scenes = [_scene(folder, image, by_image.get(image["id"], [])) for image in ranked[:most]]
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    places = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
-    environment = Environment(loader=FileSystemLoader(places), autoescape=True, undefined=StrictUndefined)
-    page = environment.get_template("examples.html.j2").render(
+    page = template("examples.html.j2", [Path(__file__).parent]).render(
         title=folder.resolve().name,
         summary=summary,
         scenes=scenes,
         legend=[("new car", _NEW), ("annotated", _OLD)],
         leak=_leak(bank) if bank else None,
     )
-    write_whole(folder / EXAMPLES, lambda file: file.write(page.encode()), _ADVICE)
-    return folder / EXAMPLES
+    return save_page(page, folder / EXAMPLES)
 
 
 def _scene(folder: Path, image: dict[str, Any], annotations: list[dict[str, Any]]) -> dict[str, Any]:

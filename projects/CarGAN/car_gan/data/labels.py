@@ -10,6 +10,7 @@ from car_gan.compose.matting import key_out
 from gan_plugin.errors import UserError
 
 from .crop_dataset import CropDataset
+from .keyable import has_ground
 
 # upper ends of hues in degrees; what is above the last one is red again
 _HUES = ((20, "red"), (70, "yellow"), (170, "green"), (260, "blue"), (330, "purple"), (360, "red"))
@@ -27,9 +28,15 @@ def labels_of(crops: CropDataset, kind: str) -> list[str]:
             "city", which for Stanford Cars is the model, or one that you have added, such as a viewpoint.
 
     Raises:
-        UserError: the manifest has no such field, or there is none.
+        UserError: the manifest has no such field, or there is none; or "colour" is asked of crops that cannot be told
+            from their ground.
     """
     if kind == "colour":
+        if crops.channels == 3 and not has_ground(crops):
+            raise UserError(
+                f"The cars in {crops.folder} cannot be told from what they lie on, so MODEL.LABEL.KIND cannot be "
+                "'colour'; set it to a field of manifest.jsonl, or build the crops on a key colour."
+            )
         pictures = (crops.pixels(index).permute(1, 2, 0).numpy() for index in range(len(crops)))
         return [main_colour(picture, crops.key) for picture in pictures]
     for record in crops.records:
@@ -50,15 +57,9 @@ def main_colour(picture: np.ndarray, key: Colour) -> str:
     """
     colours = picture[..., :3].astype(np.float32)
     alpha = picture[..., 3] / 255 if picture.shape[-1] == 4 else key_out(colours, key)[1]
-    inside = colours[alpha >= _SOLID] if (alpha >= _SOLID).any() else colours.reshape(-1, 3)
+    inside = colours[alpha >= min(_SOLID, alpha.max())]
     hue, saturation, value = cv2.cvtColor(inside[None] / 255, cv2.COLOR_RGB2HSV)[0].T
-    names = [_name(*pixel) for pixel in zip(hue, saturation, value, strict=True)]
-    return Counter(names).most_common(1)[0][0]
-
-
-def _name(hue: float, saturation: float, value: float) -> str:
-    if value < _BLACK:
-        return "black"
-    if saturation < _GREY_SATURATION:
-        return "white" if value > _WHITE else "grey"
-    return next(name for end, name in _HUES if hue <= end)
+    grey = saturation < _GREY_SATURATION
+    hues = np.array([name for _, name in _HUES])[np.searchsorted([end for end, _ in _HUES], hue)]
+    names = np.select([value < _BLACK, grey & (value > _WHITE), grey], ["black", "white", "grey"], hues)
+    return Counter(names.tolist()).most_common(1)[0][0]

@@ -1,7 +1,6 @@
 """What `evaluate` says about a trained GAN: scores, the memorisation check, nearest neighbours."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,12 +11,14 @@ from fvcore.common.config import CfgNode
 from PIL import Image
 
 from car_gan.data.crop_dataset import CropDataset
+from car_gan.data.keyable import has_ground
+from car_gan.output_folder import made_folder
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_scores import Features, ImageScores, as_bytes, extract, score
 from gan_plugin.files import write_whole
 
 from .datasets import crops_of
-from .grounds import OnGround, has_ground
+from .grounds import OnGround
 from .memorised import Memorisation, memorisation, nearest
 from .pictures import sheet
 from .scorer import Scorer
@@ -59,6 +60,7 @@ def evaluate_trained(trained: Trained, output: Path, *, truncation: float = 0.0)
     Raises:
         UserError: the crops or Inception's weights cannot be used, or the folder not be written.
     """
+    made_folder(output)
     cfg = trained.cfg
     crops = crops_of(cfg)
     scorer = Scorer(cfg, crops, trained.run / "reference")
@@ -70,7 +72,6 @@ def evaluate_trained(trained: Trained, output: Path, *, truncation: float = 0.0)
     on_ground, placed = (
         _on_ground(trained, crops, truncation) if cfg.TEST.BACKGROUND and has_ground(crops) else (None, None)
     )
-    os.makedirs(output, exist_ok=True)
     facts = {"run": str(trained.run), "weights": trained.weights.name, "truncation": truncation}
     _write_json(output / "scores.json", {**facts, **asdict(scores)})
     _write_json(output / "memorisation.json", {**facts, **check.to_dict()})

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from car_gan.colour import Colour
-from car_gan.compose.matting import LEAST_GREENNESS, greenness, key_out
-from car_gan.data.crop_dataset import CropDataset, read_records
+from car_gan.compose.matting import key_out
+from car_gan.data.crop_dataset import read_records
 from car_gan.data.pictures import read_picture, resize
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_scores import Extractor
@@ -21,12 +21,6 @@ GREY = "grey"
 _GREY_VALUE = 128
 # evenly drawn from a folder: reading thousands of street scenes would take longer than scoring
 _MOST = 200
-
-
-def has_ground(crops: CropDataset) -> bool:
-    """Whether crops lie on a colour that they can be taken off: not with their surroundings, nor on grey."""
-    in_context = crops.records[0].get("mode") == "context"
-    return not in_context and float(greenness(np.asarray(crops.key), crops.key)) >= LEAST_GREENNESS
 
 
 class OnGround:

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scipy.stats import binomtest
 
-import gan_plugin.visualization
 from car_gan.figures import inline_picture
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_scores import as_bytes
 from gan_plugin.files import write_whole
+from gan_plugin.visualization.page import save_page, template
 
 from .datasets import crops_of
 from .trained import Trained
@@ -35,7 +34,7 @@ class Judgement:
         accuracy: right of marked; 1/2 is what guessing gives.
         low, high: exact (Clopper and Pearson) confidence interval of the accuracy, 95 %.
         p_guessing: chance of an accuracy at least as far from 1/2 for somebody who guesses.
-        fooled: share of the generated cars marked that were taken for real; NaN if none was.
+        fooled: share of the generated cars marked that were taken for real; None if none of them was marked.
     """
 
     marked: int
@@ -45,17 +44,21 @@ class Judgement:
     low: float
     high: float
     p_guessing: float
-    fooled: float
+    fooled: float | None
 
     def sentence(self) -> str:
         """What it means."""
         verdict = (
             "which guessing would give too" if self.low <= 0.5 <= self.high else "which is not what guessing would give"
         )
+        fooled = (
+            "no generated car was marked"
+            if self.fooled is None
+            else f"{self.fooled:.0%} of the generated cars were taken for real"
+        )
         return (
             f"{self.right} of {self.marked} cars were told right: {self.accuracy:.0%}, 95 % interval {self.low:.0%} to "
-            f"{self.high:.0%}, {verdict} (p = {self.p_guessing:.2g}); {self.fooled:.0%} of the generated cars were "
-            f"taken for real; {self.unmarked} were not marked."
+            f"{self.high:.0%}, {verdict} (p = {self.p_guessing:.2g}); {fooled}; {self.unmarked} cars were left out."
         )
 
 
@@ -85,16 +88,13 @@ def write_judge(trained: Trained, output: Path, count: int, seed: int) -> Path:
     order = torch.randperm(2 * half, generator=random)
     truth = [REAL if index < half else GENERATED for index in order.tolist()]
     page = hashlib.sha256(images[order].numpy().tobytes()).hexdigest()[:16]
-    folders = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
-    environment = Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined)
     pictures = [
         inline_picture(image.permute(1, 2, 0).numpy(), f"Car {number + 1}.", "")
         for number, image in enumerate(images[order])
     ]
-    text = environment.get_template("judge.html.j2").render(page=page, pictures=pictures, kinds=(REAL, GENERATED))
+    text = template(f"{PAGE}.j2", [Path(__file__).parent]).render(page=page, pictures=pictures, kinds=(REAL, GENERATED))
     key = json.dumps({"page": page, "weights": str(trained.weights), "seed": seed, "truth": truth}, indent=1) + "\n"
-    output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / PAGE, lambda file: file.write(text.encode()), _ADVICE)
+    save_page(text, output / PAGE)
     write_whole(output / KEY, lambda file: file.write(key.encode()), _ADVICE)
     return output / PAGE
 
@@ -109,9 +109,9 @@ def judge_answers(answers: Path, key: Path) -> Judgement:
     try:
         if given["page"] != known["page"]:
             raise UserError(f"{answers} is of another page than {key}; name the key that was written with the page.")
-        truth, marks = known["truth"], {int(number): kind for number, kind in given["answers"].items()}
-        pairs = [(truth[number], kind) for number, kind in marks.items() if kind in (REAL, GENERATED)]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        truth, marks = dict(enumerate(known["truth"])), given["answers"]
+        pairs = [(truth[int(number)], kind) for number, kind in marks.items() if kind in (REAL, GENERATED)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{answers} or {key} is not as the page saves it ({error!r}); save the answers again."
         ) from error
@@ -121,7 +121,7 @@ def judge_answers(answers: Path, key: Path) -> Judgement:
     test = binomtest(right, len(pairs), 0.5)
     interval = test.proportion_ci(_CONFIDENCE, method="exact")
     of_generated = [mark == REAL for kind, mark in pairs if kind == GENERATED]
-    fooled = sum(of_generated) / len(of_generated) if of_generated else float("nan")
+    fooled = sum(of_generated) / len(of_generated) if of_generated else None
     numbers = (right / len(pairs), float(interval.low), float(interval.high), float(test.pvalue))
     return Judgement(len(pairs), len(truth) - len(pairs), right, *numbers, fooled)
 

@@ -9,6 +9,8 @@ from gan_plugin.evaluation.image_scores import Features
 # a sample closer to a training crop than all but this share of the held-out crops are is taken for a copy
 _QUANTILE = 0.01
 _ALARM = 0.1
+# held-out crops, of which the share above is one
+_ENOUGH = 100
 _ROWS = 2000
 
 
@@ -41,9 +43,12 @@ class Memorisation:
             if self.copies > _ALARM
             else "no sign of memorised crops"
         )
+        if self.held_out < _ENOUGH:
+            verdict += f" (a rough guess: {_ENOUGH} held-out crops would tell 1 % of them)"
         return (
-            f"{self.copies:.1%} of {self.samples} samples are nearer to a training crop than 99 % of the held-out "
+            f"{self.copies:.1%} of the samples are nearer to a training crop than 99 % of the held-out "
             f"crops are (median distance {self.median_distance:.3g}, of held-out crops {self.held_out_distance:.3g}; "
+            f"{self.samples} samples, {self.crops} training crops, {self.held_out} held out; "
             f"{self.extractor}): {verdict}."
         )
 

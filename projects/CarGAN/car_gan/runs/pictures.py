@@ -64,10 +64,9 @@ def walk(start: torch.Tensor, end: torch.Tensor, steps: int) -> torch.Tensor:
 def strips(trained: Trained, rows: int, steps: int, seed: int) -> np.ndarray:
     """`rows` walks from one random latent to another, of `steps` images each."""
     z = trained.latents(2 * rows, seed)
-    path = walk(z[:rows], z[rows:], steps)
-    if trained.labels:
-        # a car between two labels is none; each strip keeps its first
-        path[:, -len(trained.labels) :] = z[:rows, -len(trained.labels) :].repeat_interleave(steps, dim=0)
+    noise, label = z.split([z.shape[1] - len(trained.labels), len(trained.labels)], dim=1)
+    # a car between two labels is none; each strip keeps its first
+    path = torch.cat([walk(noise[:rows], noise[rows:], steps), label[:rows].repeat_interleave(steps, dim=0)], dim=1)
     return sheet(trained.images(path), steps)
 
 

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-import gan_plugin.visualization
 from car_gan.colour import GREEN
 from car_gan.figures import inline_picture
 from gan_plugin.evaluation.image_scores import ImageScores
-from gan_plugin.files import write_whole
 from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import Curve, draw_lines
+from gan_plugin.visualization.page import save_page, template
 
 from .datasets import crops_of
 from .evaluation import Evaluation, evaluate_trained
@@ -70,9 +68,7 @@ def write_report(arms: Sequence[Arm], path: Path, title: str) -> None:
     Raises:
         UserError: `path` cannot be written.
     """
-    folders = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
-    environment = Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined)
-    page = environment.get_template("report_cars.html.j2").render(
+    page = template("report_cars.html.j2", [Path(__file__).parent]).render(
         title=title,
         columns=_SCORES,
         rows=[_row(arm, arm.scores) for arm in arms],
@@ -83,8 +79,7 @@ def write_report(arms: Sequence[Arm], path: Path, title: str) -> None:
         sections=[_section(arm) for arm in arms],
         ladder=list(LADDER.values()),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: file.write(page.encode()), "Choose another --output, or free some disk space.")
+    save_page(page, path)
 
 
 def _row(arm: Arm, scores: ImageScores) -> tuple[Arm, ImageScores, list[str]]:
