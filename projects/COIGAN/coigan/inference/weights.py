@@ -12,7 +12,8 @@ import torch
 import yaml
 from yacs.config import CfgNode
 
-from coigan.config import check, get_cfg
+from coigan.config import get_cfg
+from coigan.config_rules import check_config
 from coigan.engine.players import build_generator
 from gan_plugin.engine.export import find_average, is_state_dict, read_safely
 from gan_plugin.errors import UserError
@@ -125,7 +126,7 @@ def parse_config(text: str, source: str) -> CfgNode:
         cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(text)))
     except (yaml.YAMLError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"The config of {source} is none of COIGAN: {' '.join(str(error).split())}.") from error
-    check(cfg)
+    check_config(cfg)
     cfg.freeze()
     return cfg
 
