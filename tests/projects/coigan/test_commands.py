@@ -43,7 +43,7 @@ def test_scores_and_report(work, capsys):
     call("evaluate", work / "run/model_final.pth", "--count", 12)
     report = json.loads((work / "run/report.json").read_text())
     assert report["painted_vs_test"]["FID"] > report["train_vs_test"]["FID"] >= 0
-    # the toy config blends the base image in, two pixels from the masks
+    # the toy config blends the base image in, one pixel from the masks
     assert report["background"]["L1_outside"] < report["background"]["L1_inside"]
     assert report["painted_vs_test"]["fake_count"] == 12 and "not Inception" in report["extractor"]
     capsys.readouterr()
