@@ -74,6 +74,8 @@ def test_resume_continues_with_its_own_config(work):
     with pytest.raises(UserError, match="already holds a checkpoint"):
         call("train", "--config-file", CONFIG, "--data", work / "data", "OUTPUT_DIR", work / "run", *TINY)
     before = read_config(work / "run")
+    with pytest.raises(UserError, match="REF_DISCRIMINATOR.WIDTH .* or start another run in another OUTPUT_DIR"):
+        call("resume", work / "run", "SOLVER.MAX_ITER", 6, "MODEL.REF_DISCRIMINATOR.WIDTH", 99)
     call("resume", work / "run", "SOLVER.MAX_ITER", 6)
     after = read_config(work / "run")
     assert "model_0000005.pth" in {path.name for path in (work / "run").iterdir()}
@@ -157,6 +159,9 @@ def test_masks_from_a_generator_of_masks(work):
     small = ["SHAPES.STYLE_SIZE", 8, "SHAPES.MAPPING_LAYERS", 1, "SHAPES.WIDTH", 8, "SHAPES.IMS_PER_BATCH", 2]
     run = work / "shapes"
     words = ["--data", work / "data", "OUTPUT_DIR", run, "INPUT.SIZE", 64, "SHAPES.MAX_ITER", 2, "SHAPES.CLASS", 2]
+    with pytest.raises(UserError, match="--bank needs SHAPES.SOURCE masks"):
+        call("shapes-train", "--bank", 5, *words, *small, *TINY, "SHAPES.SOURCE", "base")
+    assert not run.exists()  # said before the training, not after it
     call("shapes-train", "--bank", 5, *words, *small, *TINY)
     assert (run / "model_final_ema.pth").is_file() and len((run / "bank/dataset.jsonl").read_text().splitlines()) == 5
     call("resume", run, "SHAPES.MAX_ITER", 3)
