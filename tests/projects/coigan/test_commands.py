@@ -185,6 +185,9 @@ def test_segmenters_are_compared(work, capsys):
     assert {path.name for path in (work / "segment").glob("*.pth")} == {f"segmenter_seed{n}.pth" for n in range(3)}
     with pytest.raises(UserError, match="NAME=JSON"):
         call(*words[:6], "real=x.json")
+    json_file.write_text(json_file.read_text() + " ")
+    with pytest.raises(UserError, match="is of other data or options"):
+        call(*words)
 
 
 @pytest.mark.parametrize(
