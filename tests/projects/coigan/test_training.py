@@ -92,6 +92,8 @@ def test_a_trained_generator_travels(finished, tmp_path):
         # in evaluation mode a sample does not depend on its batch
         torch.testing.assert_close(alone.build()(x[:1]), expected[:1])
     assert (tmp_path / "alone.pth").stat().st_size < (finished / "model_final.pth").stat().st_size / 3
+    with pytest.raises(UserError, match="neither .pth nor .safetensors"):
+        write_trained(average, tmp_path / "alone.onnx")
     with pytest.raises(UserError, match="no weights"):
         torch.save({"a": 1}, tmp_path / "wrong.pth")
         read_trained(tmp_path / "wrong.pth")

@@ -142,11 +142,13 @@ def digest_of(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def write_trained(trained: TrainedGenerator, out: str | os.PathLike) -> None:
-    """Write weights and config as `out`: `.safetensors` of bare tensors, else a `.pth`; no optimizer, no judge.
+    """Write weights and config as `out`: `.safetensors` of bare tensors, or `.pth`; no optimizer, no judge.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or has another ending.
     """
+    if not os.fspath(out).endswith((".pth", ".safetensors")):
+        raise UserError(f"{os.fspath(out)} ends in neither .pth nor .safetensors; name such a file.")
     weights = {name: value.detach().clone().contiguous() for name, value in trained.weights.items()}
     config = trained.cfg.dump()
     if os.fspath(out).endswith(".safetensors"):
