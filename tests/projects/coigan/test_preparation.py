@@ -202,7 +202,8 @@ def test_sizes_have_one_form_and_toys_next_step_works(tmp_path, monkeypatch, cap
     (advice,) = re.findall("continue with inpaint.py (.*)[.]", capsys.readouterr().out)
     inpaint.main([*advice.split(), "--tile", "64", "--workers", "1"])
     shutil.rmtree("toy")
-    inpaint.main("prepare toy made --toy-count 3 --toy-size 64x136 --tile 64 --workers 1".split())
+    options = ["--toy-count", "3", "--toy-size", "64x136", "--tile", "64", "--workers", "1"]
+    inpaint.main(["prepare", "toy", "made", *options])
     for line in ("toy other --size 64", "prepare toy other --toy-size 64", "derive toy other --size 64x"):
         with pytest.raises(SystemExit):
             inpaint.main(line.split())
