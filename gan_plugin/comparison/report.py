@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_plugin.metrics import read_metrics
-from gan_plugin.visualization.curves import Curve, draw_curves
+from gan_plugin.visualization.curves import Curve, Group, draw_curves
 from gan_plugin.visualization.embed import drawing
 from gan_plugin.visualization.page import number, template
 
@@ -20,6 +20,7 @@ REPORT = "report.html"
 _MODEL_A_NAME = "model A"
 # the curves that show how the game went
 _GAME = ("Generator: sum of its losses", "Generator: adversarial losses", "Discriminator")
+_TRAINING = Group("Sum of the losses", {"total_loss": "total_loss"})
 
 
 def write_comparison_report(results: Mapping[str, Any], output: Path, story: Story | None = None) -> Path:
@@ -55,7 +56,7 @@ def write_comparison_report(results: Mapping[str, Any], output: Path, story: Sto
         tasks=tasks,
         headlines={task: tasks[task][name] for task, name in headlines.items()},
         bars=[draw_bars(name, tasks[task][name]) for task, name in headlines.items()],
-        curves=_curves(results, output),
+        curves=_curves(results, output, story),
         **(paired_pictures(results, output) if story.pictures else {"duels": [], "duel_notes": []}),
         versions=results["versions"],
         number=number,
@@ -104,11 +105,15 @@ def _shortfalls(results: Mapping[str, Any], wanted: str) -> list[str]:
     return sentences
 
 
-def _curves(results: Mapping[str, Any], output: Path) -> dict[str, dict[str, list[Curve]]]:
-    """Arm -> seed -> curves of the game."""
+def _curves(results: Mapping[str, Any], output: Path, story: Story) -> dict[str, dict[str, list[Curve]]]:
+    """Arm -> seed -> curves of the game, or of the training where there is no adversary."""
     curves: dict[str, dict[str, list[Curve]]] = {}
     for arm in results["plan"]["arms"]:
         for seed, run in results["runs"][arm].items():
-            drawn = draw_curves(read_metrics(output / run["folder"] / "metrics.json"))
-            curves.setdefault(arm, {})[seed] = [curve for curve in drawn if curve.title.startswith(_GAME)]
+            metrics = read_metrics(output / run["folder"] / "metrics.json")
+            if story.pictures:
+                drawn = [curve for curve in draw_curves(metrics) if curve.title.startswith(_GAME)]
+            else:
+                drawn = draw_curves(metrics, [_TRAINING])
+            curves.setdefault(arm, {})[seed] = drawn
     return curves

@@ -28,7 +28,7 @@ class Story:
     command: str = ""
     # the metric of each task that is shown first, where there is one
     headline: str = "AP"
-    # whether single objects are shown, and what the discriminators say to them
+    # whether there are discriminators: single objects are shown with what these say to them, and curves of the game
     pictures: bool = True
 
 

@@ -174,7 +174,7 @@ class GameLoop(TrainerBase):
         if self.start_iter >= self.max_iter:
             final = os.path.join(self._output_dir, f"{_FINAL}.pth")
             done = f"The run in {self._output_dir} has its {self.max_iter} iterations: nothing left to train"
-            _logger.info(f"{done}. Evaluate it with --eval-only and the weights {final}.")
+            _logger.info(f"{done}. Its weights are {final}.")
             self._write_lost_files()
             self._make_up_for_a_lost_evaluation()
         else:

@@ -4,7 +4,7 @@ import glob
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -49,8 +49,7 @@ def read_plain(source: Any) -> Any:
 
 def claim_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
     """`claim_folder` for OUTPUT_DIR."""
-    fixed = {key: look_up(cfg, key) for key in _FIXED}
-    claim_folder(cfg.OUTPUT_DIR, fixed, resume=resume, eval_only=eval_only)
+    claim_folder(cfg.OUTPUT_DIR, values_of(cfg, _FIXED), resume=resume, eval_only=eval_only)
 
 
 def claim_folder(
@@ -68,7 +67,7 @@ def claim_folder(
         path: the output directory.
         fixed: config keys that a resumed run must not change, dots between their parts, with their values.
         resume, eval_only: what the run is going to do.
-        key, weights_key: the config keys that name the folder and the initial weights.
+        key, weights_key: the config keys that name the folder and the initial weights; "" for a tool without the last.
 
     Raises:
         UserError: it is no writable folder, or its disk is full; or it holds the checkpoint of another run and neither
@@ -96,9 +95,10 @@ def claim_folder(
     last = _last_checkpoint(path, checkpoints) if checkpoints else ""
     if last:
         for name, was, now in _changes(path, fixed):
+            other = f" with its weights as {weights_key} and" if weights_key else " in"
             raise UserError(
                 f"The run in {path} has {name} {was}, but this config says {now}; resume it with what it had, "
-                f"or start another run with its weights as {weights_key} and another {key}."
+                f"or start another run{other} another {key}."
             )
         if not os.path.exists(os.path.join(path, _TAG)):
             write_whole(os.path.join(path, _TAG), lambda file: file.write(last.encode()), "Free some disk space.")
@@ -140,6 +140,16 @@ def _changes(path: str, fixed: Mapping[str, object]) -> list[tuple[str, object, 
         return []
     pairs = {key: (look_up(before, key), now) for key, now in fixed.items()}
     return [(key, was, now) for key, (was, now) in pairs.items() if was is not None and was != _plain(now)]
+
+
+def values_of(cfg: CfgNode, keys: Sequence[str]) -> dict[str, object]:
+    """{key: value} for the `fixed` of `claim_folder`; of a node in `keys` all that it holds."""
+    values: dict[str, object] = {}
+    for key in keys:
+        value = look_up(cfg, key)
+        inside = [f"{key}.{name}" for name in value] if isinstance(value, dict) else []
+        values |= values_of(cfg, inside) if inside else {key: value}
+    return values
 
 
 def look_up(node: Any, key: str) -> object:

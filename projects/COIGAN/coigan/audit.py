@@ -70,9 +70,12 @@ def audit_set(folder: str | Path, find: Find) -> list[Agreement]:
     """
     folder = Path(folder)
     content = read_set(folder)
+    objects_of: dict[int, list[dict[str, Any]]] = {}
+    for entry in content["annotations"]:
+        objects_of.setdefault(entry["image_id"], []).append(entry)
     results = []
     for image in content["images"]:
-        objects = [entry for entry in content["annotations"] if entry["image_id"] == image["id"]]
+        objects = objects_of.get(image["id"], [])
         if not image["synthetic"] or not objects:
             continue
         masks = [coco_mask.decode(entry["segmentation"]) > 0 for entry in objects]

@@ -1,13 +1,14 @@
-"""Every config key of the GAN with its default and one comment; no other place knows a default.
+"""Every config key with its default and one comment, SHAPES in config_shapes; no other place knows a default.
 
 The defaults are COIGAN's own (thesis 4.4; its code's first release). configs/ has the other presets.
 """
 
 from detectron2.config import CfgNode as CN
-from yacs.config import CfgNode
 
 from gan_plugin.engine.setup import merge_options
-from gan_plugin.errors import UserError
+
+from .config_rules import check_config
+from .config_shapes import shapes_defaults
 
 
 def get_cfg() -> CN:
@@ -39,7 +40,7 @@ def get_cfg() -> CN:
     cfg.LOSS = _losses()
     cfg.SOLVER = _solver()
     cfg.TEST = _test()
-    cfg.SHAPES = _shapes()
+    cfg.SHAPES = shapes_defaults()
     return cfg
 
 
@@ -129,7 +130,7 @@ def _weighted(weight: float, **more: object) -> CN:
     node.WEIGHT = weight
     # () keeps the weight; (last weight, iterations) goes there in a straight line
     node.SCHEDULE = ()
-    node.update({key: value for key, value in more.items()})
+    node.update(more)
     return node
 
 
@@ -222,36 +223,6 @@ def _test() -> CN:
     return test
 
 
-def _shapes() -> CN:
-    shapes = CN()
-    # the generator of masks (shapes-train): SWAGAN's latent, mapping layers and channels
-    shapes.STYLE_SIZE = 512
-    shapes.MAPPING_LAYERS = 8
-    shapes.WIDTH = 512
-    shapes.CHANNEL_MULTIPLIER = 2
-    # "masks" learns the masks of one class, "base" the base tiles
-    shapes.SOURCE = "masks"
-    # the index of the class whose masks are learnt, and how many of them a tile holds
-    shapes.CLASS = 0
-    shapes.COUNTS = (1, 3)
-    shapes.MAX_ITER = 800000
-    shapes.IMS_PER_BATCH = 32
-    # Adam; rate and betas are corrected for the lazy regularisers (Karras et al. 2020, appendix B)
-    shapes.LR = 0.002
-    shapes.BETAS = (0.0, 0.99)
-    # probability of two latents in one image
-    shapes.MIXING = 0.9
-    # gamma of R1, with the paper's 1/2
-    shapes.R1 = 10.0
-    shapes.R1_EVERY = 16
-    shapes.PATH_LENGTH = 2.0
-    shapes.PATH_EVERY = 4
-    # the path length takes this part of a batch
-    shapes.BATCH_SHRINK = 2
-    shapes.EMA_DECAY = 0.5 ** (32 / 10000)
-    return shapes
-
-
 def load_config(path: str = "", options: list[str] | None = None) -> CN:
     """The defaults, changed by a YAML file and then by KEY VALUE pairs.
 
@@ -260,31 +231,11 @@ def load_config(path: str = "", options: list[str] | None = None) -> CN:
         options: keys and values in turn.
 
     Raises:
-        UserError: the file is missing or wrong, or a key is unknown or has a value of another type.
+        UserError: the file is missing or wrong, a key is unknown or has a value of another type or out of range, or
+            values cannot work together.
     """
     cfg = get_cfg()
     merge_options(cfg, path, list(options or []))
-    check(cfg)
+    check_config(cfg)
     cfg.freeze()
     return cfg
-
-
-def check(cfg: CfgNode) -> None:
-    """Raise a UserError for values that cannot work together, before anything is loaded."""
-    least = {"MAX_ITER": 1, "IMS_PER_BATCH": 1, "DISC_STEPS": 1, "GEN_STEPS": 1, "REF_DISC_STEPS_DELAY": 1}
-    for key, bound in {**least, "NUM_WORKERS": 0, "CHECKPOINT_PERIOD": 1, "WRITE_PERIOD": 1}.items():
-        if cfg.SOLVER[key] < bound:
-            raise UserError(f"SOLVER.{key} is {cfg.SOLVER[key]}; set it to {bound} or more.")
-    for name in ("PATH_LENGTH", "R1"):
-        if cfg.LOSS[name].EVERY < 1:
-            raise UserError(f"LOSS.{name}.EVERY is {cfg.LOSS[name].EVERY}; set it to 1 or more.")
-    for name in ("GENERATOR", "DISCRIMINATOR", "REF_DISCRIMINATOR"):
-        if cfg.MODEL[name].NORM not in ("BN", "GN", "SyncBN"):
-            raise UserError(f"MODEL.{name}.NORM is {cfg.MODEL[name].NORM!r}; set it to BN, GN or SyncBN.")
-    needs_reference = ("REF_ADVERSARIAL", "FEATURE_MATCHING", "DISC_PERCEPTUAL")
-    if not cfg.MODEL.REF_DISCRIMINATOR.ENABLED:
-        for name in needs_reference[1:]:
-            if cfg.LOSS[name].WEIGHT > 0:
-                raise UserError(f"LOSS.{name} needs MODEL.REF_DISCRIMINATOR.ENABLED True.")
-    if cfg.LOSS.MASKED_PATCHES and cfg.MODEL.REF_DISCRIMINATOR.NAME != "PatchDiscriminator":
-        raise UserError("LOSS.MASKED_PATCHES needs MODEL.REF_DISCRIMINATOR.NAME PatchDiscriminator.")

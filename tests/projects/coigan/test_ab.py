@@ -105,4 +105,5 @@ def test_from_tiles_to_an_interval(files, tmp_path, capsys, monkeypatch):
     assert rows["copy_paste"]["difference"]["mean"] == pytest.approx(sum(differences) / 2)
     assert "segm/AP, copy_paste minus baseline: " in capsys.readouterr().out
     page = (tmp_path / "out/report.html").read_text()
+    assert "Sum of the losses, of copy_paste with seed 1" in page and "Generator: sum" not in page
     assert "Do painted defects help?" in page and "the real tiles and 6 synthetic ones by copy_paste" in page

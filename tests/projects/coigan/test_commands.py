@@ -43,7 +43,7 @@ def test_scores_and_report(work, capsys):
     call("evaluate", work / "run/model_final.pth", "--count", 12)
     report = json.loads((work / "run/report.json").read_text())
     assert report["painted_vs_test"]["FID"] > report["train_vs_test"]["FID"] >= 0
-    # the toy config blends the base image in, two pixels from the masks
+    # the toy config blends the base image in, one pixel from the masks
     assert report["background"]["L1_outside"] < report["background"]["L1_inside"]
     assert report["painted_vs_test"]["fake_count"] == 12 and "not Inception" in report["extractor"]
     capsys.readouterr()
@@ -74,6 +74,8 @@ def test_resume_continues_with_its_own_config(work):
     with pytest.raises(UserError, match="already holds a checkpoint"):
         call("train", "--config-file", CONFIG, "--data", work / "data", "OUTPUT_DIR", work / "run", *TINY)
     before = read_config(work / "run")
+    with pytest.raises(UserError, match="REF_DISCRIMINATOR.WIDTH .* or start another run in another OUTPUT_DIR"):
+        call("resume", work / "run", "SOLVER.MAX_ITER", 6, "MODEL.REF_DISCRIMINATOR.WIDTH", 99)
     call("resume", work / "run", "SOLVER.MAX_ITER", 6)
     after = read_config(work / "run")
     assert "model_0000005.pth" in {path.name for path in (work / "run").iterdir()}
@@ -157,6 +159,9 @@ def test_masks_from_a_generator_of_masks(work):
     small = ["SHAPES.STYLE_SIZE", 8, "SHAPES.MAPPING_LAYERS", 1, "SHAPES.WIDTH", 8, "SHAPES.IMS_PER_BATCH", 2]
     run = work / "shapes"
     words = ["--data", work / "data", "OUTPUT_DIR", run, "INPUT.SIZE", 64, "SHAPES.MAX_ITER", 2, "SHAPES.CLASS", 2]
+    with pytest.raises(UserError, match="--bank needs SHAPES.SOURCE masks"):
+        call("shapes-train", "--bank", 5, *words, *small, *TINY, "SHAPES.SOURCE", "base")
+    assert not run.exists()  # said before the training, not after it
     call("shapes-train", "--bank", 5, *words, *small, *TINY)
     assert (run / "model_final_ema.pth").is_file() and len((run / "bank/dataset.jsonl").read_text().splitlines()) == 5
     call("resume", run, "SHAPES.MAX_ITER", 3)
@@ -180,6 +185,9 @@ def test_segmenters_are_compared(work, capsys):
     assert {path.name for path in (work / "segment").glob("*.pth")} == {f"segmenter_seed{n}.pth" for n in range(3)}
     with pytest.raises(UserError, match="NAME=JSON"):
         call(*words[:6], "real=x.json")
+    json_file.write_text(json_file.read_text() + " ")
+    with pytest.raises(UserError, match="is of other data or options"):
+        call(*words)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_nothing_is_left_behind_where_nothing_is_left(folders, tmp_path):
 
 def test_the_verbs_take_any_format(folders, tmp_path, capsys):
     """derive a mask folder, prepare what came out, and inspect the COCO JSON."""
-    inpaint.main(["derive", str(folders), str(tmp_path / "big"), "--size", "48", "72", "--workers", "1"])
+    inpaint.main(["derive", str(folders), str(tmp_path / "big"), "--size", "48x72", "--workers", "1"])
     assert "2 images with 2 objects, 0 left out" in capsys.readouterr().out
     annotations = str(tmp_path / "big/annotations.json")
     inpaint.main(["prepare", annotations, str(tmp_path / "ready"), "--tile", "16", "--workers", "1"])

@@ -20,6 +20,10 @@ SMALL = [
     *("MODEL.GENERATOR.BLOCKS", "1", "MODEL.GENERATOR.STYLE_SIZE", "8", "MODEL.GENERATOR.MAPPING_LAYERS", "1"),
     *("MODEL.DISCRIMINATOR.WIDTH", "4", "MODEL.REF_DISCRIMINATOR.WIDTH", "4"),
 ]
+MASKED_PATCHES = [
+    *("MODEL.REF_DISCRIMINATOR.NAME", "PatchDiscriminator", "MODEL.REF_DISCRIMINATOR.PATCH_LAYERS", "2"),
+    *("LOSS.MASKED_PATCHES", "True"),
+]
 
 
 def make_batch(count=5, seed=0):
@@ -130,11 +134,7 @@ def test_every_loss_moves_its_own_player_only():
         (["LOSS.OBJECTIVE", "Hinge", "LOSS.DIFFAUG", "translation,cutout"], "loss_adv_ref"),
         (["LOSS.ADA.TARGET", "0.6", "LOSS.ADA.IMAGES", "10", "LOSS.DIFFAUG", "flip"], "loss_adv_ref"),
         (["MODEL.GENERATOR.NAME", "StyleFFCUNet"], "loss_adv_defect"),
-        (
-            ["MODEL.REF_DISCRIMINATOR.NAME", "PatchDiscriminator", "LOSS.MASKED_PATCHES", "True"]
-            + ["MODEL.REF_DISCRIMINATOR.PATCH_LAYERS", "2"],
-            "loss_adv_ref",
-        ),
+        ([*MASKED_PATCHES, "LOSS.DIFFAUG", "cutout"], "loss_adv_ref"),
     ],
 )
 def test_options_train(options, wanted):
@@ -184,6 +184,8 @@ def test_without_a_reference_discriminator():
         (["SOLVER.BATCH", "3"], "SOLVER.BATCH"),
         (["MODEL.GENERATOR.NORM", "LN"], "MODEL.GENERATOR.NORM is 'LN'"),
         (["LOSS.MASKED_PATCHES", "True"], "PatchDiscriminator"),
+        ([*MASKED_PATCHES, "LOSS.DIFFAUG", "cutout, flip"], "images that stay where their masks are"),
+        (["LOSS.DIFFAUG", "flip,colour"], "LOSS.DIFFAUG is 'flip,colour'; set it to some of"),
     ],
 )
 def test_wrong_configs_are_refused_in_a_sentence(options, said):

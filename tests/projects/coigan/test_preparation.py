@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import re
 import shutil
 import zipfile
 
+import inpaint
 import numpy as np
 import pytest
 import torch
@@ -192,6 +194,20 @@ def test_a_folder_named_as_a_source_is_not_passed_over(tmp_path, monkeypatch):
     (tmp_path / "toy").mkdir()
     with pytest.raises(UserError, match="made-up steel, and there is a toy here as well; write ./toy for that one"):
         prepare("toy", tmp_path / "out", OPTIONS)
+
+
+def test_sizes_have_one_form_and_toys_next_step_works(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    inpaint.main(["toy", "toy", "--count", "3", "--size", "64x136"])
+    (advice,) = re.findall("continue with inpaint.py (.*)[.]", capsys.readouterr().out)
+    inpaint.main([*advice.split(), "--tile", "64", "--workers", "1"])
+    shutil.rmtree("toy")
+    options = ["--toy-count", "3", "--toy-size", "64x136", "--tile", "64", "--workers", "1"]
+    inpaint.main(["prepare", "toy", "made", *options])
+    for line in ("toy other --size 64", "prepare toy other --toy-size 64", "derive toy other --size 64x"):
+        with pytest.raises(SystemExit):
+            inpaint.main(line.split())
+        assert "is no size; write HEIGHTxWIDTH" in capsys.readouterr().err
 
 
 def test_kaggle_is_asked_by_its_command_line(steel, tmp_path, monkeypatch):

@@ -17,6 +17,11 @@ from support import assert_same
 
 from gan_plugin.errors import UserError
 
+ADAPTIVE = [
+    *("LOSS.DIFFAUG", "translation,flip", "LOSS.ADA.TARGET", "0.1", "LOSS.ADA.IMAGES", "40"),
+    *("MODEL.DISCRIMINATOR.CONTRAST", "4.0"),
+]
+
 
 def last_metrics(folder):
     metrics = {}
@@ -29,20 +34,21 @@ def last_metrics(folder):
 def finished(tmp_path_factory):
     """A run of ten iterations with checkpoints at 4 and 8: five turns of either player."""
     folder = tmp_path_factory.mktemp("coigan") / "run"
-    run(folder, "SOLVER.MAX_ITER", "10", "SOLVER.CHECKPOINT_PERIOD", "4", "SOLVER.SAMPLE_PERIOD", "5")
+    run(folder, "SOLVER.MAX_ITER", "10", "SOLVER.CHECKPOINT_PERIOD", "4", "SOLVER.SAMPLE_PERIOD", "5", *ADAPTIVE)
     return folder
 
 
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(finished, tmp_path):
-    """Networks, optimizers, moving average, path length's mean, turns, random states and position in the data."""
+    """Networks, optimizers, averages, turns, random states, position in the data, probabilities of augmentation."""
     resumed = tmp_path / "resumed"
     resumed.mkdir()
     shutil.copy(finished / "model_0000003.pth", resumed)
     (resumed / "last_checkpoint").write_text("model_0000003.pth")
-    loop = run(resumed, "SOLVER.MAX_ITER", "10", "SOLVER.CHECKPOINT_PERIOD", "4", resume=True)
+    loop = run(resumed, "SOLVER.MAX_ITER", "10", "SOLVER.CHECKPOINT_PERIOD", "4", *ADAPTIVE, resume=True)
     assert loop.start_iter == 4
     states = [torch.load(folder / "model_final.pth", weights_only=True) for folder in (finished, resumed)]
     assert states[0]["model"]["path_length.average"] > 0
+    assert max(states[0]["model"][f"adaptive.{name}.probability"] for name in ("image", "reference")) > 0
     assert_same(*states)
     assert_same(*[torch.load(folder / "model_final_ema.pth", weights_only=True) for folder in (finished, resumed)])
 
@@ -86,6 +92,8 @@ def test_a_trained_generator_travels(finished, tmp_path):
         # in evaluation mode a sample does not depend on its batch
         torch.testing.assert_close(alone.build()(x[:1]), expected[:1])
     assert (tmp_path / "alone.pth").stat().st_size < (finished / "model_final.pth").stat().st_size / 3
+    with pytest.raises(UserError, match="neither .pth nor .safetensors"):
+        write_trained(average, tmp_path / "alone.onnx")
     with pytest.raises(UserError, match="no weights"):
         torch.save({"a": 1}, tmp_path / "wrong.pth")
         read_trained(tmp_path / "wrong.pth")

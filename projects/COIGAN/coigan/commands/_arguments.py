@@ -9,6 +9,15 @@ from coigan.inference.inpainter import Inpainter
 from coigan.inference.weights import read_trained
 
 
+def size(text: str) -> tuple[int, int]:
+    """(height, width) of HxW, for argparse."""
+    try:
+        height, width = (int(side) for side in text.lower().split("x"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH, such as 256x1600") from error
+    return height, width
+
+
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """How a data set of another program is read."""
     parser.add_argument("--format", choices=FORMATS, default="auto", help="of DATA, if it cannot be told")

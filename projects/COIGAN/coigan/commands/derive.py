@@ -1,7 +1,7 @@
 """Write a changed copy of a data set: without empty images, of another size, with larger masks.
 
     inpaint.py derive output/steel/train output/defective --with-objects
-    inpaint.py derive concrete/ output/concrete --size 256 256
+    inpaint.py derive concrete/ output/concrete --size 256x256
     inpaint.py derive instances.json output/quarter --images pictures/ --scale 0.25
     inpaint.py derive instances.json output/thick --dilate 3 --kernel 2
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from coigan.data.any_set import open_any
 from coigan.data.derive import Changes, derive
 
-from ._arguments import add_source_arguments
+from ._arguments import add_source_arguments, size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", help="the folder to make")
     add_source_arguments(parser)
     parser.add_argument("--with-objects", action="store_true", help="leave images without any object out")
-    size = "of the copy in pixels; pictures by the mean of the area, masks by the nearest pixel"
+    meaning = "of the copy in pixels; pictures by the mean of the area, masks by the nearest pixel"
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help=size)
+    sizes.add_argument("--size", type=size, metavar="HxW", help=meaning)
     sizes.add_argument("--scale", type=float, metavar="F", help="the same for each image's own size times F")
     parser.add_argument("--dilate", type=int, default=0, metavar="N", help="make the masks larger, so many times")
     parser.add_argument(
@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: see `open_any` and `derive`.
     """
-    size = tuple(args.size) if args.size else args.scale
-    changes = Changes(args.with_objects, size, args.kernel, args.dilate)
+    changes = Changes(args.with_objects, args.size or args.scale, args.kernel, args.dilate)
     with tempfile.TemporaryDirectory() as scratch:
         lines = open_any(args.data, Path(scratch), args.format, args.images, args.workers)
         counts = derive(lines, args.out, changes, args.workers)

@@ -16,6 +16,8 @@ from coigan.data.regions import ENCODINGS
 from coigan.data.sources import FORMATS
 from coigan.data.split import MODES
 
+from ._arguments import size
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=-1, metavar="N", help="processes; -1 for one a core")
     parser.add_argument("--toy-count", type=int, default=default.toy_count, metavar="N", help="sheets of SOURCE toy")
     parser.add_argument("--toy-seed", type=int, default=default.toy_seed, metavar="S")
-    parser.add_argument("--toy-size", type=int, nargs=2, default=default.toy_size, metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--toy-size", type=size, default=default.toy_size, metavar="HxW")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         workers=args.workers,
         toy_count=args.toy_count,
         toy_seed=args.toy_seed,
-        toy_size=tuple(args.toy_size),
+        toy_size=args.toy_size,
     )
     content = prepare(args.source, args.out, options, tuple(args.force))
     for name, state in content["stages"].items():

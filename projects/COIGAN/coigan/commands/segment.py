@@ -7,6 +7,7 @@ All arms of a seed start from the same weights and take as many steps. A run tha
 """
 
 import argparse
+import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -65,8 +66,14 @@ def run(args: argparse.Namespace) -> None:
     setup_logger(args.output, name="coigan")
     sets = {name: CocoMasks(path) for name, path in paths.items()}
     extras = {name: data for name, data in sets.items() if name not in ("train", "test")}
-    report = compare(sets["train"], sets["test"], extras, args.seeds, options, Path(args.output), paths)
+    # a set that was written anew is another one
+    sources = {name: f"{path}, SHA-256 {_digest(path)}" for name, path in paths.items()}
+    report = compare(sets["train"], sets["test"], extras, args.seeds, options, Path(args.output), sources)
     print(_table(report["summary"], [BASELINE, *extras]))
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def _table(summary: dict, arms: list[str]) -> str:

@@ -1,6 +1,7 @@
 """A run on the command line: its folder, its log, its data, its loop."""
 
 import argparse
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,28 +11,31 @@ from detectron2.utils.logger import setup_logger
 from yacs.config import CfgNode
 
 from gan_plugin.engine.image_loop import ImageLoop
-from gan_plugin.engine.run_dir import claim_folder, look_up
-from gan_plugin.errors import explanations_logged
+from gan_plugin.engine.run_dir import claim_folder, values_of
+from gan_plugin.errors import UserError, explanations_logged
 
 from .data import open_data
 from .shape_training import build_shape_loop, write_bank
 from .training import build_loop
 
+_logger = logging.getLogger(__name__)
 # what the weights and optimizers of a checkpoint depend on; a resumed run cannot change it
 _FIXED = (
     "GAME",
     "INPUT.SIZE",
     "INPUT.CLASSES",
-    "MODEL.GENERATOR.NAME",
-    "MODEL.GENERATOR.WIDTH",
-    "MODEL.GENERATOR.DOWNS",
-    "MODEL.GENERATOR.BLOCKS",
-    "MODEL.GENERATOR.UPSAMPLE",
-    "MODEL.DISCRIMINATOR.NAME",
-    "MODEL.DISCRIMINATOR.WIDTH",
-    "MODEL.REF_DISCRIMINATOR.ENABLED",
+    "MODEL.GENERATOR",
+    "MODEL.DISCRIMINATOR",
+    "MODEL.REF_DISCRIMINATOR",
+    "SHAPES.SOURCE",
+    "SHAPES.STYLE_SIZE",
+    "SHAPES.MAPPING_LAYERS",
+    "SHAPES.WIDTH",
+    "SHAPES.CHANNEL_MULTIPLIER",
     "SOLVER.OPTIMIZER",
 )
+# of these nodes, what no weight depends on
+_FREE = ("BLEND_MARGIN", "DROPOUT", "STDDEV_GROUP", "CONTRAST")
 
 
 def train_gan(cfg: CfgNode, args: argparse.Namespace, *, resume: bool) -> None:
@@ -47,15 +51,19 @@ def train_gan(cfg: CfgNode, args: argparse.Namespace, *, resume: bool) -> None:
 
 def train_shapes(cfg: CfgNode, args: argparse.Namespace, *, resume: bool) -> None:
     """Train the game of masks or base tiles, and draw a bank of masks if `args.bank` says so; errors as above."""
+    bank = getattr(args, "bank", 0)
+    if bank > 0 and cfg.SHAPES.SOURCE != "masks":
+        raise UserError("--bank needs SHAPES.SOURCE masks; base tiles are no masks.")
     loop = _train(cfg, args, lambda: build_shape_loop(cfg), resume)
-    if getattr(args, "bank", 0) > 0 and comm.is_main_process():
-        write_bank(loop, cfg, args.bank, Path(cfg.OUTPUT_DIR) / "bank")
+    if bank > 0 and comm.is_main_process():
+        folder = Path(cfg.OUTPUT_DIR) / "bank"
+        _logger.info(f"{write_bank(loop, cfg, bank, folder)} masks are in {folder}, for DATA.SHAPE_BANKS.")
 
 
 def _train(cfg: CfgNode, args: argparse.Namespace, build: Callable[[], ImageLoop], resume: bool) -> ImageLoop:
     if comm.is_main_process():
-        fixed = {key: look_up(cfg, key) for key in _FIXED}
-        claim_folder(cfg.OUTPUT_DIR, fixed, resume=resume, eval_only=False)
+        fixed = {key: value for key, value in values_of(cfg, _FIXED).items() if not key.endswith(_FREE)}
+        claim_folder(cfg.OUTPUT_DIR, fixed, resume=resume, eval_only=False, weights_key="")
     comm.synchronize()
     default_setup(cfg, args)
     for name in ("gan_plugin", "coigan"):

@@ -70,10 +70,8 @@ def write_bank(loop: ImageLoop, cfg: CfgNode, count: int, folder: Path) -> int:
         How many there are, `count` unless the generator draws next to nothing.
 
     Raises:
-        UserError: the generator draws no mask at all, or does not draw masks.
+        UserError: the generator draws no mask at all.
     """
-    if cfg.SHAPES.SOURCE != "masks":
-        raise UserError("--bank needs SHAPES.SOURCE masks; base tiles are no masks.")
     game = loop.game
     assert isinstance(game, ShapeGame)
     average = (

@@ -12,7 +12,8 @@ import torch
 import yaml
 from yacs.config import CfgNode
 
-from coigan.config import check, get_cfg
+from coigan.config import get_cfg
+from coigan.config_rules import check_config
 from coigan.engine.players import build_generator
 from gan_plugin.engine.export import find_average, is_state_dict, read_safely
 from gan_plugin.errors import UserError
@@ -125,7 +126,7 @@ def parse_config(text: str, source: str) -> CfgNode:
         cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(text)))
     except (yaml.YAMLError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"The config of {source} is none of COIGAN: {' '.join(str(error).split())}.") from error
-    check(cfg)
+    check_config(cfg)
     cfg.freeze()
     return cfg
 
@@ -141,11 +142,13 @@ def digest_of(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def write_trained(trained: TrainedGenerator, out: str | os.PathLike) -> None:
-    """Write weights and config as `out`: `.safetensors` of bare tensors, else a `.pth`; no optimizer, no judge.
+    """Write weights and config as `out`: `.safetensors` of bare tensors, or `.pth`; no optimizer, no judge.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or has another ending.
     """
+    if not os.fspath(out).endswith((".pth", ".safetensors")):
+        raise UserError(f"{os.fspath(out)} ends in neither .pth nor .safetensors; name such a file.")
     weights = {name: value.detach().clone().contiguous() for name, value in trained.weights.items()}
     config = trained.cfg.dump()
     if os.fspath(out).endswith(".safetensors"):

@@ -48,7 +48,14 @@ def bars(title: str, groups: Mapping[str, Sequence[float]], names: Sequence[str]
     return Curve(title, svg_of(figure), f"{title}, bar chart over {', '.join(names)}. {words}.")
 
 
-def histogram(title: str, values: Sequence[float], unit: str, bins: int = 30, log: bool = False) -> Curve | None:
+def histogram(
+    title: str,
+    values: Sequence[float],
+    unit: str,
+    bins: int = 30,
+    log: bool = False,
+    span: tuple[float, float] | None = None,
+) -> Curve | None:
     """How often values occur; None if there are none.
 
     Args:
@@ -57,12 +64,15 @@ def histogram(title: str, values: Sequence[float], unit: str, bins: int = 30, lo
         unit: of the values.
         bins: number of bars.
         log: bars of equal width on a logarithmic axis; values are above 0.
+        span: least and greatest value that can be, which the axis then shows; by default those that occur.
     """
     data = np.asarray(values, float)
     if not len(data):
         return None
     low, high = float(data.min()), float(data.max())
-    if log:
+    if span:
+        edges = np.linspace(*span, bins + 1)
+    elif log:
         edges = np.geomspace(low, max(high, low * 1.01), bins + 1)
     elif (data == np.round(data)).all() and high - low < bins:
         edges = np.arange(low - 0.5, high + 1)
@@ -74,7 +84,7 @@ def histogram(title: str, values: Sequence[float], unit: str, bins: int = 30, lo
     if log:
         axes.set_xscale("log")
         _plain_ticks(axes.xaxis)
-    elif (data == np.round(data)).all():
+    elif not span and (data == np.round(data)).all():
         axes.xaxis.set_major_locator(ticker.MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.set_xlabel(unit, color=INK)
     axes.set_ylabel("count", color=INK)

@@ -95,7 +95,8 @@ def write_run_report(
 def _agreement(audit: Mapping[str, Any] | None) -> dict[str, str] | None:
     if audit is None:
         return None
-    drawn = histogram("Objects by agreement", [entry["IoU"] for entry in audit["objects"]], "IoU", bins=20)
+    values = [entry["IoU"] for entry in audit["objects"]]
+    drawn = histogram("Objects by agreement", values, "IoU", bins=20, span=(0.0, 1.0))
     return _picture(drawn.svg.encode(), "svg+xml", drawn.alt, drawn.title) if drawn else None
 
 

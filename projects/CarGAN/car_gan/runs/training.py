@@ -15,12 +15,11 @@ from fvcore.common.config import CfgNode
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 import gan_plugin
-from car_gan.config_rules import look_up
 from car_gan.data.crop_dataset import CropDataset
 from car_gan.game import build_game
 from gan_plugin.engine.image_game import Phase
 from gan_plugin.engine.image_loop import ImageLoop, ImageLoopOptions
-from gan_plugin.engine.run_dir import claim_folder
+from gan_plugin.engine.run_dir import claim_folder, values_of
 from gan_plugin.errors import explanations_logged
 from gan_plugin.files import write_whole
 
@@ -30,8 +29,12 @@ from .scorer import Scorer
 CONFIG, PROVENANCE = "config.yaml", "provenance.json"
 _BEST = (("-", "FID", "fid"), ("", "IS", "is"))
 # what the weights and the optimizers of a checkpoint depend on
-_FIXED = ("INPUT.SIZE", "INPUT.CHANNELS", "MODEL.LATENT.SIZE", "MODEL.ATTENTION_SPECTRAL_NORM", "SOLVER.DISC.STEPS")
-_FIXED_NODES = (
+_FIXED = (
+    "INPUT.SIZE",
+    "INPUT.CHANNELS",
+    "MODEL.LATENT.SIZE",
+    "MODEL.ATTENTION_SPECTRAL_NORM",
+    "SOLVER.DISC.STEPS",
     "MODEL.GENERATOR",
     "MODEL.DISCRIMINATOR",
     "MODEL.ENCODER.ENABLED",
@@ -55,7 +58,7 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
     cfg = with_labels(cfg, crops)
     loader = train_loader(cfg, crops)
     if comm.is_main_process():
-        claim_folder(cfg.OUTPUT_DIR, _fixed_values(cfg), resume=resume, eval_only=False)
+        claim_folder(cfg.OUTPUT_DIR, values_of(cfg, _FIXED), resume=resume, eval_only=False)
     comm.synchronize()
     for name in ("fvcore", "detectron2", "gan_plugin", "car_gan"):
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
@@ -101,15 +104,6 @@ def _schedule(cfg: CfgNode, phase: Phase, max_iter: int) -> LRScheduler | None:
         return None
     # full rate for one half, then straight down
     return LambdaLR(phase.optimizer, lambda step: min(1.0, 2 * (1 - step / max_iter)))
-
-
-def _fixed_values(cfg: CfgNode) -> dict[str, object]:
-    nodes = {key: look_up(cfg, key) for key in _FIXED_NODES}
-    inside = {
-        f"{key}.{name}": value for key, node in nodes.items() if isinstance(node, dict) for name, value in node.items()
-    }
-    plain = {key: node for key, node in nodes.items() if not isinstance(node, dict)}
-    return {key: look_up(cfg, key) for key in _FIXED} | inside | plain
 
 
 def _write_facts(cfg: CfgNode, crops: CropDataset) -> None:
