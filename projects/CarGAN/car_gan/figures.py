@@ -1,10 +1,11 @@
 """Pictures inside an HTML page."""
 
-import base64
 import io
 
 import numpy as np
 from PIL import Image
+
+from gan_plugin.visualization.embed import embed
 
 
 def inline_picture(pixels: np.ndarray, alt: str, caption: str) -> dict[str, str]:
@@ -17,8 +18,4 @@ def inline_picture(pixels: np.ndarray, alt: str, caption: str) -> dict[str, str]
     """
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return {
-        "src": f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}",
-        "alt": alt,
-        "caption": caption,
-    }
+    return embed(buffer.getvalue(), "image/png", alt, caption)

@@ -1,18 +1,17 @@
 """One self-contained HTML file about a run of COIGAN, from what it left in its folder."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-import gan_plugin.visualization
 from coigan.inspection.charts import histogram
 from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
 from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import Group, draw_curves
+from gan_plugin.visualization.embed import drawing, embed
+from gan_plugin.visualization.page import save_page, template
+
+_HERE = Path(__file__).parent
 
 _GROUPS = (
     Group("Generator: adversarial losses", {"loss_adv_defect": "of the defects", "loss_adv_ref": "of the whole image"}),
@@ -72,24 +71,19 @@ def write_run_report(
     file = folder / "metrics.json"
     if not file.is_file():
         raise UserError(f"{folder} holds no metrics.json; name the OUTPUT_DIR of a run.")
-    curves = [_picture(c.svg.encode(), "svg+xml", c.alt, c.title) for c in draw_curves(read_metrics(file), _GROUPS)]
-    page = _template().render(
+    curves = [drawing(curve) for curve in draw_curves(read_metrics(file), _GROUPS)]
+    page = template("run.html.j2", [_HERE]).render(
         title=folder.resolve().name,
         facts=facts,
         grids=_grids(folder / "samples"),
         curves=curves,
         evaluation=evaluation,
         scores=_SCORES,
-        augmented=[_picture(content, "png", caption, caption) for content, caption in augmented],
+        augmented=[embed(content, "image/png", caption, caption) for content, caption in augmented],
         audit=audit,
         agreement=_agreement(audit),
     )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The report {target} cannot be written ({error.strerror}); choose another path.") from error
-    write_whole(target, lambda out: out.write(page.encode()), "Choose another path, or free some disk space.")
-    return target
+    return save_page(page, target)
 
 
 def _agreement(audit: Mapping[str, Any] | None) -> dict[str, str] | None:
@@ -97,22 +91,11 @@ def _agreement(audit: Mapping[str, Any] | None) -> dict[str, str] | None:
         return None
     values = [entry["IoU"] for entry in audit["objects"]]
     drawn = histogram("Objects by agreement", values, "IoU", bins=20, span=(0.0, 1.0))
-    return _picture(drawn.svg.encode(), "svg+xml", drawn.alt, drawn.title) if drawn else None
+    return drawing(drawn) if drawn else None
 
 
 def _grids(folder: Path) -> list[dict[str, str]]:
     files = sorted(folder.glob("iter_*.png"))
     chosen = [files[0], files[len(files) // 2], files[-1]] if len(files) > 2 else files
     alt = "Rows of pictures: base image, base image with coloured masks, painted image."
-    return [_picture(file.read_bytes(), "png", alt, f"Iteration {int(file.stem[5:])}") for file in chosen]
-
-
-def _picture(content: bytes, kind: str, alt: str, caption: str) -> dict[str, str]:
-    data = base64.b64encode(content).decode()
-    return {"src": f"data:image/{kind};base64,{data}", "alt": alt, "caption": caption}
-
-
-def _template() -> Any:
-    folders = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
-    environment = Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("run.html.j2")
+    return [embed(file.read_bytes(), "image/png", alt, f"Iteration {int(file.stem[5:])}") for file in chosen]

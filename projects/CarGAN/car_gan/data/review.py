@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-import gan_plugin.visualization
 from car_gan.figures import inline_picture
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
+from gan_plugin.visualization.page import save_page, template
 
 from .crop_dataset import MANIFEST, read_records
 from .filters import REASONS
 
 REVIEW = "review.html"
+_HERE = Path(__file__).parent
 _ADVICE = "Choose another place, or free some disk space."
 _THUMBNAIL = 96
 _OBSCURED = 8
@@ -42,7 +42,7 @@ def write_review(folder: Path, most: int = 600) -> Path:
     records = read_records(folder)
     ranked = sorted(records, key=_doubt)
     seen = [record for record in records if record["visible"] < 1]
-    page = _template().render(
+    page = template("review.html.j2", [_HERE]).render(
         title=folder.resolve().name,
         funnel=_read(folder / "funnel.json"),
         rows=_funnel_rows(_read(folder / "funnel.json")),
@@ -54,8 +54,7 @@ def write_review(folder: Path, most: int = 600) -> Path:
         licence=records[0]["licence"],
         mode=records[0]["mode"],
     )
-    write_whole(folder / REVIEW, lambda file: file.write(page.encode()), _ADVICE)
-    return folder / REVIEW
+    return save_page(page, folder / REVIEW)
 
 
 def _doubt(record: dict[str, Any]) -> tuple[float, float]:
@@ -73,12 +72,6 @@ def _funnel_rows(funnel: dict[str, Any]) -> list[tuple[str, int, int]]:
         left -= count
         rows.append((REASONS[reason], count, left))
     return rows
-
-
-def _template() -> Any:
-    folders = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
-    environment = Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("review.html.j2")
 
 
 def _entry(folder: Path, record: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """One HTML page on several trainings: scores, curves of every arm, samples, neighbours, attention."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from car_gan.figures import inline_picture
 from gan_plugin.evaluation.image_scores import ImageScores
 from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import Curve, draw_lines
+from gan_plugin.visualization.embed import drawing
 from gan_plugin.visualization.page import save_page, template
 
 from .datasets import crops_of
@@ -201,6 +201,4 @@ def _attention(trained: Trained, z: torch.Tensor, images: torch.Tensor) -> list[
 
 
 def _curve(curve: Curve, arms: Sequence[str] = ()) -> dict[str, str]:
-    data = base64.b64encode(curve.svg.encode()).decode()
-    caption = f"{curve.title}. Used by {', '.join(arms)}." if arms else curve.title
-    return {"src": f"data:image/svg+xml;base64,{data}", "alt": curve.alt, "caption": caption}
+    return drawing(curve, f"{curve.title}. Used by {', '.join(arms)}." if arms else "")
