@@ -33,10 +33,9 @@ def test_command_writes_table_and_json(benchmark, tmp_path, capsys):
     assert report["inference_ratio"] > 0 and report["prroi_vs_roialign"] > 0
     assert report["tables"]["training step"]["plain"]["ratio_median"] == 1.0
     assert report["cityscapes_evaluator"]["speedup"]["fast"] > 1
-    assert (
-        min(report["coigan_loader"].values()) > 0
-        and report["tables"]["COIGAN training step"]["ours"]["ratio_median"] > 0
-    )
+    assert min(report["coigan_loader"].values()) > 0
+    steps = report["tables"]["COIGAN training step"]
+    assert sorted(row["ratio_median"] == 1.0 for row in steps.values()) == [False, False, True]
     assert report["cars"]["dcgan_speed_vs_plain"] > 0 and report["cars"]["logan_step_vs_dcgan"] > 1
     assert report["peak_memory"]["pixel"]["MB"] > 0
     assert "| feature_box joint" in capsys.readouterr().out
