@@ -33,10 +33,11 @@ demo: env  ## train and compare on a toy data set; OUT=folder to choose where (d
 demo-tuning: env  ## tune, train and judge on a toy Cityscapes, all phases in miniature (OUT: output/demo-tuning)
 	$(BIN)/python projects/CityscapesTuning/study.py demo --out $(or $(OUT),output/demo-tuning)
 
-demo-cars: env  ## toy cars: crops, two small GANs, scores, new scenes (OUT: output/demo-cars)
-	$(BIN)/python projects/CarGAN/demo_cars.py --out $(or $(OUT),output/demo-cars)
-
 # One thread: these networks are so narrow that a second one mostly waits, and harms where other work shares the cores.
+demo-cars: env  ## toy cars: crops, two small GANs, scores, new scenes (OUT: output/demo-cars)
+	OMP_NUM_THREADS=1 $(BIN)/python projects/CarGAN/demo_cars.py --out $(or $(OUT),output/demo-cars)
+
+# One thread, for the same reason.
 demo-coigan: env  ## paint defects into toy steel, and use them as training data (OUT: output/demo-coigan)
 	OMP_NUM_THREADS=1 $(BIN)/python projects/COIGAN/demo_coigan.py --out $(or $(OUT),output/demo-coigan)
 
