@@ -1,6 +1,7 @@
 """The crops of a config, as data set and as training batches."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.utils import comm
@@ -33,15 +34,18 @@ def crops_of(cfg: CfgNode, split: str = "train", *, flip: bool = False) -> CropD
     )
 
 
-def with_labels(cfg: CfgNode, crops: CropDataset) -> CfgNode:
-    """`cfg` with the names of the crops' labels and their shares, which networks and latents are built by.
+def with_labels(cfg: CfgNode, crops: CropDataset) -> tuple[CfgNode, list[str]]:
+    """The label of every crop, if MODEL.LABEL.KIND names one, and `cfg` with what networks and latents are built by.
+
+    That is the names of the labels and their shares.
 
     Raises:
         UserError: the crops have no such labels, or all the same.
     """
     if not cfg.MODEL.LABEL.KIND:
-        return cfg
-    counts = Counter(labels_of(crops, cfg.MODEL.LABEL.KIND))
+        return cfg, []
+    labels = labels_of(crops, cfg.MODEL.LABEL.KIND)
+    counts = Counter(labels)
     if len(counts) < 2:
         raise UserError(
             f"The {cfg.MODEL.LABEL.KIND} of all crops is '{next(iter(counts))}', so there is nothing to tell the "
@@ -52,7 +56,7 @@ def with_labels(cfg: CfgNode, crops: CropDataset) -> CfgNode:
     cfg.MODEL.LABEL.NAMES = tuple(sorted(counts))
     cfg.MODEL.LABEL.SHARES = tuple(counts[name] / len(crops) for name in sorted(counts))
     cfg.freeze()
-    return cfg
+    return cfg, labels
 
 
 def licence_of(crops: CropDataset) -> str:
@@ -61,8 +65,12 @@ def licence_of(crops: CropDataset) -> str:
     return note.read_text(encoding="utf-8").strip() if note.is_file() else FOLDER
 
 
-def train_loader(cfg: CfgNode, crops: CropDataset) -> ResumableTrainLoader:
-    """Endless batches of SOLVER.IMS_PER_BATCH crops over all processes.
+def train_loader(cfg: CfgNode, crops: CropDataset, labels: Sequence[str] = ()) -> ResumableTrainLoader:
+    """Endless batches of SOLVER.IMS_PER_BATCH crops over all processes, each beside the number of its label, if any.
+
+    Args:
+        cfg, labels: of `with_labels`.
+        crops: to train on.
 
     Raises:
         UserError: a batch is larger than the data set, or the processes do not divide it.
@@ -77,10 +85,10 @@ def train_loader(cfg: CfgNode, crops: CropDataset) -> ResumableTrainLoader:
         raise UserError(f"SOLVER.IMS_PER_BATCH is {batch}; make it a multiple of {processes}, {2 * processes} or more.")
 
     names = list(cfg.MODEL.LABEL.NAMES)
-    labels = [names.index(label) for label in labels_of(crops, cfg.MODEL.LABEL.KIND)] if names else []
+    numbers = [names.index(label) for label in labels]
 
     def load(index: int) -> Any:
-        return (crops[index], labels[index]) if names else crops[index]
+        return (crops[index], numbers[index]) if numbers else crops[index]
 
     return ResumableTrainLoader(
         list(range(len(crops))),

@@ -55,8 +55,8 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
         UserError: a value, a path or a picture is wrong, or the run diverged.
     """
     crops = crops_of(cfg, flip=cfg.INPUT.FLIP)
-    cfg = with_labels(cfg, crops)
-    loader = train_loader(cfg, crops)
+    cfg, labels = with_labels(cfg, crops)
+    loader = train_loader(cfg, crops, labels)
     if comm.is_main_process():
         claim_folder(cfg.OUTPUT_DIR, values_of(cfg, _FIXED), resume=resume, eval_only=False)
     comm.synchronize()
