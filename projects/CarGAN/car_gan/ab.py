@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ class Sets:
         """Name of a set -> its folder."""
         return {REAL: self.real, **{f"ab_{name}": folder for name, folder in self.composed.items()}, TEST: self.test}
 
+    @cached_property
+    def contents(self) -> dict[str, dict[str, Any]]:
+        """Name of a set -> its COCO JSON, read once; a UserError if a folder has none of cars.py compose."""
+        return {name: _read(folder) for name, folder in self.folders().items()}
+
 
 def make_ab_plan(
     cfg: CfgNode, sets: Sets, *, config_file: str, seeds: Sequence[int], iterations: tuple[int, int]
@@ -88,7 +94,7 @@ def check_sets(sets: Sets) -> tuple[dict[str, int], int]:
             of other scenes than `real` or has no synthetic object, `test` shares a scene with them, their classes
             differ, or an arm's name means something else.
     """
-    contents = {name: _read(folder) for name, folder in sets.folders().items()}
+    contents = sets.contents
     scenes = {name: {image["source_image"] for image in content["images"]} for name, content in contents.items()}
     for name in sets.composed:
         if name in (BASELINE, MODEL_A, "real", "test") or name.endswith(BOTH) or not name.isidentifier():
@@ -123,8 +129,8 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def _descriptions(sets: Sets, category: str) -> Iterator[tuple[str, str]]:
     yield BASELINE, "the scenes as they are"
-    for name, folder in sets.composed.items():
-        content = _read(folder)
+    for name in sets.composed:
+        content = sets.contents[f"ab_{name}"]
         ids = {entry["id"] for entry in content["categories"] if entry["name"] == category}
         new = [a["synthetic"] for a in content["annotations"] if a["category_id"] in ids and not a["iscrowd"]]
         yield name, f"the same scenes, {sum(new)} new beside {len(new) - sum(new)} annotated ones (class {category})"
