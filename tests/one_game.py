@@ -42,7 +42,7 @@ def train_one_game(folder, batch, *, resume=False, **changes):
     )
     discriminator = nn.Sequential(
         nn.Conv2d(3, 8, 4, 2, 1), nn.Softplus(), nn.Flatten(), nn.Linear(128, 1), nn.Flatten(0)
-    )
+    ).to(memory_format=torch.channels_last)
     options = ImageLoopOptions(str(folder), STEPS, ema_decay=0.8, checkpoint_period=3, eval_period=3, write_period=1)
     loop = ImageLoop(
         NoNormGame(cfg, Networks(generator, discriminator, None)),

@@ -7,6 +7,8 @@ import torch.distributed
 from detectron2.utils import comm
 from torch import nn
 
+from .layout import laid_out_like
+
 # Elements of a bucket (100 MB in float32): bounds the memory of the copy.
 _BUCKET = 25_000_000
 
@@ -34,7 +36,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         torch.distributed.all_reduce(flat)
         parts = (flat / world).split([gradient.numel() for gradient in gradients])
         for parameter, part in zip(bucket, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
+            parameter.grad = laid_out_like(part.view_as(parameter), parameter)
 
 
 def mean_over_processes(values: torch.Tensor) -> torch.Tensor:

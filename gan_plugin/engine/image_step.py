@@ -10,6 +10,7 @@ from torch import nn
 from .distributed import average_gradients, mean_over_processes
 from .guard import check_finite
 from .image_game import ImageGame, Losses, Phase, only_learning
+from .layout import lay_out_states
 from .steps import GRADIENT_NORM_PERIOD, ObservedStep, mean_losses, record_gradient_norm
 
 _TOTALS = {"generator": "loss_gen_total", "discriminator": "loss_disc_total"}
@@ -93,3 +94,4 @@ class ImageStep(ObservedStep):
         super().load_state_dict(state_dict)
         for phase in self._phases:
             phase.optimizer.load_state_dict(state_dict["optimizers"][phase.name])
+            lay_out_states(phase.optimizer)
