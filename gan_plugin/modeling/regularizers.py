@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from gan_plugin.errors import UserError
+from gan_plugin.layers.double_backward import input_gradient
 
 Judge = Callable[[torch.Tensor], torch.Tensor]
 
@@ -67,7 +68,6 @@ def gradient_penalty(judge: Judge, real: torch.Tensor, fake: torch.Tensor) -> to
 
 def _slopes(judge: Judge, at: torch.Tensor) -> torch.Tensor:
     """(R, C, S, S) to the norm (R,) of the gradient of each sample's verdict, differentiable."""
-    at = at.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(judge(at).sum(), at, create_graph=True)
+    gradient = input_gradient(judge, at)
     # The square root has no derivative at 0, where a discriminator that is still flat begins.
     return (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()

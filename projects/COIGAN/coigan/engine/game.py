@@ -14,6 +14,7 @@ from coigan.modeling.pair import judge_pair
 from coigan.visualization.grid import comparison_grid, detail_columns
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
+from gan_plugin.layers.double_backward import CheapDoubleBackward
 from gan_plugin.modeling.adaptive_augment import AdaptiveAugment
 from gan_plugin.modeling.augment import DiscriminatorAugment
 from gan_plugin.modeling.losses import build_objective
@@ -199,8 +200,10 @@ class InpaintingGame(ImageGame):
     def _path(self, turn: Turn) -> Losses:
         inputs = turn.batch.inputs.detach().requires_grad_(True)
         with torch.autocast(inputs.device.type, enabled=False):
-            # before the blend, which has no slope where it keeps the base image
-            penalty, mean = self.path_length(self.generator(inputs).float(), inputs)
+            with CheapDoubleBackward():
+                # before the blend, which has no slope where it keeps the base image
+                images = self.generator(inputs).float()
+            penalty, mean = self.path_length(images, inputs)
         get_event_storage().put_scalar("gan/path_length", mean.item())
         return {"loss_path_length": self._losses.at("PATH_LENGTH", turn.iteration) * penalty}
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from gan_plugin.layers.double_backward import input_gradient
+
 
 def latent_step(gradient: torch.Tensor, alpha: float, beta: float) -> torch.Tensor:
     """dz = alpha / (beta + |g|^2) g for each sample (source document, equation 2).
@@ -45,9 +47,9 @@ class LatentOptimizer:
         so mixed precision is off here.
         """
         with torch.autocast(z.device.type, enabled=False), torch.enable_grad():
-            z = z.detach().float().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(judge(z).sum(), z, create_graph=True)
-            noise, label = z.detach().split([z.shape[1] - self.still, self.still], dim=1)
+            z = z.detach().float()
+            gradient = input_gradient(judge, z)
+            noise, label = z.split([z.shape[1] - self.still, self.still], dim=1)
             step = latent_step(gradient[:, : noise.shape[1]], self.alpha, self.beta)
             if self.share < 1:
                 moving = torch.arange(noise.shape[1], device=z.device) < round(self.share * noise.shape[1])
