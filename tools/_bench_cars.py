@@ -93,7 +93,10 @@ def _plain_step(cfg: Any, images: torch.Tensor) -> Callable[[], None]:
     torch.manual_seed(0)
     device = cfg.MODEL.DEVICE
     networks = build_networks(cfg)
-    generator, discriminator = networks.generator.to(device), networks.discriminator.to(device)
+    generator, discriminator = (
+        network.to(device, memory_format=torch.contiguous_format)
+        for network in (networks.generator, networks.discriminator)
+    )
     options = {"lr": 1e-4, "betas": (0.5, 0.999), "weight_decay": 1e-3}
     for_g = torch.optim.Adam(generator.parameters(), **options)
     for_d = torch.optim.Adam(discriminator.parameters(), **options)

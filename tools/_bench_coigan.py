@@ -32,7 +32,7 @@ from coigan.modeling.fourier import FFC  # noqa: E402
 from coigan.modeling.wavelet import dwt, iwt  # noqa: E402
 
 PLAIN, FROZEN, OURS = "plain loop", "plain loop, judge frozen in the generator's turn", "COIGAN's trainer"
-_CLASSES = 4
+CLASSES = 4
 _FIR = torch.tensor([1.0, 3.0, 3.0, 1.0])
 
 
@@ -113,15 +113,15 @@ def measure_coigan(rounds: int, device: str, size: int = 64, batch: int = 4, wid
         size, batch: of the images.
         width: channels of the generator's first layer; the discriminator has 8 times as many.
     """
-    cfg = _config(size, width, device)
+    cfg = small_config(size, width, device)
     torch.manual_seed(0)
-    items = [_sample(size) for _ in range(batch)]
+    items = [random_sample(size) for _ in range(batch)]
     sample = collate(items, torch.device(device))
     steps: dict[str, Callable[[], Any]] = {}
     verdicts = {}
     for name in (FROZEN, PLAIN, OURS):
         torch.manual_seed(1)
-        game = build_game(cfg, _CLASSES)
+        game = build_game(cfg, CLASSES)
         generator, judge = game.generator, game.discriminator
         if name == OURS:
             steps[name] = _our_step(game, items)
@@ -147,7 +147,8 @@ def measure_loading(batches: int) -> dict[int, float]:
         return {workers: samples_per_second(cfg, workers, batches) for workers in (1, 2)}
 
 
-def _config(size: int, width: int, device: str) -> CfgNode:
+def small_config(size: int, width: int, device: str) -> CfgNode:
+    """Of a small generator and discriminator that play the adversarial losses only; arguments of `measure_coigan`."""
     off = ("R1", "PATH_LENGTH", "L1_SMOOTH", "PERCEPTUAL_SMOOTH")
     options = {
         **{f"LOSS.{name}.WEIGHT": 0.0 for name in off},
@@ -164,10 +165,11 @@ def _config(size: int, width: int, device: str) -> CfgNode:
     return load_config("", [str(part) for pair in options.items() for part in pair])
 
 
-def _sample(size: int) -> dict[str, torch.Tensor]:
+def random_sample(size: int) -> dict[str, torch.Tensor]:
+    """A sample of noise, as the loader makes them of images."""
     base = torch.rand(3, size, size)
-    masks = (torch.rand(_CLASSES, size, size) > 0.8).float()
-    defects = torch.rand(3 * _CLASSES, size, size) * masks.repeat_interleave(3, dim=0)
+    masks = (torch.rand(CLASSES, size, size) > 0.8).float()
+    defects = torch.rand(3 * CLASSES, size, size) * masks.repeat_interleave(3, dim=0)
     inputs = torch.cat([base, masks * 0.5])
     return {"base": base, "gen_input": inputs, "orig_gen_input_masks": masks, "disc_input": defects}
 

@@ -18,6 +18,7 @@ import torch
 from _bench_cars import measure_cars, show_cars
 from _bench_cityscapes import measure_cityscapes
 from _bench_coigan import measure_coigan, measure_loading
+from _bench_penalties import measure_penalties
 from _bench_pooling import BASELINE, measure_pooling
 from _bench_training import MODES, make_batch, measure_inference, measure_memory, measure_training, variant_cfg
 from detectron2.config import CfgNode
@@ -67,6 +68,7 @@ def measure(args: argparse.Namespace, width: int, height: int) -> dict[str, Any]
         "inference": measure_inference(configs, batch, args.rounds),
         "pooling": measure_pooling(args.rounds, device),
         "COIGAN training step": measure_coigan(args.rounds, device, width=args.coigan_width),
+        **measure_penalties(args.rounds, device, args.coigan_width),
     }
     training = {name: row["ratio_median"] for name, row in tables["training step"].items() if name != "plain"}
     # fewer rounds: these networks are large

@@ -36,6 +36,7 @@ def test_command_writes_table_and_json(benchmark, tmp_path, capsys):
     assert min(report["coigan_loader"].values()) > 0
     steps = report["tables"]["COIGAN training step"]
     assert sorted(row["ratio_median"] == 1.0 for row in steps.values()) == [False, False, True]
+    assert all(report["tables"][penalty]["gan_plugin"]["ratio_median"] > 0 for penalty in ("R1", "path length"))
     assert report["cars"]["dcgan_speed_vs_plain"] > 0 and report["cars"]["logan_step_vs_dcgan"] > 1
     assert report["peak_memory"]["pixel"]["MB"] > 0
     assert "| feature_box joint" in capsys.readouterr().out
