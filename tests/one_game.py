@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 from car_gan.config import load_config
-from car_gan.game.car_game import CarGame, Round
+from car_gan.game.car_game import CarGame
 from car_gan.networks import Networks
 from detectron2.utils import comm
 from torch import nn
@@ -27,14 +27,13 @@ _OPTIONS = (
 class NoNormGame(CarGame):
     """Networks without batch statistics, and latents that are a function of the crop that they come with."""
 
-    def begin(self, batch, iteration, keep_graph):
-        real, _ = batch
-        return Round(real, None, 8 * real.flatten(1)[:, :_LATENTS], None, iteration)
+    def draw(self, real, labels):
+        return 8 * real.flatten(1)[:, :_LATENTS]
 
 
-def train_one_game(folder, batch, *, resume=False, **changes):
-    """Train for STEPS steps of `batch` crops over all processes; the loop."""
-    cfg = load_config("", _OPTIONS.split())
+def train_one_game(folder, batch, order, *, resume=False, **changes):
+    """Train for STEPS steps of `batch` crops over all processes, the players in turn or at once; the loop."""
+    cfg = load_config("", [*_OPTIONS.split(), "SOLVER.ORDER", order])
     # other weights in every process: they have to be shared
     torch.manual_seed(comm.get_rank())
     generator = nn.Sequential(
@@ -66,12 +65,12 @@ def _evaluate(game, folder):
     return {"toy": {"FID": math.fsum(p.double().sum().item() for p in game.generator.parameters())}}
 
 
-def run_process(rank, world, rendezvous, folder, batch):
+def run_process(rank, world, rendezvous, folder, batch, order):
     """One of `world` gloo processes: a run to its end, and the second half of it again."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
     comm.create_local_process_group(world)
-    loop = train_one_game(folder, batch)
+    loop = train_one_game(folder, batch, order)
     torch.save(loop.game.state_dict(), f"{folder}/weights.{rank}")
     comm.synchronize()
     if rank == 0:
@@ -79,5 +78,5 @@ def run_process(rank, world, rendezvous, folder, batch):
         (folder / "last_checkpoint").write_text("model_0000002.pth")
     comm.synchronize()
     torch.rand(rank + 1)
-    train_one_game(folder, batch, resume=True)
+    train_one_game(folder, batch, order, resume=True)
     torch.distributed.destroy_process_group()

@@ -51,9 +51,15 @@ class ImageGame(nn.Module, ABC):
 
     A game puts its statistics into the event storage itself; `gan/image/d_real`, `d_fake` and `diversity` are shown on
     the console and watched by the collapse alarm.
+
+    Attributes:
+        generator: whose average and samples are kept.
+        simultaneous: whether all players learn from the same weights and then move together, so that what `begin`
+            computes serves all of them; their phases then must not share parameters. Else they move in turn.
     """
 
     generator: nn.Module
+    simultaneous: bool = False
 
     @abstractmethod
     def phases(self) -> Sequence[Phase]:

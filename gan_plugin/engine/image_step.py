@@ -19,8 +19,9 @@ _TOTALS = {"generator": "loss_gen_total", "discriminator": "loss_disc_total"}
 class ImageStep(ObservedStep):
     """Plays the phases of an `ImageGame` that are due, each over all batches of the step.
 
-    With gradient accumulation the discriminator thus sees all batches before the generator moves. Several processes
-    average each player's gradients, as in the alternating mode.
+    With gradient accumulation the discriminator thus sees all batches before the generator moves; in a simultaneous
+    game nobody moves before all have learnt. Several processes average each player's gradients, as in the alternating
+    mode.
     """
 
     model: ImageGame
@@ -46,13 +47,31 @@ class ImageStep(ObservedStep):
             seconds += waited
             with self._autocast():
                 rounds.append(self.model.begin(self.model.collate(items), self.iter, self.accumulate == 1))
-        losses: Losses = {}
-        for phase in self._phases:
-            if phase.is_due(self.iter):
-                losses.update(self._play(phase, rounds))
-        self._write_metrics(losses, seconds)
+        due = [phase for phase in self._phases if phase.is_due(self.iter)]
+        self._write_metrics(
+            self._play_together(due, rounds) if self.model.simultaneous else self._play(due, rounds), seconds
+        )
 
-    def _play(self, phase: Phase, rounds: list[Any]) -> Losses:
+    def _play(self, phases: list[Phase], rounds: list[Any]) -> Losses:
+        losses: Losses = {}
+        for phase in phases:
+            losses |= self._learn(phase, rounds)
+            self._step(phase)
+            # after every step, since two phases may share an optimizer
+            self.grad_scaler.update()
+        return losses
+
+    def _play_together(self, phases: list[Phase], rounds: list[Any]) -> Losses:
+        losses: Losses = {}
+        for phase in phases:
+            losses |= self._learn(phase, rounds, keep_graph=phase is not phases[-1])
+        for phase in phases:
+            self._step(phase)
+        self.grad_scaler.update()
+        return losses
+
+    def _learn(self, phase: Phase, rounds: list[Any], keep_graph: bool = False) -> Losses:
+        """The gradients of one player, and its losses."""
         phase.optimizer.zero_grad()
         # A penalty on a slope makes its images or latents a leaf as well, whose gradient would be one pass for nothing.
         learning = [parameter for parameter in phase.parameters() if parameter.requires_grad]
@@ -62,9 +81,8 @@ class ImageStep(ObservedStep):
                 with self._autocast():
                     losses = phase.losses(shared)
                 check_finite(losses, self.iter)
-                self._backward(losses, phase.gain, learning)
+                self._backward(losses, phase.gain, learning, keep_graph)
                 records.append({name: loss.detach() for name, loss in losses.items()})
-        self._step(phase)
         means = mean_losses(records)
         total = mean_over_processes(torch.stack(list(means.values())).sum()).item()
         get_event_storage().put_scalar(_TOTALS.get(phase.name, f"loss_{phase.name}_total"), total)
@@ -83,8 +101,6 @@ class ImageStep(ObservedStep):
         if phase.clip_norm > 0:
             nn.utils.clip_grad_norm_(parameters, phase.clip_norm)
         self.grad_scaler.step(phase.optimizer)
-        # after every step, since two phases may share an optimizer
-        self.grad_scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
         optimizers = {phase.name: phase.optimizer.state_dict() for phase in self._phases}

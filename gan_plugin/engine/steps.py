@@ -46,10 +46,16 @@ class ObservedStep(SimpleTrainer):
         start = time.perf_counter()
         return next(self._data_loader_iter), time.perf_counter() - start
 
-    def _backward(self, losses: Losses, gain: float = 1.0, learning: list[nn.Parameter] | None = None) -> None:
+    def _backward(
+        self,
+        losses: Losses,
+        gain: float = 1.0,
+        learning: list[nn.Parameter] | None = None,
+        keep_graph: bool = False,
+    ) -> None:
         """Add the gradients of the sum of `losses`: of all leaves, or of `learning` only."""
         total = torch.stack([loss.float() for loss in losses.values()]).sum() * (gain / self.accumulate)
-        self.grad_scaler.scale(total).backward(inputs=learning)
+        self.grad_scaler.scale(total).backward(inputs=learning, retain_graph=keep_graph)
 
     def after_backward(self) -> None:
         super().after_backward()

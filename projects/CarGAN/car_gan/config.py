@@ -171,6 +171,9 @@ def _solver_node() -> CN:
     solver.BASE_LR = 1e-4
     solver.BETAS = (0.5, 0.999)
     solver.WEIGHT_DECAY = 1e-3
+    # "alternating": the generator learns against the discriminator that has just moved; "simultaneous": both learn from
+    # the same weights, as in LOGAN's algorithm 1, where one optimisation of the latents serves both
+    solver.ORDER = "alternating"
     # the discriminator's, and its steps for each of the generator's
     solver.DISC = CN()
     solver.DISC.BASE_LR = 1e-4

@@ -18,6 +18,7 @@ CHOICES = {
     "SOLVER.SCHEDULE": ("constant", "linear"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),
     "INPUT.CHANNELS": (3, 4),
+    "SOLVER.ORDER": ("alternating", "simultaneous"),
 }
 _POSITIVE = (
     "MODEL.LATENT.SIZE",

@@ -59,7 +59,7 @@ def test_second_order_gradients_reach_both_players_under_mixed_precision():
     with EventStorage(), torch.autocast("cpu", torch.bfloat16):
         shared = game.begin((torch.rand(4, 3, 16, 16), None), 0, True)
         fake, step = game.generate(shared)
-    assert shared.fake is None and step.dtype == torch.float32 and step.requires_grad
+    assert shared.made is None and step.dtype == torch.float32 and step.requires_grad
     step.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in game.generator.parameters())
     # a bias only moves the kinks of leaky ReLU, so the second derivative does not know it
@@ -82,7 +82,7 @@ def test_a_step_spends_no_backward_pass_on_the_latents(player):
         expected = [parameter.grad for parameter in phase.parameters()]
         assert any(z.is_leaf and z.grad is not None for z in latents)
         latents.clear()
-        step._play(phase, [shared])
+        step._play([phase], [shared])
     torch.testing.assert_close([parameter.grad for parameter in phase.parameters()], expected)
     assert not any(z.is_leaf and z.grad is not None for z in latents)
 
@@ -123,12 +123,30 @@ def test_shared_and_separate_images_give_the_same_gradients():
         game = game_of()
         with EventStorage():
             shared = game.begin((torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2)), None), 0, keep)
-            assert (shared.fake is not None) == keep
+            assert (shared.made is not None) == keep
             for phase in game.phases():
                 sum(phase.losses(shared).values()).backward()
         gradients.append([p.grad for p in game.generator.parameters()])
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("logan", [False, True])
+@pytest.mark.parametrize("order", ["simultaneous", "alternating"])
+def test_only_in_turn_does_the_generator_meet_the_discriminator_that_has_moved(order, logan):
+    weights = []
+    for rate in (1e-9, 0.1):
+        game = game_of("MODEL.LOGAN.ENABLED", logan, "SOLVER.ORDER", order, "SOLVER.DISC.BASE_LR", rate)
+        real = list(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2)))
+        step = ImageStep(game, list(game.phases()), [real], accumulate=1, amp=False)
+        step.iter = 0
+        with EventStorage():
+            step.run_step()
+        weights.append(list(game.generator.parameters()))
+        gradients = [p.grad for p in game.generator.parameters()]
+        assert all(gradient is not None and gradient.any() for gradient in gradients if gradient.ndim > 1)
+    same = all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+    assert same == (order == "simultaneous")
 
 
 def test_an_encoder_learns_jointly_with_the_generator():

@@ -13,16 +13,20 @@ def saved(folder, name):
     return torch.load(folder / name, weights_only=True)
 
 
-def test_two_processes_are_one_with_the_whole_batch(tmp_path):
-    """Hinge, latent optimisation, lazy R1, clipping, an average; and the same again after a resume."""
+@pytest.mark.parametrize("order", ["alternating", "simultaneous"])
+def test_two_processes_are_one_with_the_whole_batch(tmp_path, order):
+    """Hinge, latent optimisation, lazy R1, clipping, an average; and the same again after a resume.
+
+    Whole batches of a simultaneous game share one graph between the players, accumulated ones do not.
+    """
     one, two, half, other = (tmp_path / name for name in ("one", "two", "half", "other"))
     for folder in (one, two, half, other):
         folder.mkdir()
     # a fork, since two interpreters that import everything anew take longer than all the rest
     torch.multiprocessing.start_processes(
-        one_game.run_process, (2, str(tmp_path / "meet"), two, 8), nprocs=2, start_method="fork"
+        one_game.run_process, (2, str(tmp_path / "meet"), two, 8, order), nprocs=2, start_method="fork"
     )
-    whole = one_game.train_one_game(one, 8).game.state_dict()
+    whole = one_game.train_one_game(one, 8, order).game.state_dict()
     first, second = (saved(two, f"weights.{rank}") for rank in range(2))
     assert_same(first, second)
     torch.testing.assert_close(first, dict(whole), rtol=0, atol=1e-5)
@@ -35,9 +39,9 @@ def test_two_processes_are_one_with_the_whole_batch(tmp_path):
     for key in keys:
         assert lines[1][key] == pytest.approx(lines[0][key], abs=1e-5), key
     # two batches of half the size, accumulated, are the whole batch too
-    parts = one_game.train_one_game(half, 4, accumulate=2).game.state_dict()
+    parts = one_game.train_one_game(half, 4, order, accumulate=2).game.state_dict()
     torch.testing.assert_close(dict(parts), dict(whole), rtol=0, atol=1e-5)
     # half of each batch leads elsewhere
-    less = one_game.train_one_game(other, 4).game.state_dict()
+    less = one_game.train_one_game(other, 4, order).game.state_dict()
     assert max(float((less[name] - whole[name]).abs().max()) for name in whole) > 1e-3
     assert_same(saved(two, "model_final.pth"), saved(two, "unbroken.pth"))

@@ -30,14 +30,22 @@ _GRID = 64
 
 @dataclass
 class Round:
-    """What the phases of one iteration share: real images and their labels, which the generated ones get too, and
-    latents with their images where these can be shared."""
+    """What the phases of one iteration share.
+
+    Attributes:
+        real, labels: images and their labels, which the generated ones get too.
+        z: latents, not yet optimised.
+        iteration: its number.
+        made: generated images and the step of the latents, where one graph serves all phases.
+        on_fake: the verdicts on them, if the phases also see the same discriminator.
+    """
 
     real: torch.Tensor
     labels: torch.Tensor | None
     z: torch.Tensor
-    fake: torch.Tensor | None
     iteration: int
+    made: tuple[torch.Tensor, torch.Tensor | None] | None = None
+    on_fake: torch.Tensor | None = None
 
 
 class CarGame(ImageGame):
@@ -73,6 +81,7 @@ class CarGame(ImageGame):
         logan = model.LOGAN
         optimizer = LatentOptimizer(logan.ALPHA, logan.BETA, logan.CLIP, logan.SHARE, len(self.latents.shares))
         self.latent_optimizer = optimizer if logan.ENABLED else None
+        self.simultaneous = cfg.SOLVER.ORDER == "simultaneous"
 
     def phases(self) -> Sequence[Phase]:
         solver, disc = self.cfg.SOLVER, self.cfg.SOLVER.DISC
@@ -98,10 +107,16 @@ class CarGame(ImageGame):
 
     def begin(self, batch: tuple[torch.Tensor, torch.Tensor | None], iteration: int, keep_graph: bool) -> Round:
         real, labels = batch
-        z = self.latents.draw(len(real), self.device, labels=labels)
-        # Latent optimisation runs each player's own gradient through z, so there is nothing to share.
-        shares = keep_graph and self.latent_optimizer is None and iteration % self.cfg.SOLVER.DISC.STEPS == 0
-        return Round(real, labels, z, self.generator(z) if shares else None, iteration)
+        shared = Round(real, labels, self.draw(real, labels), iteration)
+        # In turn, the generator optimises its latents against the discriminator that has just moved.
+        lasting = self.simultaneous or self.latent_optimizer is None
+        if keep_graph and lasting and iteration % self.cfg.SOLVER.DISC.STEPS == 0:
+            shared.made = self.generate(shared)
+        return shared
+
+    def draw(self, real: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+        """Latents (N, latent_size) for a batch of real images and their labels."""
+        return self.latents.draw(len(real), self.device, labels=labels)
 
     def judge(self, images: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
         """(N, C, S, S) in [-1, 1] and (N,) labels -> (N,) logits of the augmented images."""
@@ -119,16 +134,27 @@ class CarGame(ImageGame):
 
     def generate(self, shared: Round) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The round's generated images, and dz where latents are optimised."""
+        if shared.made is not None:
+            return shared.made
         if self.latent_optimizer is None:
-            return (self.generator(shared.z) if shared.fake is None else shared.fake), None
+            return self.generator(shared.z), None
         moved, step = self.latent_optimizer(lambda z: self.verdict(self.generator(z), shared.labels), shared.z)
         return self.generator(moved), step
 
+    def _judge_fake(self, shared: Round, fake: torch.Tensor) -> torch.Tensor:
+        if shared.on_fake is not None:
+            return shared.on_fake
+        on_fake = self.judge(fake, shared.labels)
+        if self.simultaneous and shared.made is not None:
+            shared.on_fake = on_fake
+        return on_fake
+
     def _disc_losses(self, shared: Round) -> Losses:
         fake, step = self.generate(shared)
-        # without latent optimisation nothing of the discriminator is behind the fakes
-        fake = fake.detach() if step is None else fake
-        on_real, on_fake = self.judge(shared.real, shared.labels), self.judge(fake, shared.labels)
+        if step is None and not self.simultaneous:
+            # nothing of the discriminator is behind the fakes, and nobody else asks for these verdicts
+            fake = fake.detach()
+        on_real, on_fake = self.judge(shared.real, shared.labels), self._judge_fake(shared, fake)
         self._record(on_real, on_fake, shared.real, fake)
         losses = {"loss_disc_image": self._disc_loss(on_real, on_fake)}
         if self.encoder is not None:
@@ -152,7 +178,7 @@ class CarGame(ImageGame):
         if self.objective.pairs:
             with torch.no_grad():
                 on_real = self.judge(shared.real, shared.labels)
-        losses = {"loss_adv_image": self.objective.generator_loss(self.judge(fake, shared.labels), on_real)}
+        losses = {"loss_adv_image": self.objective.generator_loss(self._judge_fake(shared, fake), on_real)}
         if step is not None and self.cfg.MODEL.LOGAN.PENALTY:
             losses["loss_latent_step"] = self.cfg.MODEL.LOGAN.PENALTY * step.square().sum(1).mean()
         if self.encoder is not None:
