@@ -37,15 +37,6 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
             parameter.grad = part.view_as(parameter)
 
 
-def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """`values` (any shape, floating point) averaged over all processes; all must ask."""
-    if comm.get_world_size() == 1:
-        return values
-    total = values.detach().clone()
-    torch.distributed.all_reduce(total)
-    return total / comm.get_world_size()
-
-
 def any_process(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is set in any process; all must ask."""
     if comm.get_world_size() == 1:

@@ -7,7 +7,9 @@ import torch
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from .distributed import average_gradients, mean_over_processes
+from gan_plugin.processes import mean_over_processes
+
+from .distributed import average_gradients
 from .guard import check_finite
 from .image_game import ImageGame, Losses, Phase, only_learning
 from .steps import GRADIENT_NORM_PERIOD, ObservedStep, mean_losses, record_gradient_norm
