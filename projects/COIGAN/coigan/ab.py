@@ -150,7 +150,7 @@ def ab_story(plan: Plan, sets: Sets) -> Story:
         training="The sum of the model's losses while it was trained; lower is better on its own training tiles.",
         descriptions={arm: _description(arm, sets) for arm in plan.arms},
         command=f"python projects/COIGAN/inpaint.py ab {shlex.join(words)} --output DIR",
-        pictures=False,
+        adversarial=False,
     )
 
 
