@@ -10,6 +10,7 @@ from coigan.engine.turns import DISCRIMINATOR, GENERATOR, Turns
 from coigan.losses import smooth_masked_l1
 from coigan.visualization.grid import comparison_grid
 from detectron2.utils.events import EventStorage
+from torch import nn
 
 from gan_plugin.engine.image_game import only_learning
 from gan_plugin.errors import UserError
@@ -156,6 +157,34 @@ def test_each_discriminator_has_its_own_probability_of_augmentation():
     _, noted = play(game, 0)
     assert noted["gan/image/augment_p"][0] == pytest.approx(5 / 20) and noted["gan/reference/augment_p"][0] == 0
     assert game.state_dict()["adaptive.image.probability"].item() == pytest.approx(5 / 20)
+
+
+class Summed(nn.Module):
+    """A judge whose verdict is the sum of all pixels, so that its gradient is 1 at each."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        return self.weight * images.flatten(1).sum(1)
+
+
+def test_r1_is_of_the_augmented_images():
+    """What a hole hides has no slope; the rest has 1 a pixel."""
+    game, batch = make_game("LOSS.ADA.TARGET", "0.6", "LOSS.DIFFAUG", "cutout"), make_batch()
+    game.discriminator, game.ref_discriminator = Summed(), Summed()
+    phases, turn = {phase.name: phase for phase in game.phases()}, game.begin(batch, 0, True)
+    judged = {"discriminator_r1": ("image", batch.defects), "ref_discriminator_r1": ("reference", batch.reference)}
+    for name, (player, real) in judged.items():
+        whole = 3 * real[0].numel()
+        assert sum(phases[name].losses(turn).values()).item() == pytest.approx(whole)
+        game.adaptive[player].probability.fill_(1)
+        torch.manual_seed(3)
+        (penalty,) = phases[name].losses(turn).values()
+        torch.manual_seed(3)
+        visible = game.adaptive[player](torch.ones_like(real)).flatten(1).sum(1)
+        assert penalty.item() == pytest.approx(3 * visible.mean().item()) and penalty < 0.9 * whole
 
 
 def test_weight_schedules_are_wired():
