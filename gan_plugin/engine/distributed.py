@@ -1,14 +1,28 @@
-"""What several processes owe each other where DistributedDataParallel does not reach."""
+"""What several processes owe each other: DistributedDataParallel, and what it does not reach."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed
+from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 from torch import nn
 
 # Elements of a bucket (100 MB in float32): bounds the memory of the copy.
 _BUCKET = 25_000_000
+
+
+def wrap_for_processes(model: nn.Module, **options: Any) -> nn.Module:
+    """The model in DistributedDataParallel if there are several processes.
+
+    Args:
+        model: on its device.
+        options: of Detectron2's `create_ddp_model`.
+    """
+    # On a CPU there is no device to name, and Detectron2 would name one.
+    devices = {"device_ids": None} if next(model.parameters()).device.type == "cpu" else {}
+    return create_ddp_model(model, **devices, **options)
 
 
 def share_weights(model: nn.Module) -> None:
