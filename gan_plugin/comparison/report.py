@@ -57,7 +57,7 @@ def write_comparison_report(results: Mapping[str, Any], output: Path, story: Sto
         headlines={task: tasks[task][name] for task, name in headlines.items()},
         bars=[draw_bars(name, tasks[task][name]) for task, name in headlines.items()],
         curves=_curves(results, output, story),
-        **(paired_pictures(results, output) if story.pictures else {"duels": [], "duel_notes": []}),
+        **(paired_pictures(results, output) if story.adversarial else {"duels": [], "duel_notes": []}),
         versions=results["versions"],
         number=number,
         drawing=drawing,
@@ -111,7 +111,7 @@ def _curves(results: Mapping[str, Any], output: Path, story: Story) -> dict[str,
     for arm in results["plan"]["arms"]:
         for seed, run in results["runs"][arm].items():
             metrics = read_metrics(output / run["folder"] / "metrics.json")
-            if story.pictures:
+            if story.adversarial:
                 drawn = [curve for curve in draw_curves(metrics) if curve.title.startswith(_GAME)]
             else:
                 drawn = draw_curves(metrics, [_TRAINING])

@@ -29,7 +29,7 @@ class Story:
     # the metric of each task that is shown first, where there is one
     headline: str = "AP"
     # whether there are discriminators: single objects are shown with what these say to them, and curves of the game
-    pictures: bool = True
+    adversarial: bool = True
 
 
 def adversarial_story(plan: Mapping[str, Any]) -> Story:

@@ -5,14 +5,15 @@ What the projects' A/B verbs have in common; each knows its own sets, what would
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from detectron2.config import CfgNode
 
 import gan_plugin
 from gan_plugin.data.builtin import prepare_datasets
+from gan_plugin.engine.setup import load_config
 from gan_plugin.errors import USER_ERROR_EXIT_CODE, UserError
 
 from .arms import BASELINE, Settings
@@ -134,9 +135,32 @@ def check_jobs(jobs: int) -> None:
         raise UserError(f"--jobs is {jobs}; set it to 1 or more.")
 
 
-def compare_training_sets(plan: Plan, output: Path, story: Story, jobs: int) -> int:
-    """Run what is left, write the report, print the differences of the story's headline; returns the exit code."""
-    results = conduct(plan, output, train_net(), jobs=jobs, story=story)
+class MakePlan(Protocol):
+    """A project's plan for its sets, by `training_sets_plan`."""
+
+    def __call__(
+        self, cfg: CfgNode, *, config_file: str, seeds: Sequence[int], iterations: tuple[int, int]
+    ) -> Plan: ...
+
+
+def compare_training_sets(args: argparse.Namespace, make_plan: MakePlan, tell: Callable[[Plan], Story]) -> int:
+    """Plan, run what is left, write the report, print the differences of the story's headline.
+
+    Args:
+        args: of `add_plan_arguments`.
+        make_plan: checks the sets and plans their comparison.
+        tell: the words of the report on it.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: an argument makes no sense, or a set cannot be used.
+    """
+    iterations = (args.iters_a, args.iters_b)
+    plan = make_plan(load_config(args), config_file=args.config_file, seeds=args.seeds, iterations=iterations)
+    story, output = tell(plan), args.output
+    results = conduct(plan, output, train_net(), jobs=args.jobs, story=story)
     for task in ("segm", "bbox"):
         print_differences(results["statistics"], f"{task}/{story.headline}")
     print(f"Report: {output / REPORT}")

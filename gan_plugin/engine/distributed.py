@@ -1,9 +1,11 @@
-"""What several processes owe each other where DistributedDataParallel does not reach."""
+"""What several processes owe each other: DistributedDataParallel, and what it does not reach."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed
+from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 from torch import nn
 
@@ -11,6 +13,18 @@ from .layout import laid_out_like
 
 # Elements of a bucket (100 MB in float32): bounds the memory of the copy.
 _BUCKET = 25_000_000
+
+
+def wrap_for_processes(model: nn.Module, **options: Any) -> nn.Module:
+    """The model in DistributedDataParallel if there are several processes.
+
+    Args:
+        model: on its device.
+        options: of Detectron2's `create_ddp_model`.
+    """
+    # On a CPU there is no device to name, and Detectron2 would name one.
+    devices = {"device_ids": None} if next(model.parameters()).device.type == "cpu" else {}
+    return create_ddp_model(model, **devices, **options)
 
 
 def share_weights(model: nn.Module) -> None:
@@ -37,15 +51,6 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         parts = (flat / world).split([gradient.numel() for gradient in gradients])
         for parameter, part in zip(bucket, parts, strict=True):
             parameter.grad = laid_out_like(part.view_as(parameter), parameter)
-
-
-def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """`values` (any shape, floating point) averaged over all processes; all must ask."""
-    if comm.get_world_size() == 1:
-        return values
-    total = values.detach().clone()
-    torch.distributed.all_reduce(total)
-    return total / comm.get_world_size()
 
 
 def any_process(flag: bool, device: torch.device) -> bool:

@@ -1,5 +1,6 @@
 """The generator of a training checkpoint as a model of stock Detectron2: its weights and its config."""
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -60,14 +61,19 @@ def read_generator(path: Path, *, average: bool = False, allow_pickle: bool = Fa
     return {name: _compact(averages[name]) for name in names}
 
 
-def read_safely(path: Path) -> Any:
+def read_safely(path: Path, content: bytes | None = None) -> Any:
     """What torch has saved as `path`, on the CPU, without running any code in it.
+
+    Args:
+        path: of the file.
+        content: of the file, where it is at hand.
 
     Raises:
         UserError: it cannot be read so.
     """
+    file = path if content is None else io.BytesIO(content)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     except _UNREADABLE as error:

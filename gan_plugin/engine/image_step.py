@@ -7,7 +7,9 @@ import torch
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from .distributed import average_gradients, mean_over_processes
+from gan_plugin.processes import mean_over_processes
+
+from .distributed import average_gradients
 from .guard import check_finite
 from .image_game import ImageGame, Losses, Phase, only_learning
 from .layout import lay_out_states

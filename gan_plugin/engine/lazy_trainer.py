@@ -14,10 +14,10 @@ from torch import nn
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
-from .distributed import share_weights
+from .distributed import share_weights, wrap_for_processes
 from .hooks import GeneratorEMA
 from .lazy_config import build, build_optimizer
-from .loop import GameLoop, wrap_for_processes
+from .loop import GameLoop
 from .optimizers import left_out
 from .steps import AlternatingStep, JointStep
 

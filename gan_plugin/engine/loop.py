@@ -7,11 +7,10 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detectron2.engine import HookBase, TrainerBase, create_ddp_model, default_writers, hooks
+from detectron2.engine import HookBase, TrainerBase, default_writers, hooks
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventWriter
-from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from gan_plugin.metrics import final_scores
@@ -239,15 +238,3 @@ class GameLoop(TrainerBase):
         if comm.is_main_process():
             log_results(results)
         return finite_metrics(results)
-
-
-def wrap_for_processes(model: nn.Module, **options: Any) -> nn.Module:
-    """The model in DistributedDataParallel if there are several processes.
-
-    Args:
-        model: on its device.
-        options: of Detectron2's `create_ddp_model`.
-    """
-    # On a CPU there is no device to name, and Detectron2 would name one.
-    devices = {"device_ids": None} if next(model.parameters()).device.type == "cpu" else {}
-    return create_ddp_model(model, **devices, **options)

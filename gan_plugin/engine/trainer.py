@@ -17,10 +17,10 @@ from gan_plugin.evaluation.build import build_evaluator
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
 from .check_config import check_values
-from .distributed import share_weights
+from .distributed import share_weights, wrap_for_processes
 from .guard import refuse_unsupported
 from .hooks import GeneratorEMA
-from .loop import GameLoop, wrap_for_processes
+from .loop import GameLoop
 from .optimizers import build_discriminator_optimizer, build_discriminator_scheduler, build_generator_optimizer
 from .steps import AlternatingStep, JointStep
 from .train_loader import ResumableTrainLoader, build_resumable_train_loader

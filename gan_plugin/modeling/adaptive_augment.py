@@ -7,6 +7,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from gan_plugin.errors import UserError
+from gan_plugin.processes import mean_over_processes
 
 from .augment import DiscriminatorAugment
 
@@ -54,8 +55,6 @@ class AdaptiveAugment(nn.Module):
     @torch.no_grad()
     def observe(self, verdicts: torch.Tensor) -> None:
         """Move p by the logits of real samples, (R,) or maps (R, H, W), which were augmented like all others."""
-        world, sign = comm.get_world_size(), verdicts.detach().float().sign().mean()
-        if world > 1:
-            torch.distributed.all_reduce(sign)
-        step = torch.sign(sign / world - self._target) * len(verdicts) * world / self._images
+        sign = mean_over_processes(verdicts.float().sign().mean())
+        step = torch.sign(sign - self._target) * len(verdicts) * comm.get_world_size() / self._images
         self.probability.add_(step).clamp_(0, 1)

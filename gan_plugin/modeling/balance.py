@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from detectron2.utils import comm
 from torch import nn
+
+from gan_plugin.processes import mean_over_processes
 
 # delta of the source: keeps the ratio finite where the adversarial gradient vanishes
 _DELTA = 1e-6
@@ -31,9 +32,8 @@ class GradientNormBalance:
             loss: its adversarial loss, unweighted.
             last_layer: the weight of the layer that made the samples.
         """
-        norms = torch.stack([_gradient_norm(value, last_layer) for value in (reference, loss)])
-        if comm.get_world_size() > 1:
-            torch.distributed.all_reduce(norms)
+        own = torch.stack([_gradient_norm(value, last_layer) for value in (reference, loss)])
+        norms = mean_over_processes(own)
         return (norms[0] / (norms[1] + _DELTA)).clamp(max=self.max_weight)
 
 

@@ -1,8 +1,9 @@
 """A discriminator that is far ahead rests until the generator has caught up."""
 
 import torch
-from detectron2.utils import comm
 from torch import nn
+
+from gan_plugin.processes import mean_over_processes
 
 _MEMORY = 0.9
 
@@ -26,9 +27,8 @@ class AccuracyGate(nn.Module):
 
     def update(self, accuracy: float, count: int) -> bool:
         """Take in the share of right verdicts on `count` samples, 0 for none, of this process; True if open."""
-        right = torch.tensor([accuracy * count, count], dtype=torch.float32, device=self.accuracy.device)
-        if comm.get_world_size() > 1:
-            torch.distributed.all_reduce(right)
+        counted = torch.tensor([accuracy * count, count], dtype=torch.float32, device=self.accuracy.device)
+        right = mean_over_processes(counted)
         if right[1] > 0:
             self.accuracy.lerp_(right[0] / right[1], 1 - _MEMORY)
         return bool(self.accuracy <= self.limit)

@@ -15,15 +15,24 @@ Embedded = Mapping[str, str]
 
 def embed(content: bytes, media_type: str, alt: str, caption: str) -> dict[str, str]:
     """A picture file as what a template needs of it."""
-    data = base64.b64encode(content).decode()
-    return {"src": f"data:{media_type};base64,{data}", "alt": alt, "caption": caption}
+    return {"src": data_uri(content, media_type), "alt": alt, "caption": caption}
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """A file as the value of an attribute such as src."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def photo(pixels: np.ndarray, alt: str, caption: str) -> dict[str, str]:
     """(H, W, 3) uint8 RGB as a JPEG."""
+    return embed(jpeg(pixels), "image/jpeg", alt, caption)
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as a file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
-    return embed(buffer.getvalue(), "image/jpeg", alt, caption)
+    return buffer.getvalue()
 
 
 def drawing(curve: Curve, caption: str = "") -> dict[str, str]:

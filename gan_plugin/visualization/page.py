@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -12,23 +13,26 @@ from gan_plugin.files import write_whole
 _HERE = Path(__file__).parent
 
 
-def template(name: str, folders: Sequence[Path] = ()) -> Template:
-    """The template `name` of `folders` or this one; with a filter `number` that turns what is not finite into n/a."""
+def template(name: str, folders: Sequence[Path] = (), digits: int = 2) -> Template:
+    """The template `name` of `folders` or this one.
+
+    Its filter `number` turns what is not finite into n/a, and leaves `digits` decimals where it is not told otherwise.
+    """
     environment = Environment(loader=FileSystemLoader([*folders, _HERE]), autoescape=True, undefined=StrictUndefined)
-    environment.filters["number"] = number
+    environment.filters["number"] = partial(number, digits=digits)
     return environment.get_template(name)
 
 
-def number(value: float | None, sign: bool = False) -> str:
-    """Two decimals, or "n/a" for what is not defined; with `sign` always + or −."""
+def number(value: float | None, sign: bool = False, digits: int = 2) -> str:
+    """`digits` decimals, or "n/a" for what is not defined; with `sign` always + or −."""
     if value is None or not math.isfinite(value):
         return "n/a"
-    return signed(value) if sign else f"{value:.2f}".replace("-", "−")
+    return signed(value, digits) if sign else f"{value:.{digits}f}".replace("-", "−")
 
 
-def signed(value: float) -> str:
-    """Two decimals after + or −, a minus sign of the width of the plus."""
-    return f"{value:+.2f}".replace("-", "−")
+def signed(value: float, digits: int = 2) -> str:
+    """`digits` decimals after + or −, a minus sign of the width of the plus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def save_page(page: str, target: Path) -> Path:

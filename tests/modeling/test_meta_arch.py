@@ -3,18 +3,12 @@
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
+from small_models import build
 
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.meta_arch import discriminator_parameters
-from gan_plugin.modeling.samples import MASK_SAMPLES_KEY, MaskSamples
-
-
-def build(cfg, seed=0):
-    torch.manual_seed(seed)
-    return build_model(cfg).train()
+from gan_plugin.modeling.samples import MaskSamples
 
 
 def losses_of(model, inputs, iteration=0, seed=1):
@@ -131,19 +125,6 @@ def test_one_image_without_instances_among_others(tiny_cfg, make_inputs):
     assert losses_of(model, mixed)[0]["loss_disc_mask"].item() > 0
 
 
-def test_antialiased_truth_is_the_share_of_each_cell_that_is_inside(tiny_cfg):
-    """In a box of 28 pixels, a cell is a pixel: a rectangle that ends at x = 10.5 fills half of column 10."""
-    tiny_cfg.MODEL.GAN.MASK.REAL = "antialiased"
-    head = build(tiny_cfg).roi_heads.mask_head
-    image = Instances((28, 28))
-    image.proposal_boxes = image.gt_boxes = Boxes(torch.tensor([[0.0, 0, 28, 28]]))
-    image.gt_classes = torch.tensor([1])
-    image.gt_masks = PolygonMasks([[[0.0, 0.0, 10.5, 0.0, 10.5, 28.0, 0.0, 28.0]]])
-    with EventStorage(0):
-        truth = head(torch.zeros(1, 16, 14, 14), [image])[MASK_SAMPLES_KEY].truth
-    assert truth[0].tolist() == [[1.0] * 10 + [0.5] + [0.0] * 17] * 28
-
-
 def test_start_and_warm_up(tiny_cfg, inputs):
     tiny_cfg.MODEL.GAN.START_ITER = 10
     tiny_cfg.MODEL.GAN.WARMUP_ITERS = 4
@@ -185,12 +166,6 @@ def test_checkpoints_go_both_ways(tiny_cfg, inputs, tmp_path):
         assert torch.equal(value, back.state_dict()[name]), name
 
 
-def test_a_head_without_samples_is_refused(tiny_cfg):
-    tiny_cfg.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
-    with pytest.raises(UserError, match="AdversarialMaskHead"):
-        build(tiny_cfg)
-
-
 @pytest.mark.parametrize(
     "key, value",
     [
@@ -217,32 +192,6 @@ def test_a_forgotten_meta_architecture_is_named(tiny_cfg):
     tiny_cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
     with pytest.raises(UserError, match="MODEL.META_ARCHITECTURE is GeneralizedRCNN.*set it to AdversarialRCNN"):
         build(tiny_cfg)
-
-
-@pytest.mark.parametrize("agnostic", [False, True])
-@pytest.mark.parametrize("matching", ["proposal", "greedy"])
-def test_the_heads_samples_are_its_logits_and_truth(tiny_cfg, agnostic, matching):
-    """Three proposals in one box: two of the same object, of which a one-to-one matching takes the better scored."""
-    tiny_cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = agnostic
-    tiny_cfg.MODEL.GAN.MASK.MATCHING = matching
-    head = build(tiny_cfg).roi_heads.mask_head
-    image = Instances((28, 28))
-    image.proposal_boxes = Boxes(torch.tensor([[0.0, 0, 28, 28]] * 3))
-    image.gt_boxes = Boxes(torch.tensor([[0.0, 0, 28, 28], [0.0, 0, 28, 28], [0.0, 0, 14, 28]]))
-    image.gt_classes = torch.tensor([1, 1, 0])
-    image.objectness_logits = torch.tensor([0.1, 0.2, 0.3])
-    image.gt_masks = PolygonMasks(
-        [[[0.0, 0.0, 28.0, 0.0, 28.0, 28.0, 0.0, 28.0]]] * 2 + [[[0.0, 0, 14, 0, 14, 28, 0, 28]]]
-    )
-    torch.nn.init.constant_(head.predictor.weight, 0)
-    with torch.no_grad():
-        head.predictor.bias.copy_(torch.tensor([3.0, 4.0])[: len(head.predictor.bias)])
-    with EventStorage(0):
-        samples = head(torch.zeros(3, 16, 14, 14), [image])[MASK_SAMPLES_KEY]
-    assert samples.logits[:, 0, 0].tolist() == ([3, 3, 3] if agnostic else [4, 4, 3])
-    assert samples.truth.mean(dim=(1, 2)).tolist() == [1, 1, 0.5]
-    # all three overlap their truth by half or more, and the whole box is predicted
-    assert samples.matched.tolist() == ([True] * 3 if matching == "proposal" else [False, True, True])
 
 
 @pytest.mark.parametrize(

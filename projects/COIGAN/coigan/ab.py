@@ -10,6 +10,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from coigan.data.apart import check_apart
 from gan_plugin.comparison.arms import BASELINE
 from gan_plugin.comparison.plan import MODEL_A, Plan
 from gan_plugin.comparison.story import Story
@@ -91,8 +92,7 @@ class Sets:
                     f"{tiles.path} has {len(tiles) - tiles.synthetic} images that are not marked as synthetic; write "
                     "it by inpaint.py augment without --with-real, since --train is added to every arm."
                 )
-        if shared := self.train.pictures() & self.test.pictures():
-            raise UserError(f"The test set holds {min(shared)}, which is trained on; use other tiles for the test.")
+        check_apart(self.train.pictures(), self.test.pictures())
         if any(t.content["categories"] != self.train.content["categories"] for t in (self.test, *self.extras.values())):
             raise UserError("The sets have different categories; make them from one prepared data set.")
 
@@ -150,7 +150,7 @@ def ab_story(plan: Plan, sets: Sets) -> Story:
         training="The sum of the model's losses while it was trained; lower is better on its own training tiles.",
         descriptions={arm: _description(arm, sets) for arm in plan.arms},
         command=f"python projects/COIGAN/inpaint.py ab {shlex.join(words)} --output DIR",
-        pictures=False,
+        adversarial=False,
     )
 
 

@@ -26,6 +26,19 @@ Find = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
+class AugmentedSet:
+    """A set that `write_augmented` wrote.
+
+    Attributes:
+        folder: of the set.
+        content: of its COCO JSON.
+    """
+
+    folder: Path
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Agreement:
     """One synthetic object, seen by the segmenter.
 
@@ -62,14 +75,29 @@ def agreements(found: np.ndarray, masks: Sequence[np.ndarray]) -> list[tuple[flo
     return results
 
 
-def audit_set(folder: str | Path, find: Find) -> list[Agreement]:
-    """The agreement of every synthetic object of a set that `write_augmented` wrote.
+def read_set(folder: str | Path) -> AugmentedSet:
+    """The set in `folder`.
 
     Raises:
-        UserError: the folder holds no such set, or a picture in it cannot be read.
+        UserError: there is none.
     """
     folder = Path(folder)
-    content = read_set(folder)
+    try:
+        content = json.loads((folder / ANNOTATIONS).read_text(encoding="utf-8"))
+        [image["synthetic"] for image in content["images"]], content["categories"]
+        [(entry["image_id"], entry["category_id"], entry["segmentation"]) for entry in content["annotations"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} holds no set of inpaint.py augment ({ANNOTATIONS}); name such a folder.") from error
+    return AugmentedSet(folder, content)
+
+
+def audit_set(augmented: AugmentedSet, find: Find) -> list[Agreement]:
+    """The agreement of every synthetic object of a set.
+
+    Raises:
+        UserError: it has no synthetic object, or a picture of it cannot be read.
+    """
+    folder, content = augmented.folder, augmented.content
     objects_of: dict[int, list[dict[str, Any]]] = {}
     for entry in content["annotations"]:
         objects_of.setdefault(entry["image_id"], []).append(entry)
@@ -87,27 +115,16 @@ def audit_set(folder: str | Path, find: Find) -> list[Agreement]:
     return results
 
 
-def read_set(folder: Path) -> dict[str, Any]:
-    """The COCO JSON of a set that `write_augmented` wrote; errors as `audit_set`."""
-    try:
-        content = json.loads((folder / ANNOTATIONS).read_text(encoding="utf-8"))
-        [image["synthetic"] for image in content["images"]], content["categories"]
-        [(entry["image_id"], entry["category_id"], entry["segmentation"]) for entry in content["annotations"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} holds no set of inpaint.py augment ({ANNOTATIONS}); name such a folder.") from error
-    return content
-
-
 def weak_images(results: Sequence[Agreement], least: float) -> set[int]:
     """Ids of the images with an object whose IoU is below `least`: one label that misleads spoils the picture."""
     return {result.image for result in results if result.iou < least}
 
 
-def summarise(results: Sequence[Agreement], content: Mapping[str, Any], least: float) -> dict[str, Any]:
+def summarise(results: Sequence[Agreement], augmented: AugmentedSet, least: float) -> dict[str, Any]:
     """Counts, means and histograms of the IoU, of all objects and of each class's."""
     weak = weak_images(results, least)
     rows = {"all": list(results)}
-    for entry in content["categories"]:
+    for entry in augmented.content["categories"]:
         rows[entry["name"]] = [result for result in results if result.category == entry["id"]]
     images = {result.image for result in results}
     return {
@@ -129,20 +146,21 @@ def _row(results: Sequence[Agreement], least: float) -> dict[str, Any]:
 
 
 def write_audit(
-    folder: Path, results: Sequence[Agreement], summary: Mapping[str, Any], facts: Mapping[str, Any]
+    augmented: AugmentedSet, results: Sequence[Agreement], summary: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> Path:
-    """Write audit.json into `folder`: the summary, `facts`, and every object's values."""
-    files = {image["id"]: image["file_name"] for image in read_set(folder)["images"]}
+    """Write audit.json into the set's folder: the summary, `facts`, and every object's values."""
+    files = {image["id"]: image["file_name"] for image in augmented.content["images"]}
     objects = [
         {"file_name": files[r.image], "annotation": r.annotation, "IoU": r.iou, "recall": r.recall} for r in results
     ]
     text = json.dumps({**facts, **summary, "objects": objects}, indent=1)
-    write_whole(folder / AUDIT, lambda file: file.write(text.encode()), _ADVICE)
-    return folder / AUDIT
+    report = augmented.folder / AUDIT
+    write_whole(report, lambda file: file.write(text.encode()), _ADVICE)
+    return report
 
 
-def write_passed(folder: Path, out: Path, results: Sequence[Agreement], least: float) -> int:
-    """Write the set in `folder` without its weak images as `out`; its provenance has the agreement of each object.
+def write_passed(augmented: AugmentedSet, out: Path, results: Sequence[Agreement], least: float) -> int:
+    """Write the set without its weak images as `out`; its provenance has the agreement of each object.
 
     Returns:
         How many synthetic images are left.
@@ -152,11 +170,12 @@ def write_passed(folder: Path, out: Path, results: Sequence[Agreement], least: f
     """
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} holds files; choose another --out.")
-    content, weak = read_set(folder), weak_images(results, least)
-    content["images"] = [image for image in content["images"] if image["id"] not in weak]
-    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] not in weak]
-    names = [image["file_name"] for image in content["images"]]
-    left = sum(image["synthetic"] for image in content["images"])
+    folder, weak = augmented.folder, weak_images(results, least)
+    images = [image for image in augmented.content["images"] if image["id"] not in weak]
+    annotations = [entry for entry in augmented.content["annotations"] if entry["image_id"] not in weak]
+    content = {**augmented.content, "images": images, "annotations": annotations}
+    names = [image["file_name"] for image in images]
+    left = sum(image["synthetic"] for image in images)
     if not left:
         raise UserError(f"No image has an agreement of {least} or more throughout; lower --min-agreement.")
     lines = _provenance(folder, results, set(names))

@@ -155,5 +155,5 @@ def ab_story(plan: Plan, sets: Sets, category: str) -> Story:
         descriptions={arm: text for arm, text in _descriptions(sets, category) if arm in plan.arms},
         command=f"python projects/CarGAN/cars.py ab {shlex.join(words)} --output DIR",
         headline=f"AP-{category}",
-        pictures=False,
+        adversarial=False,
     )

@@ -1,6 +1,7 @@
 """Conditional GANs: labels of crops, the projection discriminator, and cars of the colour that is asked for."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from car_gan.config import load_config
 from car_gan.data.crop_dataset import CropDataset
 from car_gan.data.labels import labels_of, main_colour
 from car_gan.game import LatentOptimizer, build_game
-from car_gan.runs.pictures import strips, walk
-from car_gan.runs.trained import load_trained
+from car_gan.runs.pictures import label_sheet, strips, walk
+from car_gan.runs.trained import Trained, load_trained
 from car_runs import car, options, preset
 from PIL import Image
 from support import assert_same
+from torch import nn
 
 from gan_plugin import UserError
 
@@ -142,6 +144,40 @@ def test_a_car_has_the_colour_that_is_asked_for(cli, coloured, tmp_path, capsys,
     assert_same(torch.load(out / "model_final.pth", weights_only=True)["model"], unbroken)
     assert cli("resume", out, "SOLVER.MAX_ITER", 204, "MODEL.LABEL.KIND", "viewpoint") == 2
     assert "MODEL.LABEL" in capsys.readouterr().err
+
+
+class Painter(nn.Module):
+    """Images whose grey is the label's number: 0, 1/20, 2/20, ..."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, z):
+        return (z[:, 8:].argmax(1) / 10 - 1 + self.weight).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "count, rows, said",
+    [
+        (2, 2, "with each label, from the top a, b."),
+        (8, 8, "with each label, from the top a, b, c, d, e, f, g, h."),
+        (9, 5, "with each label, two labels a row, from the top left a, b, c, d, e, f, g, h, i."),
+        (20, 8, "with the 16 commonest of 20 labels, two labels a row, from the top left e, f, g, h, i, j, k, "),
+    ],
+)
+def test_a_sheet_of_many_labels_has_eight_rows_and_says_what_it_shows(count, rows, said):
+    names = tuple("abcdefghijklmnopqrst"[:count])
+    shares = tuple(2 * (k + 1) / count / (count + 1) for k in range(count))  # the last is the commonest
+    opts = ["MODEL.LABEL.NAMES", repr(names), "MODEL.LABEL.SHARES", repr(shares), "MODEL.LATENT.SIZE", "8"]
+    trained = Trained(Path(), Path(), load_config("", ["MODEL.DEVICE", "cpu", *opts]), Painter())
+    picture, caption = label_sheet(trained, 0)
+    assert said in caption and picture.shape == (rows * 6 + 2, 8 * 6 + 2, 3)
+    greys = np.round(picture[4::6, 4::6, 0] / 255 * 20).astype(int)  # (rows, 8)
+    by_row = np.arange(count)[:, None].repeat(8, 1)
+    by_half_row = np.arange(max(0, count - 16), count).repeat(4)
+    expected = by_row if count <= 8 else np.pad(by_half_row, (0, -len(by_half_row) % 8), constant_values=20)
+    assert (greys == expected.reshape(rows, 8)).all()
 
 
 def test_what_makes_no_sense_is_a_sentence(cli, coloured, tmp_path, capsys):

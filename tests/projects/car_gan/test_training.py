@@ -94,6 +94,12 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
 
     other = shutil.copytree(run, tmp_path / "other")
     assert cli("compare", run, other, "--output", tmp_path / "c") == 0
+    # an export says of copies what an evaluation says, and scores nothing
+    compared, exported = (json.loads((tmp_path / f / "memorisation.json").read_text()) for f in (f"c/{run.name}", "x"))
+    assert exported == compared and len(compared["verdict"]) > 20
+    assert json.loads((tmp_path / "x/export.json").read_text())["memorisation"] == compared["verdict"]
+    assert (tmp_path / "x/neighbours.png").read_bytes() == (tmp_path / f"c/{run.name}/neighbours.png").read_bytes()
+    assert not list((tmp_path / "x").glob("scores*")) and not (tmp_path / "x/on_ground.png").exists()
     page = (tmp_path / "c/report.html").read_text()
     assert "http" not in page.replace("http://www.w3.org", "") and page.count("<figure>") > 10
     for words in (

@@ -80,7 +80,7 @@ def test_unfair_comparisons_are_refused(files, tmp_path):
         ({"train": "whole"}, "holds synthetic images; name the JSON of real tiles"),
         ({"gan": "train"}, "not marked as synthetic; write it by inpaint.py augment without --with-real"),
         ({"gan": "whole"}, "not marked as synthetic"),
-        ({"test": "train"}, "which is trained on; use other tiles"),
+        ({"test": "train"}, "which is trained on; use other images"),
         ({"baseline": "copies"}, "An arm cannot be called 'baseline'"),
         ({"options": ("MODEL.ROI_HEADS.NUM_CLASSES", "3")}, "NUM_CLASSES 3, the tiles have 4 classes"),
     ):

@@ -7,7 +7,7 @@ import inpaint
 import numpy as np
 import pytest
 import torch
-from coigan.audit import MARGIN, agreements, audit_set, summarise, weak_images, write_passed
+from coigan.audit import MARGIN, agreements, audit_set, read_set, summarise, weak_images, write_passed
 from coigan.augmentation import Source, write_augmented
 from coigan.data.images import read_rgb, write_png
 from coigan.segmentation.networks import build_segmenter
@@ -61,13 +61,14 @@ def painted(tmp_path):
 
 
 def test_an_object_that_nobody_painted_is_found_and_left_out(painted, tmp_path):
-    results = audit_set(painted, lambda pixels: pixels[..., 0] < 128)
+    augmented = read_set(painted)
+    results = audit_set(augmented, lambda pixels: pixels[..., 0] < 128)
     assert [result.iou for result in results] == [1, 0, 1, 1] and weak_images(results, 0.3) == {2}
-    summary = summarise(results, json.loads((painted / "annotations.json").read_text()), 0.3)
+    summary = summarise(results, augmented, 0.3)
     assert summary["images"] == 4 and summary["weak_images"] == 1
     assert summary["classes"]["dent"]["histogram"] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 3]
     assert summary["classes"]["dent"]["IoU"] == 0.75 and summary["classes"]["all"]["weak"] == 1
-    assert write_passed(painted, tmp_path / "passed", results, 0.3) == 3
+    assert write_passed(augmented, tmp_path / "passed", results, 0.3) == 3
     records = load_coco_json(str(tmp_path / "passed/annotations.json"), str(tmp_path / "passed/images"))
     names = [Path(record["file_name"]).name for record in records]
     assert names == ["aug_000000.png", "aug_000002.png", "aug_000003.png"] and all(r["annotations"] for r in records)
@@ -75,10 +76,10 @@ def test_an_object_that_nobody_painted_is_found_and_left_out(painted, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "passed/provenance.jsonl").read_text().splitlines()]
     assert [line["file_name"] for line in lines] == names and lines[0]["objects"][0]["agreement"] == 1
     with pytest.raises(UserError, match="choose another --out"):
-        write_passed(painted, tmp_path / "passed", results, 0.3)
-    nothing = audit_set(painted, lambda pixels: np.zeros((64, 64), bool))
+        write_passed(augmented, tmp_path / "passed", results, 0.3)
+    nothing = audit_set(augmented, lambda pixels: np.zeros((64, 64), bool))
     with pytest.raises(UserError, match="lower --min-agreement"):
-        write_passed(painted, tmp_path / "none", nothing, 0.3)
+        write_passed(augmented, tmp_path / "none", nothing, 0.3)
 
 
 def test_audit_on_the_command_line(painted, tmp_path, capsys):

@@ -174,11 +174,26 @@ def test_masks_from_a_generator_of_masks(work):
         call("train", *data, "OUTPUT_DIR", work / "other", "DATA.SHAPE_SOURCE", "generated")
 
 
+def test_a_segmenter_is_not_tested_on_what_it_has_learnt(work):
+    """Two COCO JSONs with a picture in common, which one of them reaches by a link."""
+    test = work / "data/test/annotations.json"
+    content = json.loads(test.read_text())
+    (work / "linked").mkdir()
+    (work / "linked/images").symlink_to(test.parent, target_is_directory=True)
+    train = work / "linked/annotations.json"
+    train.write_text(json.dumps({**content, "images": content["images"][:1], "annotations": []}))
+    shared = next(test.parent.rglob(content["images"][0]["file_name"])).resolve()
+    with pytest.raises(UserError, match=f"The test set holds {shared}, which is trained on; use other images"):
+        call("segment", "--train", train, "--test", test, "--output", work / "apart", "--steps", 2, "--batch", 2)
+    assert not (work / "apart/results.json").exists()
+
+
 def test_segmenters_are_compared(work, capsys):
     out = work / "copies"
     call("augment", work / "run/model_final.pth", "--out", out, "--count", 4, "--method", "copy_paste")
-    json_file = out / "annotations.json"
-    words = ["segment", "--train", json_file, "--test", json_file, "--extra", f"more={json_file}"]
+    call("augment", work / "run/model_final.pth", "--out", work / "tests", "--count", 3, "--method", "copy_paste")
+    json_file, test = out / "annotations.json", work / "tests/annotations.json"
+    words = ["segment", "--train", json_file, "--test", test, "--extra", f"more={json_file}"]
     words += ["--output", work / "segment", "--model", "unet_small", "--steps", 2, "--batch", 2]
     call(*words)
     assert "difference to real alone" in capsys.readouterr().out

@@ -1,15 +1,14 @@
-"""The game: who learns when, what each loss is made of, and what a batch becomes."""
+"""The game: who learns when, and what each loss is made of."""
 
 import pytest
 import torch
 from coigan.config import load_config
-from coigan.engine.batch import Batch, blend, collate, cut_defects
-from coigan.engine.optimizers import build_optimizer
+from coigan.engine.batch import Batch, cut_defects
 from coigan.engine.players import build_game
 from coigan.engine.turns import DISCRIMINATOR, GENERATOR, Turns
 from coigan.losses import smooth_masked_l1
-from coigan.visualization.grid import comparison_grid
 from detectron2.utils.events import EventStorage
+from torch import nn
 
 from gan_plugin.engine.image_game import only_learning
 from gan_plugin.errors import UserError
@@ -158,6 +157,34 @@ def test_each_discriminator_has_its_own_probability_of_augmentation():
     assert game.state_dict()["adaptive.image.probability"].item() == pytest.approx(5 / 20)
 
 
+class Summed(nn.Module):
+    """A judge whose verdict is the sum of all pixels, so that its gradient is 1 at each."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        return self.weight * images.flatten(1).sum(1)
+
+
+def test_r1_is_of_the_augmented_images():
+    """What a hole hides has no slope; the rest has 1 a pixel."""
+    game, batch = make_game("LOSS.ADA.TARGET", "0.6", "LOSS.DIFFAUG", "cutout"), make_batch()
+    game.discriminator, game.ref_discriminator = Summed(), Summed()
+    phases, turn = {phase.name: phase for phase in game.phases()}, game.begin(batch, 0, True)
+    judged = {"discriminator_r1": ("image", batch.defects), "ref_discriminator_r1": ("reference", batch.reference)}
+    for name, (player, real) in judged.items():
+        whole = 3 * real[0].numel()
+        assert sum(phases[name].losses(turn).values()).item() == pytest.approx(whole)
+        game.adaptive[player].probability.fill_(1)
+        torch.manual_seed(3)
+        (penalty,) = phases[name].losses(turn).values()
+        torch.manual_seed(3)
+        visible = game.adaptive[player](torch.ones_like(real)).flatten(1).sum(1)
+        assert penalty.item() == pytest.approx(3 * visible.mean().item()) and penalty < 0.9 * whole
+
+
 def test_weight_schedules_are_wired():
     game = make_game("LOSS.L1_SMOOTH.SCHEDULE", "(0.0, 10)", "LOSS.ADVERSARIAL.WEIGHT", "0.0")
     early, late = (play(game, iteration)[0]["generator"][1] for iteration in (1, 9))
@@ -191,61 +218,6 @@ def test_without_a_reference_discriminator():
 def test_wrong_configs_are_refused_in_a_sentence(options, said):
     with pytest.raises(UserError, match=said):
         make_game(*options)
-
-
-@pytest.mark.parametrize("name, plain", [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
-def test_the_fused_optimizer_is_the_plain_one(name, plain):
-    solver = load_config("", ["SOLVER.OPTIMIZER", name]).SOLVER
-    ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 50)) for _ in range(2))
-    optimizers = (
-        build_optimizer(solver, [ours], 0.1),
-        plain([theirs], 0.1, tuple(solver.BETAS), weight_decay=solver.WEIGHT_DECAY),
-    )
-    for step in range(5):
-        for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
-            parameter.grad = (torch.arange(50) * (step + 1.0)).sin()
-            optimizer.step()
-    torch.testing.assert_close(ours, theirs)
-
-
-def test_an_unknown_optimizer_is_refused():
-    with pytest.raises(UserError, match="adamw, adam, sgd or rmsprop"):
-        make_game("SOLVER.OPTIMIZER", "lion").phases()
-
-
-def test_defects_are_cut_out_by_class():
-    images = torch.arange(12.0).view(1, 3, 2, 2)
-    masks = torch.tensor([[[[1.0, 0], [0, 0]], [[0, 0], [0, 1.0]]]])
-    canvases = cut_defects(images, masks)
-    assert canvases[0, :3, 0, 0].tolist() == [0, 4, 8] and canvases[0, 3:, 1, 1].tolist() == [3, 7, 11]
-    assert canvases[0, :3, 1, 1].abs().sum() == 0 and canvases[0, 3:, 0, 0].abs().sum() == 0
-
-
-def test_the_blend_keeps_the_background():
-    base, images = torch.zeros(1, 3, 7, 7), torch.ones(1, 3, 7, 7)
-    masks = torch.zeros(1, 2, 7, 7)
-    masks[0, 1, 3, 3] = 1
-    assert blend(images, base, masks, -1) is images
-    mixed = blend(images, base, masks, 1)[0, 0]
-    assert mixed.sum() == 9 and mixed[2:5, 2:5].min() == 1
-    assert blend(images, base, masks, 0).sum() == 3
-
-
-def test_a_batch_of_the_loaders_samples():
-    item = {
-        "base": torch.rand(3, 4, 4),
-        "gen_input": torch.rand(5, 4, 4),
-        "orig_gen_input_masks": torch.ones(2, 4, 4),
-        "disc_input": torch.rand(6, 4, 4),
-    }
-    batch = collate([item, item], torch.device("cpu"))
-    assert len(batch) == 2 and batch.reference is None and batch.inputs.shape == (2, 5, 4, 4)
-
-
-def test_the_picture_has_a_row_for_each_sample():
-    grid = comparison_grid(torch.zeros(2, 3, 4, 5), torch.zeros(2, 1, 4, 5), torch.ones(2, 3, 4, 5))
-    assert grid.shape == (3, 10, 19)
-    assert grid[:, :4, :5].max() == 0 and grid[:, :4, 14:].min() == 1 and grid[:, 4:6].min() == 1
 
 
 def test_the_picture_shows_what_both_players_see():

@@ -11,10 +11,10 @@ command again continues; more seeds may be added. KEY VALUE pairs at the end, af
 """
 
 import argparse
+from functools import partial
 
 from coigan.ab import Sets, ab_story, make_ab_plan, read_tile_set
 from gan_plugin.comparison.training_sets import add_plan_arguments, check_jobs, compare_training_sets, named_paths
-from gan_plugin.engine.setup import load_config
 
 from ._arguments import add_sets_arguments
 
@@ -34,11 +34,4 @@ def run(args: argparse.Namespace) -> int:
     check_jobs(args.jobs)
     extras = {name: read_tile_set(path) for name, path in named_paths(args.extra, "--extra").items()}
     sets = Sets(read_tile_set(args.train), read_tile_set(args.test), extras)
-    plan = make_ab_plan(
-        load_config(args),
-        sets,
-        config_file=args.config_file,
-        seeds=args.seeds,
-        iterations=(args.iters_a, args.iters_b),
-    )
-    return compare_training_sets(plan, args.output, ab_story(plan, sets), args.jobs)
+    return compare_training_sets(args, partial(make_ab_plan, sets=sets), partial(ab_story, sets=sets))

@@ -39,16 +39,16 @@ def run(args: argparse.Namespace) -> None:
     """
     if not 0 <= args.min_agreement <= 1:
         raise UserError(f"--min-agreement is {args.min_agreement}; set it to a number between 0 and 1.")
-    folder, least = Path(args.folder), args.min_agreement
+    augmented, least = read_set(args.folder), args.min_agreement
     segmenter = read_segmenter(args.segmenter, str(choose_device(args.device)))
 
     def find(pixels: np.ndarray) -> np.ndarray:
         return segmenter.find(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255).numpy()
 
-    results = audit_set(folder, find)
-    summary = summarise(results, read_set(folder), least)
+    results = audit_set(augmented, find)
+    summary = summarise(results, augmented, least)
     facts = {"segmenter": segmenter.options.model, "segmenter_sha256": segmenter.digest}
-    report = write_audit(folder, results, summary, facts)
+    report = write_audit(augmented, results, summary, facts)
     rows = [
         [name, row["objects"], row["weak"], row["IoU"], row["recall"], " ".join(map(str, row["histogram"]))]
         for name, row in summary["classes"].items()
@@ -57,5 +57,5 @@ def run(args: argparse.Namespace) -> None:
     print(tabulate(rows, headers, "github", floatfmt=".3f"))
     print(f"{summary['weak_images']} of {summary['images']} images have an object below {least}; {report}")
     if args.out:
-        left = write_passed(folder, Path(args.out), results, least)
+        left = write_passed(augmented, Path(args.out), results, least)
         print(f"{left} synthetic images are left: {args.out}")

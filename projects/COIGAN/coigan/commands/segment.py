@@ -15,6 +15,7 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
 
+from coigan.data.apart import check_apart
 from coigan.engine.players import choose_device
 from coigan.segmentation.coco import CocoMasks
 from coigan.segmentation.comparison import BASELINE, METRICS, compare
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     """Compare, write results.json, print the table.
 
     Raises:
-        UserError: an argument makes no sense, or a data set cannot be read.
+        UserError: an argument makes no sense, a data set cannot be read, or the test set holds a training image.
     """
     paths = {"train": args.train, "test": args.test}
     paths |= named_paths(args.extra, "--extra", taken=(*paths, BASELINE))
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
     )
     setup_logger(args.output, name="coigan")
     sets = {name: CocoMasks(path) for name, path in paths.items()}
+    check_apart(sets["train"].pictures(), sets["test"].pictures())
     extras = {name: data for name, data in sets.items() if name not in ("train", "test")}
     # a set that was written anew is another one
     sources = {name: f"{path}, SHA-256 {_digest(path)}" for name, path in paths.items()}

@@ -170,9 +170,10 @@ class InpaintingGame(ImageGame):
         return {"loss_disc_ref_r1": self._slope(turn, judge, batch.reference)}
 
     def _slope(self, turn: Turn, judge: nn.Module, real: torch.Tensor) -> torch.Tensor:
+        # The judge learns augmented images, so their slope is held (as in the code of arXiv 2006.06676).
         # Half precision would lose the gradient of a gradient.
         with torch.autocast(real.device.type, enabled=False):
-            return self._losses.at("R1", turn.iteration) * r1(judge, real)
+            return self._losses.at("R1", turn.iteration) * r1(partial(self._judge, judge), real)
 
     def _generator(self, turn: Turn) -> Losses:
         batch, images = turn.batch, self.paint(turn.batch)

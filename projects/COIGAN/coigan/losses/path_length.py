@@ -1,8 +1,9 @@
 """Path length regularisation: equal steps of the input are to make equal steps of the image (thesis eq 4.4, 4.5)."""
 
 import torch
-from detectron2.utils import comm
 from torch import nn
+
+from gan_plugin.processes import mean_over_processes
 
 _RATE = 0.01
 
@@ -42,10 +43,7 @@ class PathLength(nn.Module):
         """The penalty and the mean length, two scalars; moves the average. Arguments as in `path_lengths`."""
         noise = torch.randn_like(images) / (images.shape[-2] * images.shape[-1]) ** 0.5
         lengths = path_lengths(images, at, noise)
-        mean = lengths.detach().mean()
-        if comm.get_world_size() > 1:
-            torch.distributed.all_reduce(mean)
-            mean = mean / comm.get_world_size()
+        mean = mean_over_processes(lengths.mean())
         self.average += _RATE * (mean - self.average)
         # a copy, since the buffer moves on before the penalty's gradient is taken
         return (lengths - self.average.clone()).square().mean(), mean

@@ -46,14 +46,26 @@ class CocoMasks(Dataset):
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         key, name, height, width = self._images[number]
-        found = [folder / name for folder in self._folders if (folder / name).is_file()]
-        if not found:
-            raise UserError(f"{self.path} names the image {name}, which is not in {self._folders[0]}; name its folder.")
-        pixels = read_rgb(found[0])
+        file = self._file(name)
+        pixels = read_rgb(file)
         mask = np.zeros((height, width), bool)
         for segmentation in self._objects.get(key, []):
             mask |= decode_segmentation(segmentation, height, width)
         if pixels.shape[:2] != mask.shape:
-            raise UserError(f"{found[0]} has another size than {self.path} says; write the JSON again.")
+            raise UserError(f"{file} has another size than {self.path} says; write the JSON again.")
         image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
         return image, torch.from_numpy(mask).float()
+
+    def pictures(self) -> set[Path]:
+        """The files, resolved.
+
+        Raises:
+            UserError: one of them is missing.
+        """
+        return {self._file(name).resolve() for _, name, _, _ in self._images}
+
+    def _file(self, name: str) -> Path:
+        found = [folder / name for folder in self._folders if (folder / name).is_file()]
+        if not found:
+            raise UserError(f"{self.path} names the image {name}, which is not in {self._folders[0]}; name its folder.")
+        return found[0]

@@ -58,7 +58,11 @@ def read_segmenter(path: str | Path, device: str) -> TrainedSegmenter:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"The segmenter {path} does not exist; inpaint.py segment leaves one for each seed.")
-    content = read_safely(path)
+    try:
+        packed = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    content = read_safely(path, packed)
     if not isinstance(content, dict) or content.get("kind") != _KIND or not is_state_dict(content.get("model")):
         raise UserError(f"{path} is no segmenter; name a segmenter_seed*.pth that inpaint.py segment has written.")
     try:
@@ -67,5 +71,5 @@ def read_segmenter(path: str | Path, device: str) -> TrainedSegmenter:
         network.load_state_dict(content["model"], strict=True)
     except (TypeError, KeyError, RuntimeError) as error:
         raise UserError(f"{path} does not fit this version of the segmenters; train it again.") from error
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(packed).hexdigest()
     return TrainedSegmenter(network.to(device).requires_grad_(False).eval(), options, digest)

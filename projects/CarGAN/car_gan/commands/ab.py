@@ -13,11 +13,11 @@ runs; right after an option of several values, such as --seeds, put -- before th
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from car_gan.ab import Sets, ab_story, make_ab_plan
 from gan_plugin.comparison.training_sets import add_plan_arguments, check_jobs, compare_training_sets, named_paths
-from gan_plugin.engine.setup import load_config
 
 _ONLY = "synthetic"
 
@@ -44,11 +44,5 @@ def run(args: argparse.Namespace) -> int:
     composed = [text if "=" in text else f"{_ONLY}={text}" for text in args.composed]
     folders = {name: Path(path) for name, path in named_paths(composed, "--composed", "[NAME=]DIR").items()}
     sets = Sets(args.real, folders, args.test, args.both)
-    plan = make_ab_plan(
-        load_config(args),
-        sets,
-        config_file=args.config_file,
-        seeds=args.seeds,
-        iterations=(args.iters_a, args.iters_b),
-    )
-    return compare_training_sets(plan, args.output, ab_story(plan, sets, args.category), args.jobs)
+    story = partial(ab_story, sets=sets, category=args.category)
+    return compare_training_sets(args, partial(make_ab_plan, sets=sets), story)

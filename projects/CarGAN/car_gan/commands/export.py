@@ -3,9 +3,9 @@
     cars.py export output/dcgan --output exported
 
 Writes generator.ts (z -> images in [-1, 1]), generator.pth (weights), config.yaml, LICENCE_NOTE.txt, export.json, and
-checks that generator.ts draws what the generator draws. First it does what `cars.py evaluate` does, which finds
-memorised crops. z is Gaussian or uniform, as export.json says, and for a conditional generator followed by a one-hot
-vector of its labels.
+checks that generator.ts draws what the generator draws. First it looks for memorised crops as `cars.py evaluate` does,
+and leaves memorisation.json and neighbours.png. z is Gaussian or uniform, as export.json says, and for a conditional
+generator followed by a one-hot vector of its labels.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from car_gan.data.build import LICENCE
-from car_gan.runs.evaluation import evaluate_trained
+from car_gan.runs.evaluation import check_copies
 from car_gan.runs.trained import load_trained
 from car_gan.runs.training import CONFIG
 from gan_plugin.errors import UserError
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     """Check, trace, compare, write."""
     trained = load_trained(args.run_folder, args.weights, args.opts)
     licence = licence_of_run(trained.run)
-    check = evaluate_trained(trained, args.output).check
+    check = check_copies(trained, args.output)
     z = trained.latents(4, args.seed)
     with torch.no_grad():
         traced = torch.jit.trace(trained.generator, z)

@@ -13,13 +13,13 @@ from torchvision.utils import make_grid
 
 from car_gan.colour import GREEN, Colour
 from car_gan.networks import Networks, build_networks
-from gan_plugin.engine.distributed import mean_over_processes
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.augment import DiscriminatorAugment
 from gan_plugin.modeling.labels import LabelNoise
 from gan_plugin.modeling.losses import build_objective
 from gan_plugin.modeling.regularizers import Regularizer
+from gan_plugin.processes import mean_over_processes
 
 from .latents import Latents
 from .logan import LatentOptimizer

@@ -18,6 +18,7 @@ from gan_plugin.evaluation.image_scores import Features, ImageScores, as_bytes, 
 from gan_plugin.files import write_whole
 
 from .datasets import crops_of
+from .features import CarFeatures
 from .grounds import OnGround
 from .memorised import Memorisation, memorisation, nearest
 from .pictures import sheet
@@ -66,20 +67,42 @@ def evaluate_trained(trained: Trained, output: Path, *, truncation: float = 0.0)
     scorer = Scorer(cfg, crops, trained.run / "reference")
     fake = scorer.generated(trained.generator, truncation)
     scores = score(scorer.real, fake)
-    train = scorer.everything(crops)
-    check = memorisation(fake, train, _held_out(cfg, scorer))
-    neighbours = neighbour_sheet(trained, crops, scorer, train, truncation)
+    check, neighbours = _look_for_copies(trained, crops, scorer, fake, output, truncation)
     on_ground, placed = (
         _on_ground(trained, crops, truncation) if cfg.TEST.BACKGROUND and has_ground(crops) else (None, None)
     )
-    facts = {"run": str(trained.run), "weights": trained.weights.name, "truncation": truncation}
+    facts = _facts(trained, truncation)
     _write_json(output / "scores.json", {**facts, **asdict(scores)})
-    _write_json(output / "memorisation.json", {**facts, **check.to_dict()})
-    write_picture(output / "neighbours.png", neighbours)
     if on_ground is not None and placed is not None:
         _write_json(output / "scores_on_ground.json", {**facts, **asdict(on_ground)})
         write_picture(output / "on_ground.png", placed)
     return Evaluation(scores, on_ground, check, neighbours, placed)
+
+
+def check_copies(trained: Trained, output: Path) -> Memorisation:
+    """Look for memorised crops and for nothing else; writes memorisation.json and neighbours.png.
+
+    Arguments and errors as in `evaluate_trained`, whose check is the same.
+    """
+    made_folder(output)
+    crops = crops_of(trained.cfg)
+    features = CarFeatures(trained.cfg, crops, trained.run / "reference")
+    return _look_for_copies(trained, crops, features, features.generated(trained.generator), output)[0]
+
+
+def _look_for_copies(
+    trained: Trained, crops: CropDataset, features: CarFeatures, fake: Features, output: Path, truncation: float = 0.0
+) -> tuple[Memorisation, np.ndarray]:
+    train = features.everything(crops)
+    check = memorisation(fake, train, _held_out(trained.cfg, features))
+    neighbours = neighbour_sheet(trained, crops, features, train, truncation)
+    _write_json(output / "memorisation.json", {**_facts(trained, truncation), **check.to_dict()})
+    write_picture(output / "neighbours.png", neighbours)
+    return check, neighbours
+
+
+def _facts(trained: Trained, truncation: float) -> dict[str, Any]:
+    return {"run": str(trained.run), "weights": trained.weights.name, "truncation": truncation}
 
 
 def _on_ground(trained: Trained, crops: CropDataset, truncation: float) -> tuple[ImageScores, np.ndarray]:
@@ -93,18 +116,18 @@ def _on_ground(trained: Trained, crops: CropDataset, truncation: float) -> tuple
 
 
 def neighbour_sheet(
-    trained: Trained, crops: CropDataset, scorer: Scorer, train: Features, truncation: float = 0.0
+    trained: Trained, crops: CropDataset, features: CarFeatures, train: Features, truncation: float = 0.0
 ) -> np.ndarray:
     """Eight samples above the training crops that are nearest to them in feature space."""
     images = trained.images(trained.latents(_NEIGHBOURS, trained.cfg.SEED, truncation))
-    _, indices = nearest(extract(scorer.extractor, [as_bytes(images)]).values, train.values)
+    _, indices = nearest(extract(features.extractor, [as_bytes(images)]).values, train.values)
     real = torch.stack([crops[index] for index in indices.tolist()])
     return sheet(torch.cat([images, real]), _NEIGHBOURS)
 
 
-def _held_out(cfg: CfgNode, scorer: Scorer) -> Features | None:
+def _held_out(cfg: CfgNode, features: CarFeatures) -> Features | None:
     try:
-        return scorer.everything(crops_of(cfg, "held_out"))
+        return features.everything(crops_of(cfg, "held_out"))
     except UserError:
         return None  # a data set of one source image, or HELD_OUT 0
 

@@ -13,6 +13,9 @@ from car_gan.networks import SelfAttention
 from .trained import Trained
 
 _GAP = 2
+# rows and columns of a sheet of labels
+_SIDE = 8
+_MOST_LABELS = 2 * _SIDE
 _GREEN_LEAK = (213, 94, 0)
 
 
@@ -68,6 +71,24 @@ def strips(trained: Trained, rows: int, steps: int, seed: int) -> np.ndarray:
     # a car between two labels is none; each strip keeps its first
     path = torch.cat([walk(noise[:rows], noise[rows:], steps), label[:rows].repeat_interleave(steps, dim=0)], dim=1)
     return sheet(trained.images(path), steps)
+
+
+def label_sheet(trained: Trained, seed: int) -> tuple[np.ndarray, str]:
+    """The same latents with each label of a conditional generator, in at most eight rows.
+
+    Returns:
+        The picture, and a caption that says which labels it shows: of more than 16 the commonest among the crops.
+    """
+    labels = trained.labels
+    ranked = sorted(zip(trained.cfg.MODEL.LABEL.SHARES, labels, strict=True), key=lambda pair: -pair[0])
+    commonest = {name for _, name in ranked[:_MOST_LABELS]}
+    shown = [name for name in labels if name in commonest]
+    one_a_row = len(shown) <= _SIDE
+    each = _SIDE if one_a_row else _SIDE // 2
+    images = torch.cat([trained.images(trained.latents(each, seed, label=name)) for name in shown])
+    which = "each label" if len(shown) == len(labels) else f"the {len(shown)} commonest of {len(labels)} labels"
+    where = "from the top" if one_a_row else "two labels a row, from the top left"
+    return sheet(images, _SIDE), f"The same latents with {which}, {where} {', '.join(shown)}."
 
 
 @torch.no_grad()

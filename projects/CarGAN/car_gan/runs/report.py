@@ -20,7 +20,7 @@ from .datasets import crops_of
 from .evaluation import Evaluation, evaluate_trained
 from .ladder import LADDER
 from .parts import parts_used
-from .pictures import attention_sheet, green_leak, progress, sheet, strips
+from .pictures import attention_sheet, green_leak, label_sheet, progress, sheet, strips
 from .trained import Trained, load_discriminator, load_trained
 
 _SAMPLES = 64
@@ -148,9 +148,8 @@ def _section(arm: Arm) -> dict[str, Any]:
         )
     pictures += _progress(arm)
     if trained.labels:
-        rows = torch.cat([trained.images(trained.latents(8, seed, label=name)) for name in trained.labels])
-        caption = f"The same latents with each label, from the top {', '.join(trained.labels)}."
-        pictures.append(inline_picture(sheet(rows, 8), "A row of generated cars for each label.", caption))
+        by_label, caption = label_sheet(trained, seed)
+        pictures.append(inline_picture(by_label, "Generated cars by label.", caption))
     best_is = trained.run / "model_best_is.pth"
     if best_is.is_file():
         other = load_trained(trained.run, best_is.name, ["MODEL.DEVICE", trained.cfg.MODEL.DEVICE])

@@ -1,13 +1,9 @@
 """One self-contained HTML file about a study, with the slides' numbers beside ours."""
 
-import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-
-import gan_plugin.visualization
-from gan_plugin.files import write_whole
+from gan_plugin.visualization.page import save_page, template
 
 from ..data.parts import SEED002, SEED002_STATISTICS
 from ..data.statistics import distance
@@ -36,7 +32,7 @@ def write_study_report(context: Context, table: Table) -> Path:
     study = Gathered(context, table)
     figures = make_figures(study)
     save_figures(figures, context.folder / FIGURES)
-    page = _template().render(
+    page = template("study.html.j2", [Path(__file__).parent], digits=3).render(
         study=study,
         title=context.study.name,
         figures=figures,
@@ -50,24 +46,15 @@ def write_study_report(context: Context, table: Table) -> Path:
         threshold_rows=_threshold_rows(study),
         standard=_standard(study),
         best_loss=best_loss,
+        short=_short,
         full=study.rows(FULL),
         spent=sum(row.attr("seconds", 0.0) for row in table.all_rows().values()),
     )
-    file = context.folder / REPORT
-    write_whole(file, lambda opened: opened.write(page.encode()), "Free some disk space.")
-    return file
+    return save_page(page, context.folder / REPORT)
 
 
-def _template() -> Template:
-    folders = [Path(__file__).parent, Path(gan_plugin.visualization.__file__).parent]
-    environment_ = Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined)
-    environment_.filters["number"] = _number
-    environment_.filters["value"] = lambda v: f"{v:.3g}" if isinstance(v, float) else v
-    return environment_.get_template("study.html.j2")
-
-
-def _number(value: Any, digits: int = 3) -> str:
-    return "n/a" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+def _short(value: Any) -> Any:
+    return f"{value:.3g}" if isinstance(value, float) else value
 
 
 def _is_seed002(context: Context) -> bool:

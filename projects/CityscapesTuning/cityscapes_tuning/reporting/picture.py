@@ -1,7 +1,5 @@
 """A figure as bytes, whichever library has drawn it."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +8,9 @@ import cv2
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from PIL import Image
 
 from gan_plugin.visualization.curves import COLOURS, INK, svg_of
+from gan_plugin.visualization.embed import data_uri, jpeg
 
 _MEDIA = {"svg": "image/svg+xml", "jpg": "image/jpeg"}
 
@@ -36,7 +34,7 @@ class Picture:
     @property
     def src(self) -> str:
         """As a data URI."""
-        return f"data:{_MEDIA[self.suffix]};base64,{base64.b64encode(self.content).decode()}"
+        return data_uri(self.content, _MEDIA[self.suffix])
 
 
 def new_axes(width: float = 5.4, height: float = 3.0) -> tuple[Figure, Any]:
@@ -70,9 +68,7 @@ def plot(name: str, caption: str, figure: Figure, legend: int = 0) -> Picture:
 
 def photo(name: str, caption: str, pixels: np.ndarray) -> Picture:
     """An (H, W, 3) uint8 RGB image as JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=86)
-    return Picture(name, caption, buffer.getvalue(), "jpg")
+    return Picture(name, caption, jpeg(pixels), "jpg")
 
 
 def side_by_side(images: Sequence[np.ndarray], columns: int = 2, width: int = 620) -> np.ndarray:

@@ -1,0 +1,46 @@
+"""What one of two processes holds of gate, ADA, balance and mean after both have told each other; run by tests."""
+
+import json
+
+import torch
+import torch.distributed
+from detectron2.utils import comm
+from torch import nn
+
+from gan_plugin.modeling.adaptive_augment import AdaptiveAugment
+from gan_plugin.modeling.balance import GradientNormBalance
+from gan_plugin.modeling.gate import AccuracyGate
+from gan_plugin.processes import mean_over_processes
+
+
+def agreed(rank):
+    """By name, of process `rank`, which has seen other verdicts than its fellow."""
+    own = torch.tensor([1.0 + rank, 4.0], requires_grad=True)
+    mean = mean_over_processes(own)
+    assert own.tolist() == [1 + rank, 4] and not mean.requires_grad
+
+    gate = AccuracyGate(0.6)
+    gate.update(*[(1.0, 3), (0.5, 1)][rank])
+    gate.update(*[(1.0, 2), (0.0, 0)][rank])
+
+    augment = AdaptiveAugment("flip", target=0.6, images=100)
+    augment.observe(torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, -1]][rank]))
+
+    weight = nn.Parameter(torch.tensor([0.7, -0.3]))
+    reference = weight @ torch.tensor([[3.0, 4.0], [0.0, 1.0]][rank])
+    ratio = GradientNormBalance()(reference, weight @ torch.tensor([1.5, 2.0]), weight)
+    return {
+        "mean": mean.tolist(),
+        "accuracy": gate.accuracy.item(),
+        "probability": augment.probability.item(),
+        "ratio": ratio.item(),
+    }
+
+
+def run_process(rank, folder):
+    """One of two gloo processes, which leaves what it holds in `folder`."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    comm.create_local_process_group(2)
+    (folder / f"{rank}.json").write_text(json.dumps(agreed(rank)))
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,19 @@
+"""What two processes agree on, worked by hand from what each of them has seen."""
+
+import json
+
+import pytest
+import torch.multiprocessing
+from agreed_values import run_process
+
+
+def test_two_processes_agree_on_the_mean_of_what_both_have_seen(tmp_path):
+    torch.multiprocessing.spawn(run_process, (tmp_path,), nprocs=2)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second and first["mean"] == [1.5, 4]
+    # 3.5 of 4 right, then 2 of 2: a tenth of the way to 0.875, and to 1
+    assert first["accuracy"] == pytest.approx(0.9 * (0.5 + 0.1 * 0.375) + 0.1)
+    # r is 0.75 over all, though 0.5 in the second process, and 8 images were seen
+    assert first["probability"] == pytest.approx(0.08)
+    # norms of 5 and 1 beside 2.5 twice
+    assert first["ratio"] == pytest.approx(3 / 2.5, rel=1e-5)
