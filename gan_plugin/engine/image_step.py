@@ -38,7 +38,16 @@ class ImageStep(ObservedStep):
             data_loader: endless; yields lists of items for `game.collate`.
             accumulate: batches of a step.
             amp: whether to compute in mixed precision.
+
+        Raises:
+            ValueError: the game is simultaneous, and an optimizer or a parameter belongs to two phases.
         """
+        held = [id(p) for phase in phases for group in phase.optimizer.param_groups for p in group["params"]]
+        if game.simultaneous and len(set(held)) < len(held):
+            raise ValueError(
+                "The phases of a simultaneous game share an optimizer or a parameter, so one would clear what the "
+                "other has learnt; make them one phase, or let the players move in turn."
+            )
         super().__init__(game, data_loader, phases[0].optimizer, accumulate=accumulate, amp=amp)
         self._phases = phases
 

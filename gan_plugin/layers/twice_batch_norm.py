@@ -1,5 +1,6 @@
 """Batch normalisation by the batch's statistics, with a second derivative in closed form."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,11 +21,21 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> torch.Tensor:
     """`torch.nn.functional.batch_norm`, arguments and result alike."""
-    lone = input.numel() == input.shape[1]
-    autocast = torch.is_autocast_enabled(input.device.type)
-    if not training or lone or autocast or not torch.is_grad_enabled():
+    if not training or not _applies(input, (running_mean, running_var, weight, bias)):
         return functional.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     return _BatchNorm.apply(input, weight, bias, running_mean, running_var, momentum, eps)
+
+
+def _applies(input: torch.Tensor, of_channels: Iterable[torch.Tensor | None]) -> bool:
+    return (
+        torch.is_grad_enabled()
+        # what cannot be normalised, or not by these weights, is for PyTorch to pass on or to refuse: the kernel reads
+        # and writes without a look at sizes
+        and input.dim() > 1
+        and input.numel() > input.shape[1]
+        and all(values is None or values.numel() == input.shape[1] for values in of_channels)
+        and not torch.is_autocast_enabled(input.device.type)
+    )
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -56,7 +67,7 @@ class _BatchNorm(torch.autograd.Function):
 
 
 class _BatchNormBackward(torch.autograd.Function):
-    """The gradients of x, gamma and beta, of which that of x can be differentiated once more.
+    """The gradients of x, gamma and beta.
 
     With s = gamma / deviation and P(u) = u - E[u] - x^ E[u x^], the gradient of x is s P(g), and P is symmetric.
     """
@@ -78,13 +89,12 @@ class _BatchNormBackward(torch.autograd.Function):
         return for_input, with_normed, sums
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, along: torch.Tensor | None, *others: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        if any(other is not None for other in others):
-            raise RuntimeError("Only the gradient of batch norm's input can be differentiated a second time here.")
-        if along is None:
+        if along is None and all(other is None for other in others):
             return None, None, None, None, None, None
         gradient, input, weight, mean, inverse, for_input, with_normed, sums = ctx.saved_tensors
+        if along is None or torch.is_grad_enabled() or any(other is not None for other in others):
+            return *_differentiate_on(gradient, input, weight, (along, *others), ctx.eps), None, None, None
         count = input.numel() / input.shape[1]
         for_gradient, along_normed, along_sum = _project(along, input, weight, mean, inverse, ctx.eps)
         # <v, P(g)> of each channel, v being `along`
@@ -99,6 +109,38 @@ class _BatchNormBackward(torch.autograd.Function):
             for_second.addcmul_(for_gradient, _wide(-inverse * with_normed / count, input))
             for_second.addcmul_(input, _wide(of_normed, input)).sub_(_wide(of_normed * mean, input))
         return for_gradient, for_second, for_weight, None, None, None
+
+
+def _differentiate_on(
+    gradient: torch.Tensor,
+    input: torch.Tensor,
+    weight: torch.Tensor | None,
+    along: Sequence[torch.Tensor | None],
+    eps: float,
+) -> tuple[torch.Tensor | None, ...]:
+    """What `along` the gradients of x, gamma and beta gives the three arguments, by elementary operations.
+
+    For what is rare: derivatives of gamma's gradient, and third ones, which PyTorch's batch norm has not.
+    """
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        gamma = input.new_ones(input.shape[1]) if weight is None else weight
+        # views, since the history of one argument may hold another
+        at = [values.view_as(values).requires_grad_() for values in (gradient, input, gamma)]
+        beta = torch.zeros_like(gamma, requires_grad=True)
+        variance, mean = torch.var_mean(at[1], _axes(input), correction=0, keepdim=True)
+        normed = (at[1] - mean) * (variance + eps).rsqrt()
+        output = normed * _wide(at[2], input) + _wide(beta, input)
+        results = torch.autograd.grad(output, (at[1], at[2], beta), at[0], create_graph=True)
+        asked = [index for index, value in enumerate(along) if value is not None]
+        derivatives = torch.autograd.grad(
+            [results[index] for index in asked],
+            at,
+            [along[index] for index in asked],
+            create_graph=further,
+            allow_unused=True,
+        )
+    return (*derivatives[:2], None if weight is None else derivatives[2])
 
 
 def _project(
@@ -119,7 +161,11 @@ def _project(
 
 
 def _sum(values: torch.Tensor) -> torch.Tensor:
-    return values.sum([axis for axis in range(values.dim()) if axis != 1])
+    return values.sum(_axes(values))
+
+
+def _axes(values: torch.Tensor) -> list[int]:
+    return [axis for axis in range(values.dim()) if axis != 1]
 
 
 def _wide(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

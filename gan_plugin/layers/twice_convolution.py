@@ -106,6 +106,7 @@ def _left_over(input: torch.Tensor, output: torch.Tensor, weight: torch.Tensor, 
 def _applies(input: torch.Tensor, weight: torch.Tensor) -> bool:
     return (
         input.dim() == 4
+        and input.is_floating_point()
         and torch.is_grad_enabled()
         and (input.requires_grad or weight.requires_grad)
         and not torch.is_autocast_enabled(input.device.type)

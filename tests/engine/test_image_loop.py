@@ -94,6 +94,13 @@ def saved(folder, name="model_final.pth"):
     return torch.load(Path(folder) / name, weights_only=True)
 
 
+def test_players_that_move_together_share_no_optimizer(tmp_path):
+    game = TinyGame()
+    game.simultaneous = True
+    with pytest.raises(ValueError, match="share an optimizer"):
+        run(tmp_path, game=game)
+
+
 @pytest.mark.parametrize("changes", [{}, {"amp": True, "accumulate": 2}])
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path, changes):
     scores = iter([5.0, 3.0, 4.0, 9.0] * 4)

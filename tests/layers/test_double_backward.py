@@ -82,6 +82,28 @@ def test_batch_norm_has_pytorchs_second_derivative(seed, affine, shape, last):
     torch.testing.assert_close(norms[1].state_dict(), norms[0].state_dict())
 
 
+def batch_norm_by_hand(x, gain, bias):
+    variance, mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
+    return (x - mean) / (variance + 1e-5).sqrt() * gain.view(1, -1, 1, 1) + bias.view(1, -1, 1, 1)
+
+
+@pytest.mark.parametrize("of", ["input", "gain"])
+def test_batch_norm_can_be_differentiated_on(of):
+    torch.manual_seed(0)
+    at = {"input": torch.randn(3, 2, 4, 4), "gain": torch.rand(2), "bias": torch.randn(2), "first": torch.rand(4)}
+    at = {name: value.double().requires_grad_() for name, value in at.items()}
+    results = []
+    for norm in (batch_norm_by_hand, lambda x, *weights: functional.batch_norm(x, None, None, *weights, True)):
+        with CheapDoubleBackward():
+            outputs = torch.tanh(norm(torch.tanh(at["input"] * at["first"]), at["gain"], at["bias"]))
+        (first,) = torch.autograd.grad(outputs.sum(), at[of], create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), at["input"], create_graph=True)
+        (third,) = torch.autograd.grad(second.square().sum(), at["first"], create_graph=True)
+        # named weights, as in a step: an error in wait on the way to others would not be met
+        results.append([third, *torch.autograd.grad(third.square().sum(), [at["gain"], at["bias"]])])
+    torch.testing.assert_close(results[1], results[0])
+
+
 class Sizes(TorchDispatchMode):
     """Counts convolutions of every kind, and the largest kernel among them."""
 
@@ -125,3 +147,10 @@ def test_mixed_precision_rare_forms_and_one_value_a_channel_are_pytorchs():
         assert norm.eval()(torch.randn(2, 2, 4, 4)).grad_fn.name() == "NativeBatchNormBackward0"
         with pytest.raises(ValueError, match="more than 1 value"):
             norm.train()(torch.randn(1, 2, 1, 1))
+        # the kernel itself would read and write beyond the weights of two channels
+        with pytest.raises(RuntimeError, match="should contain 3 elements"):
+            norm(torch.randn(2, 3, 4, 4))
+        nobody = torch.randn(0, 2, 4, 4, requires_grad=True)
+        assert norm(nobody).shape == nobody.shape and norm.running_mean.isfinite().all()
+        waves = torch.full((1, 1, 2, 2), 1j)
+        assert functional.conv2d(waves, nn.Parameter(waves)) == -4
