@@ -127,6 +127,8 @@ class ResNetGenerator(nn.Module):
         wrap: Wrap = spectral_norm if normalise else nn.Identity()
         steer = latent_size if skip_z else 0
         double = partial(_double, upsample=upsample, wrap=wrap)
+        # repeated pixels beside resized ones would leave a tartan
+        enlarge = "bilinear" if upsample == "resize" else "nearest"
         self.latent_size = latent_size
         self.project = wrap(nn.ConvTranspose2d(latent_size, widths[0], 4, bias=False))
         self.norm = LatentNorm(widths[0], steer)
@@ -140,7 +142,7 @@ class ResNetGenerator(nn.Module):
             if side in attention:
                 self.blocks.append(_Unsteered(SelfAttention(channels, normalise=normalise_attention)))
             if not last:
-                self.blocks.append(_UpBlock(channels, widths[index + 1], steer, slope, wrap, double))
+                self.blocks.append(_UpBlock(channels, widths[index + 1], steer, slope, wrap, double, enlarge))
                 side *= 2
         self.to_image = double(widths[-1], image_channels)
 
@@ -198,6 +200,7 @@ class _UpBlock(nn.Module):
         slope: float,
         wrap: Wrap,
         double: Callable[[int, int], nn.Module] | None = None,
+        enlarge: str = "nearest",
     ) -> None:
         super().__init__()
         self.first = wrap(nn.Conv2d(before, before, 3, 1, 1, bias=False))
@@ -206,9 +209,11 @@ class _UpBlock(nn.Module):
         self.second_norm = LatentNorm(after, steer)
         self.skip: nn.Module = nn.Identity()
         if double:
-            # a 1x1 convolution commutes with repeating pixels, and costs a quarter before it
+            # a 1x1 convolution commutes with enlarging, and costs a quarter before it
             self.skip = nn.Sequential(
-                wrap(nn.Conv2d(before, after, 1, bias=False)), nn.BatchNorm2d(after), nn.Upsample(scale_factor=2)
+                wrap(nn.Conv2d(before, after, 1, bias=False)),
+                nn.BatchNorm2d(after),
+                nn.Upsample(scale_factor=2, mode=enlarge),
             )
         self.activation = _activation(slope)
 
