@@ -20,6 +20,7 @@ from coigan.segmentation.training import (
     train_segmenter,
 )
 from pycocotools import mask as coco_mask
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import TensorDataset
 from torchvision.models import segmentation
 
@@ -133,6 +134,22 @@ def test_a_segmenter_learns_and_repeats():
     short = SegmentOptions("unet_small", steps=3, batch=4, val_every=3)
     first, second = (train_segmenter([squares(8, seed=1)], test, short, seed=5) for _ in range(2))
     assert first == second
+
+
+def test_the_average_is_of_the_weights_after_each_step():
+    seen, kept = [], []
+
+    def note(optimizer, *_):
+        seen.append([p.detach().clone() for group in optimizer.param_groups for p in group["params"]])
+
+    options = SegmentOptions("unet_small", steps=3, batch=2, val_every=3, average=0.5)
+    handle = register_optimizer_step_post_hook(note)
+    try:
+        train_segmenter([squares(8, seed=1)], squares(2, seed=9), options, 0, lambda net: kept.extend(net.parameters()))
+    finally:
+        handle.remove()
+    for average, first, second, third in zip(kept, *seen, strict=True):
+        torch.testing.assert_close(average.detach(), first / 4 + second / 4 + third / 2)
 
 
 def test_presets_are_the_sources():

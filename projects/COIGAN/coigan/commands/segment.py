@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=50_000, metavar="N")
     parser.add_argument("--batch", type=int, default=12, metavar="N")
     parser.add_argument("--val-every", type=int, metavar="N", help="steps between validations")
+    parser.add_argument("--average", type=float, default=0.0, metavar="DECAY", help="score an average of the weights")
     parser.add_argument("--device", default="", metavar="NAME")
 
 
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> None:
     paths |= named_paths(args.extra, "--extra", taken=(*paths, BASELINE))
     if min(args.steps, args.batch) < 1:
         raise UserError("--steps and --batch must be 1 or more.")
+    if not 0 <= args.average < 1:
+        raise UserError(f"--average is {args.average}; set it to 0 for the last weights, or to a decay below 1.")
     options = cccd() if args.preset == "cccd" else SegmentOptions()
     options = replace(
         options,
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
         loss=args.loss,
         steps=args.steps,
         batch=args.batch,
+        average=args.average,
         val_every=args.val_every or min(options.val_every, args.steps),
         device=str(choose_device(args.device)),
     )

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, RandomSampler
 
 from gan_plugin.engine.rng import preserved_rng
@@ -33,6 +34,7 @@ class SegmentOptions:
         plateau: "min" of the validation loss, patience 10, cooldown 3, factor 0.5; or "max" of the IoU, patience 10,
             factor 0.95.
         threshold: above it a pixel is called defect.
+        average: decay of a moving average of the weights, which then is scored and kept; 0 for the last weights.
         amp: mixed precision.
         device: where to compute.
     """
@@ -45,6 +47,7 @@ class SegmentOptions:
     optimizer: str = "adamw"
     plateau: str = "min"
     threshold: float = THRESHOLD
+    average: float = 0.0
     amp: bool = False
     device: str = "cpu"
 
@@ -75,7 +78,7 @@ def train_segmenter(
         test: judged image by image.
         options: of the training.
         seed: of weights and order.
-        keep: gets the trained network.
+        keep: gets the trained network, or its average.
 
     Raises:
         UserError: an option is unknown, or images of a batch differ in size.
@@ -84,6 +87,10 @@ def train_segmenter(
     with preserved_rng(seed=seed):
         network = build_segmenter(options.model).to(device)
         optimizer, scheduler = build_optimizer(network, options)
+        smooth = get_ema_multi_avg_fn(options.average)
+        # with the running statistics of batch normalisation
+        averaged = AveragedModel(network, multi_avg_fn=smooth, use_buffers=True) if options.average else None
+        judged = averaged.module if averaged else network
         batches = _batches(ConcatDataset(train), options.batch, options.steps, seed)
         best, scores = 0.0, {}
         for step, (images, masks) in enumerate(batches, start=1):
@@ -98,13 +105,15 @@ def train_segmenter(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            if averaged:
+                averaged.update_parameters(network)
             if step % options.val_every == 0 or step == options.steps:
-                scores = evaluate_segmenter(network, test, options)
+                scores = evaluate_segmenter(judged, test, options)
                 best = max(best, scores["IoU"])
                 scheduler.step(scores["IoU"] if options.plateau == "max" else scores["loss"])
                 _logger.info(f"step {step}: loss {loss.item():.4f}, test IoU {scores['IoU']:.4f}")
     if keep is not None:
-        keep(network)
+        keep(judged)
     return {**scores, "best_IoU": best}
 
 
