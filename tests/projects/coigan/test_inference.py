@@ -107,3 +107,16 @@ def test_the_background_stays_where_it_is_asked_to(inpainter):
     assert (free[far] != image[far]).any() and (kept[far] == image[far]).all()
     assert (kept[5:9, 5:9] != image[5:9, 5:9]).any()
     assert (kept[3:11, 3:11] == free[3:11, 3:11]).all()
+
+
+def test_only_a_grey_image_gets_grey_defects(inpainter):
+    grey = np.random.default_rng(2).integers(0, 256, (16, 16, 1), np.uint8).repeat(3, axis=2)
+    masks = np.ones((2, 16, 16), bool)
+    painted = inpainter.paint(grey, masks).astype(int)
+    assert (painted == painted[..., :1]).all() and (painted != grey).any()
+    # one pixel of another colour makes it a colour image, whose channels the generator paints one by one
+    coloured = grey.copy()
+    coloured[0, 0, 0] ^= 1
+    free = inpainter.paint(coloured, masks).astype(int)
+    assert (free != free[..., :1]).any()
+    assert np.abs(free[8:, 8:].mean(2) - painted[8:, 8:, 0]).max() <= 3
