@@ -81,7 +81,7 @@ class Inpainter:
 
         painted = paint_large(paint, base, asked, self.tile, self._overlap)
         if (image == image[..., :1]).all():
-            # three equal channels are one camera's; the fringes that a generator leaves there would give its defects away
+            # equal channels are of one sensor; coloured fringes of the generator would give its defects away
             painted = painted.mean(0, keepdim=True).expand_as(painted)
         painted = blend(painted[None], base[None], clean[None], self._margin if margin is None else margin)[0]
         mixed = (base + strength * (painted - base)).clamp(0, 1)
