@@ -15,6 +15,7 @@ from gan_plugin.modeling.meta_arch import discriminator_parameters, discriminato
 
 from .distributed import average_gradients
 from .guard import check_finite
+from .layout import lay_out_states
 
 # Norms are for the eye: computed as often as Detectron2's writers write.
 GRADIENT_NORM_PERIOD = 20
@@ -67,6 +68,7 @@ class ObservedStep(SimpleTrainer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
+        lay_out_states(self.optimizer)
         # An empty state is that of a run without mixed precision.
         if state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
@@ -202,6 +204,7 @@ class AlternatingStep(ObservedStep):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.disc_optimizer.load_state_dict(state_dict["disc_optimizer"])
+        lay_out_states(self.disc_optimizer)
 
 
 def mean_losses(records: list[Losses]) -> Losses:

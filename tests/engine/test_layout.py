@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from gan_plugin.engine.layout import lay_out_states
+from gan_plugin.engine.steps import AlternatingStep
 
 
 def _one_step(network, optimizer):
@@ -28,3 +29,23 @@ def test_a_state_saved_in_another_memory_order_continues_alike():
         _one_step(plain, optimizer)
         _one_step(last, other)
     torch.testing.assert_close(last.weight, plain.weight, rtol=1e-5, atol=1e-6)
+
+
+def test_a_resumed_step_reads_both_optimizers_states_in_its_weights_order():
+    torch.manual_seed(0)
+    steps = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        players = nn.ModuleList(nn.Conv2d(3, 4, 3) for _ in range(2)).to(memory_format=order)
+        optimizers = [torch.optim.Adam(player.parameters(), 0.1, fused=True) for player in players]
+        for player, optimizer in zip(players, optimizers, strict=True):
+            _one_step(player, optimizer)
+        steps.append(AlternatingStep(players, [], *optimizers, "thesis"))
+    plain, last = steps
+    expected = copy.deepcopy(plain.state_dict())
+    last.load_state_dict(copy.deepcopy(expected))
+    for player, optimizer, name in zip(
+        last.model, (last.optimizer, last.disc_optimizer), ("optimizer", "disc_optimizer"), strict=True
+    ):
+        average = optimizer.state[player.weight]["exp_avg"]
+        assert average.stride() == player.weight.stride() and not average.is_contiguous()
+        torch.testing.assert_close(average, expected[name]["state"][0]["exp_avg"], check_stride=False)
