@@ -9,7 +9,7 @@ from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 from torch import nn
 
-from .layout import laid_out_like
+from gan_plugin.layers.layout import laid_out_like
 
 # Elements of a bucket (100 MB in float32): bounds the memory of the copy.
 _BUCKET = 25_000_000

@@ -1,13 +1,8 @@
-"""The order of numbers in memory: fused optimizers go through it without a look at strides."""
+"""The memory order of an optimizer's state, which a fused optimizer goes through without a look at strides."""
 
 import torch
 
-
-def laid_out_like(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """`values` (the shape of `like`) in the memory order of `like`; a copy only where they differ."""
-    if values.stride() == like.stride():
-        return values
-    return torch.empty_like(like, dtype=values.dtype).copy_(values)
+from gan_plugin.layers.layout import laid_out_like
 
 
 def lay_out_states(optimizer: torch.optim.Optimizer) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from .layout import laid_out_like
+
 _FORWARD = torch.ops.aten.native_batch_norm
 _BACKWARD = torch.ops.aten.native_batch_norm_backward
 
@@ -153,9 +155,8 @@ def _project(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """s P(u), and the sums of u x^ and of u over each channel."""
     # the kernel is fast where both lie in memory alike
-    values = torch.empty_like(input).copy_(values) if values.stride() != input.stride() else values
     projected, with_normed, sums = _BACKWARD(
-        values, input, weight, None, None, mean, inverse, True, eps, [True, True, True]
+        laid_out_like(values, input), input, weight, None, None, mean, inverse, True, eps, [True, True, True]
     )
     return projected, with_normed, sums
 
