@@ -59,29 +59,23 @@ class ImageStep(ObservedStep):
             with self._autocast():
                 rounds.append(self.model.begin(self.model.collate(items), self.iter, self.accumulate == 1))
         due = [phase for phase in self._phases if phase.is_due(self.iter)]
-        self._write_metrics(
-            self._play_together(due, rounds) if self.model.simultaneous else self._play(due, rounds), seconds
-        )
-
-    def _play(self, phases: list[Phase], rounds: list[Any]) -> Losses:
         losses: Losses = {}
-        for phase in phases:
-            losses |= self._learn(phase, rounds)
-            self._step(phase)
-            # after every step, since two phases may share an optimizer
-            self.grad_scaler.update()
-        return losses
+        for turn in [due] if self.model.simultaneous else [[phase] for phase in due]:
+            losses |= self._play(turn, rounds)
+        self._write_metrics(losses, seconds)
 
-    def _play_together(self, phases: list[Phase], rounds: list[Any]) -> Losses:
+    def _play(self, turn: list[Phase], rounds: list[Any]) -> Losses:
+        """All of `turn` learn, then all of them move; their losses."""
         losses: Losses = {}
-        for phase in phases:
-            losses |= self._learn(phase, rounds, keep_graph=phase is not phases[-1])
-        for phase in phases:
+        for phase in turn:
+            losses |= self._learn(phase, rounds, keep_graph=phase is not turn[-1])
+        for phase in turn:
             self._step(phase)
+        # after every turn, since phases of two turns may share an optimizer
         self.grad_scaler.update()
         return losses
 
-    def _learn(self, phase: Phase, rounds: list[Any], keep_graph: bool = False) -> Losses:
+    def _learn(self, phase: Phase, rounds: list[Any], keep_graph: bool) -> Losses:
         """The gradients of one player, and its losses."""
         phase.optimizer.zero_grad()
         # A penalty on a slope makes its images or latents a leaf as well, whose gradient would be one pass for nothing.
