@@ -154,6 +154,8 @@ def _add_data_keys(cfg: CN) -> None:
     cfg.DATASETS.PENN_FUDAN.SIZES = (75, 75, 20)
     # data sets in COCO's format to register: (name, JSON file, image folder) of each
     cfg.DATASETS.COCO_JSON = ()
+    # broken annotations: "stop" refuses to start, "skip" leaves them out and says how many
+    cfg.DATASETS.ON_BAD = "stop"
     cfg.DATASETS.SUBSETS = CN()
     cfg.DATASETS.SUBSETS.SEED = 0
     # images in <name>_a, <name>_b, <name>_eval of any registered data set <name>
@@ -161,6 +163,7 @@ def _add_data_keys(cfg: CN) -> None:
 
 
 CHOICES = {
+    "DATASETS.ON_BAD": ("stop", "skip"),
     "MODEL.GAN.MODE": ("joint", "alternating"),
     "MODEL.GAN.ORDER": ("thesis", "paper"),
     "MODEL.GAN.MASK.FAKE": ("soft", "straight_through"),

@@ -1,0 +1,152 @@
+"""What an examination of a data set has found: problems grouped by kind, with counts and first examples."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from os import PathLike, fspath
+from typing import NamedTuple
+
+from gan_plugin.config import check_choice
+from gan_plugin.errors import UserError
+
+EXAMPLES = 3
+_logger = logging.getLogger(__name__)
+
+
+class Grade(Enum):
+    """What is done about a problem."""
+
+    # it says nothing about the content: mended, and told in the log
+    REPAIRED = "repaired"
+    # an entry that DATASETS.ON_BAD "skip" leaves out, and that is refused otherwise
+    BAD = "bad"
+    # nothing starts before the user has mended it
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem.
+
+    Attributes:
+        grade: what is done about it.
+        what: what is the matter, as a clause that follows the name of an entry: "the box is not four numbers".
+        way_out: what the user can do, as an imperative without a full stop; of a REPAIRED one what has been done.
+    """
+
+    grade: Grade
+    what: str
+    way_out: str
+
+
+class Problem(NamedTuple):
+    """One example of a kind.
+
+    Attributes:
+        kind: of the problem.
+        file: where it is.
+        entry: the entry of the file, such as "annotation 7"; "" if it is the file itself.
+        field: the key in the entry, such as "bbox"; "" if there is none.
+        detail: what this one has in particular, such as the value that is there; it is appended to `kind.what`.
+    """
+
+    kind: Kind
+    file: str
+    entry: str = ""
+    field: str = ""
+    detail: str = ""
+
+    @property
+    def place(self) -> str:
+        """File, entry and field in words."""
+        return ", ".join(part for part in (self.file, self.entry, self.field) if part)
+
+
+@dataclass
+class Group:
+    """All problems of a kind: how many, and the first `EXAMPLES` of them."""
+
+    count: int = 0
+    examples: list[Problem] = field(default_factory=list)
+
+
+class Findings:
+    """The problems of one or several data sets.
+
+    Args:
+        on_bad: DATASETS.ON_BAD: "stop" refuses entries of the grade BAD, "skip" leaves them out.
+
+    Raises:
+        UserError: `on_bad` is neither.
+    """
+
+    def __init__(self, on_bad: str = "stop") -> None:
+        self.skips = check_choice("DATASETS.ON_BAD", on_bad) == "skip"
+        self.groups: dict[Kind, Group] = {}
+
+    def add(self, kind: Kind, file: str | PathLike, entry: str = "", field: str = "", detail: str = "") -> None:
+        """Note one problem; the arguments are those of `Problem`."""
+        group = self.groups.setdefault(kind, Group())
+        group.count += 1
+        if len(group.examples) < EXAMPLES:
+            group.examples.append(Problem(kind, fspath(file), entry, field, detail))
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        """Note several, such as another process has found."""
+        for problem in problems:
+            self.add(*problem)
+
+    def is_refused(self, kind: Kind) -> bool:
+        """Whether a problem of this kind keeps anything from starting."""
+        return kind.grade is Grade.REFUSED or kind.grade is Grade.BAD and not self.skips
+
+    @property
+    def refused(self) -> list[str]:
+        """A sentence for each kind that nothing can start with; the first one found comes first."""
+        return [_sentence(kind, group) for kind, group in self.groups.items() if self.is_refused(kind)]
+
+    @property
+    def remarks(self) -> list[str]:
+        """A line for each kind that was repaired, and for each whose entries were left out."""
+        return [self._remark(kind, group) for kind, group in self.groups.items() if not self.is_refused(kind)]
+
+    def conclude(self) -> None:
+        """Log what was repaired and left out, a line each.
+
+        Raises:
+            UserError: something is refused; all of it is told together, a sentence for each kind.
+        """
+        for remark in self.remarks:
+            _logger.warning(remark)
+        if sentences := self.refused:
+            raise UserError("\n".join(sentences))
+
+    def table(self) -> list[tuple[str, int, str, str]]:
+        """A row for each kind, the worst first: what is done about it, how often, what, and the first examples."""
+        rows = []
+        for kind, group in self.groups.items():
+            done = "refused" if self.is_refused(kind) else "left out" if kind.grade is Grade.BAD else "repaired"
+            rows.append((done, group.count, kind.what, "\n".join(problem.place for problem in group.examples)))
+        return sorted(rows, key=lambda row: ("refused", "left out", "repaired").index(row[0]))
+
+    def _remark(self, kind: Kind, group: Group) -> str:
+        done = 'left out, as DATASETS.ON_BAD is "skip"' if kind.grade is Grade.BAD else kind.way_out
+        return f"{_with_count(kind, group)}; {done}."
+
+
+def _sentence(kind: Kind, group: Group) -> str:
+    out = ', or leave such entries out with DATASETS.ON_BAD "skip"' if kind.grade is Grade.BAD else ""
+    return f"{_with_count(kind, group)}; {kind.way_out}{out}."
+
+
+def _with_count(kind: Kind, group: Group) -> str:
+    first, others = group.examples[0], group.examples[1:]
+    where = ", ".join(part for part in (first.file, first.entry) if part)
+    text = f"{where}: {kind.what}{first.detail}"
+    if group.count == 1:
+        return text
+    names = [other.entry if other.entry and other.file == first.file else other.place for other in others]
+    return (
+        f"{text} (and {group.count - 1} more: {', '.join(names)}{', ...' if group.count > len(group.examples) else ''})"
+    )
