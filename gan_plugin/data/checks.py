@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.structures import BitMasks, Instances, PolygonMasks
-from PIL import Image
 
+from gan_plugin.data.pictures import decode_problem, image_problem
 from gan_plugin.data.subsets import resolve_subset
 from gan_plugin.errors import UserError
 
@@ -44,18 +43,6 @@ def check_datasets(names: Iterable[str]) -> None:
             _check_paths(name, metadata)
 
 
-def image_problem(path: str | os.PathLike) -> str | None:
-    """What keeps the image at `path` from being decoded, as a sentence that names the file; None if it decodes."""
-    if not os.path.isfile(path):
-        return f"The image {path} does not exist; put it there or take it out of the data set."
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error
-        return f"The image {path} cannot be decoded ({error}); download or export it again."
-    return None
-
-
 class CheckedDatasetMapper:
     """A dataset mapper that names the file when an image cannot be read, and that copes with images without instances.
 
@@ -77,7 +64,7 @@ class CheckedDatasetMapper:
         except UserError:
             raise
         except Exception as error:
-            sentence = _explanation(record, error)
+            sentence = _explanation(record)
             if sentence is None:
                 raise
             raise UserError(sentence) from error
@@ -102,19 +89,13 @@ class CheckedDatasetMapper:
             instances.gt_masks = BitMasks(torch.zeros((0, *instances.image_size), dtype=torch.bool))
 
 
-def _explanation(record: dict[str, Any], error: Exception) -> str | None:
-    for key in ("file_name", "sem_seg_file_name"):
-        sentence = image_problem(record[key]) if key in record else None
-        if sentence:
-            return sentence
-    if isinstance(error, SizeMismatchError):
-        with Image.open(record["file_name"]) as image:
-            width, height = image.size
-        return (
-            f"The image {record['file_name']} is {width}x{height} pixels but its annotations say "
-            f"{record.get('width')}x{record.get('height')}; use the image that was annotated."
-        )
-    return None
+def _explanation(record: dict[str, Any]) -> str | None:
+    if "file_name" in record:
+        problem = decode_problem(record["file_name"], record.get("width"), record.get("height"))
+        # a mapper of the user's own may know what to do with more than 8 bits
+        if problem and problem.kind != "depth":
+            return problem.sentence
+    return image_problem(record["sem_seg_file_name"]) if "sem_seg_file_name" in record else None
 
 
 def _check_paths(name: str, metadata: Any) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from gan_plugin.data.checks import image_problem
+from gan_plugin.data.pictures import image_problem
 from gan_plugin.data.subsets import draw_subsets, replace_registration
 from gan_plugin.errors import UserError
 

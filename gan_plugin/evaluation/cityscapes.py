@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 
-from gan_plugin.data.checks import image_problem
+from gan_plugin.data.pictures import image_problem
 from gan_plugin.errors import UserError
 
 

@@ -13,7 +13,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from PIL import Image
 
-from gan_plugin.data.checks import image_problem
+from gan_plugin.data.pictures import image_problem
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.cityscapes import in_percent, truth_of
 from gan_plugin.evaluation.cityscapes_matching import Comparison, compare, concatenate, precisions

@@ -10,7 +10,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import gan_plugin
-from gan_plugin.data.checks import image_problem
+from gan_plugin.data.pictures import image_problem
 from gan_plugin.errors import UserError
 from gan_plugin.metrics import final_evaluation, read_metrics, scores_by_task
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from car_gan.colour import Colour
-from gan_plugin.data.checks import image_problem
+from gan_plugin.data.pictures import image_problem
 from gan_plugin.errors import UserError
 
 _CHANNELS = {3: "RGB", 4: "RGBA"}

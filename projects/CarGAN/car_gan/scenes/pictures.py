@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import io
 
 from car_gan.colour import Colour
-from gan_plugin.data.checks import image_problem
+from gan_plugin.data.pictures import image_problem
 from gan_plugin.errors import UserError
 
 from . import licence

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gan_plugin.data.checks import image_problem
+from gan_plugin.data.pictures import image_problem
 from gan_plugin.errors import UserError
 
 _MODES = ("RGB", "L", "P", "RGBA", "CMYK")

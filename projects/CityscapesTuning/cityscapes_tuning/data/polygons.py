@@ -9,7 +9,8 @@ from detectron2.structures import BoxMode
 from PIL import Image
 from pycocotools import mask as rle_tools
 
-from gan_plugin.data.checks import check_truth_of, image_problem
+from gan_plugin.data.checks import check_truth_of
+from gan_plugin.data.pictures import image_problem
 from gan_plugin.errors import UserError
 
 from .mini_mask import mask_box

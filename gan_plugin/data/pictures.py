@@ -1,0 +1,246 @@
+"""Pictures in files, examined and read in one convention: the one of Detectron2's dataset mapper.
+
+A picture is turned as its EXIF orientation says, and brought to 8-bit RGB. What Pillow and Detectron2 would turn into
+something else than the picture is refused: values of more than 8 bits, which become white or black, and TIFF files with
+an orientation, which are turned twice.
+"""
+
+import os
+import re
+from typing import IO, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from gan_plugin.errors import UserError
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Pillow's 8-bit modes that it converts to RGB; the others (I, F, I;16, ...) are cut off at 0 and 255 on the way
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
+# of a decoder that drops the lower half of 16 bits; BMP's "BGR;16" has 16 bits for all three channels
+_DEEP = re.compile(r"(?!BGR).*;16[BLNS]?")
+# where a PNG file may hold an orientation; Pillow decodes the whole picture to look behind its pixels
+_PNG_SIGNS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
+_PNG_LATE_SIGNS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_PNG_TAIL = 1 << 16
+
+
+class PictureProblem(NamedTuple):
+    """What is wrong with a picture.
+
+    Attributes:
+        kind: "missing", "undecodable", "depth", "orientation" or "size".
+        sentence: names the file, says what is wrong and what to do.
+    """
+
+    kind: str
+    sentence: str
+
+
+class Header(NamedTuple):
+    """What a picture says of itself before its pixels are decoded.
+
+    Attributes:
+        width: in pixels, as Detectron2 reads it.
+        height: likewise.
+        orientation: of EXIF, 1 (upright) to 8.
+        transparent: whether it says of its pixels how opaque they are.
+        depth: what it holds, if that is more than 8 bits a value; else "".
+        form: Pillow's name of the file format.
+    """
+
+    width: int
+    height: int
+    orientation: int
+    transparent: bool
+    depth: str
+    form: str
+
+
+def header_problem(
+    path: str | os.PathLike, width: int | None = None, height: int | None = None
+) -> PictureProblem | None:
+    """What is wrong with a picture as far as its header tells; takes a fraction of a millisecond.
+
+    Args:
+        path: of the file.
+        width: that its annotations say, in pixels as Detectron2 reads it; None if they say nothing.
+        height: likewise.
+    """
+    found = _examined(path, width, height)
+    return found if isinstance(found, PictureProblem) else None
+
+
+def decode_problem(
+    path: str | os.PathLike, width: int | None = None, height: int | None = None
+) -> PictureProblem | None:
+    """What is wrong with a picture, its pixels included; see `header_problem`."""
+    if problem := header_problem(path, width, height):
+        return problem
+    sentence = image_problem(path)
+    return PictureProblem("undecodable", sentence) if sentence else None
+
+
+def image_problem(path: str | os.PathLike) -> str | None:
+    """What keeps an image file of any kind, such as a label map, from being decoded; None if it decodes."""
+    if problem := _missing(path):
+        return problem.sentence
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except Exception as error:
+        return _undecodable(path, error).sentence
+    return None
+
+
+def read_header(path: str | os.PathLike) -> Header:
+    """The header of a picture.
+
+    Raises:
+        UserError: the file is missing, is no picture, or is one that Detectron2 does not read rightly.
+    """
+    found = _examined(path)
+    if isinstance(found, PictureProblem):
+        raise UserError(found.sentence)
+    return found
+
+
+def read_rgb(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A picture as Detectron2 reads it in the format RGB; what is transparent gets its stored colour.
+
+    Args:
+        path: of the file.
+        size: width and height in pixels that its annotations say.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        UserError: the file is missing, does not decode, has another size, or is no 8-bit picture.
+    """
+    return _read(path, "RGB", size)
+
+
+def read_rgba(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A picture and how opaque it is, (H, W, 4) uint8: 255 everywhere if the file does not say; see `read_rgb`."""
+    return _read(path, "RGBA", size)
+
+
+def read_grey(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
+    """The grey values as stored, or the luminance of a colour picture, (H, W) uint8; see `read_rgb`."""
+    return _read(path, "L", size)
+
+
+def _read(path: str | os.PathLike, mode: str, size: tuple[int, int] | None) -> np.ndarray:
+    found = _examined(path, *(size or (None, None)))
+    if isinstance(found, PictureProblem):
+        raise UserError(found.sentence)
+    turn = _TURNS.get(found.orientation)
+    try:
+        with Image.open(path) as image:
+            return np.array((image if turn is None else image.transpose(turn)).convert(mode))
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error
+        raise UserError(_undecodable(path, error).sentence) from error
+
+
+def _examined(path: str | os.PathLike, width: int | None = None, height: int | None = None) -> Header | PictureProblem:
+    if problem := _missing(path):
+        return problem
+    try:
+        with open(path, "rb") as file, Image.open(file) as image:
+            header = _header(image, file)
+    except Exception as error:
+        return _undecodable(path, error)
+    return _problem_of(path, header, width, height) or header
+
+
+def _header(image: Image.Image, file: IO[bytes]) -> Header:
+    width, height = image.size
+    orientation = _orientation(image, file)
+    if orientation > 4:
+        width, height = height, width
+    transparent = image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info
+    return Header(width, height, orientation, transparent, _depth(image), image.format or "")
+
+
+def _orientation(image: Image.Image, file: IO[bytes]) -> int:
+    if image.format == "PNG" and not any(sign in image.info for sign in _PNG_SIGNS):
+        place = file.tell()
+        file.seek(max(place, file.seek(0, os.SEEK_END) - _PNG_TAIL))
+        tail = file.read()
+        file.seek(place)
+        if not any(sign in tail for sign in _PNG_LATE_SIGNS):
+            return 1
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # Detectron2 takes a picture with broken EXIF as it is stored
+        return 1
+    return int(orientation) if orientation in _TURNS else 1
+
+
+def _depth(image: Image.Image) -> str:
+    if image.mode not in _MODES:
+        names = {"F": "floating point values", "I": "32-bit or 16-bit values"}
+        return names.get(image.mode, "16-bit values" if image.mode.startswith("I;16") else f"mode {image.mode}")
+    for tile in getattr(image, "tile", ()):
+        raw = tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3]
+        if isinstance(raw, str) and _DEEP.fullmatch(raw):
+            return "16-bit values"
+    return ""
+
+
+def _problem_of(
+    path: str | os.PathLike, header: Header, width: int | None, height: int | None
+) -> PictureProblem | None:
+    found, said = (header.width, header.height), (width or header.width, height or header.height)
+    turned = header.orientation > 1
+    stored = found[::-1] if header.orientation > 4 else found
+    if turned and header.form == "TIFF":
+        return PictureProblem(
+            "orientation",
+            f"The image {path} is a TIFF file with the orientation {header.orientation}, which Pillow and Detectron2 "
+            "both turn it by, so that it ends up wrong; save it upright, without an orientation.",
+        )
+    if found == said:
+        return _depth_problem(path, header.depth)
+    sentence = f"The image {path} is {found[0]}x{found[1]} pixels"
+    if turned:
+        sentence += (
+            f" when turned by its EXIF orientation {header.orientation}, as Detectron2 reads it "
+            f"({stored[0]}x{stored[1]} as stored),"
+        )
+    sentence += f" but its annotations say {said[0]}x{said[1]}; "
+    if turned and stored == said:
+        sentence += "save it without the orientation, or annotate it as a viewer shows it."
+    else:
+        sentence += "use the image that was annotated."
+    return PictureProblem("size", sentence)
+
+
+def _depth_problem(path: str | os.PathLike, depth: str) -> PictureProblem | None:
+    sentence = (
+        f"The image {path} holds {depth}, of which Detectron2 would make white, black or too dark a picture; bring it "
+        "to 8 bits, with the range of values that matters to you."
+    )
+    return PictureProblem("depth", sentence) if depth else None
+
+
+def _missing(path: str | os.PathLike) -> PictureProblem | None:
+    if os.path.isfile(path):
+        return None
+    sentence = f"The image {path} does not exist; put it there or take it out of the data set."
+    return PictureProblem("missing", sentence)
+
+
+def _undecodable(path: str | os.PathLike, error: Exception) -> PictureProblem:
+    reason = "it is no picture of a known format" if isinstance(error, Image.UnidentifiedImageError) else error
+    return PictureProblem("undecodable", f"The image {path} cannot be decoded ({reason}); download or export it again.")
