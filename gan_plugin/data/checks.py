@@ -11,7 +11,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BitMasks, Instances, PolygonMasks
 
-from gan_plugin.data.pictures import decode_problem, image_problem
+from gan_plugin.data.pictures import DEEP, decode_problem, image_problem
 from gan_plugin.data.subsets import resolve_subset
 from gan_plugin.errors import UserError
 
@@ -93,7 +93,7 @@ def _explanation(record: dict[str, Any]) -> str | None:
     if "file_name" in record:
         problem = decode_problem(record["file_name"], record.get("width"), record.get("height"))
         # a mapper of the user's own may know what to do with more than 8 bits
-        if problem and problem.kind != "depth":
+        if problem and problem.kind is not DEEP:
             return problem.sentence
     return image_problem(record["sem_seg_file_name"]) if "sem_seg_file_name" in record else None
 

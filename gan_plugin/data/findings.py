@@ -62,6 +62,11 @@ class Problem(NamedTuple):
         """File, entry and field in words."""
         return ", ".join(part for part in (self.file, self.entry, self.field) if part)
 
+    @property
+    def sentence(self) -> str:
+        """What there is to say if it is the only one of its kind."""
+        return f"{_with_count(self.kind, Group(1, [self]))}; {self.kind.way_out}."
+
 
 @dataclass
 class Group:

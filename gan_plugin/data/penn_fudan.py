@@ -17,7 +17,7 @@ import numpy as np
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from gan_plugin.data.pictures import image_problem
+from gan_plugin.data.pictures import image_problem, read_header
 from gan_plugin.data.subsets import draw_subsets, replace_registration
 from gan_plugin.errors import UserError
 
@@ -98,11 +98,7 @@ def _record(image_file: Path, mask_file: Path) -> dict[str, Any]:
     if labels.ndim != 2:
         raise UserError(f"The mask {mask_file} has colours; it must be an index image with one channel.")
     height, width = labels.shape
-    try:
-        with Image.open(image_file) as image:
-            image_size = image.size
-    except OSError as error:
-        raise UserError(f"The image {image_file} cannot be decoded ({error}); download it again.") from error
+    image_size = read_header(image_file)[:2]
     if image_size != (width, height):
         raise UserError(
             f"The mask {mask_file} is {width}x{height} pixels, its image {image_size[0]}x{image_size[1]}; "

@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image
 
+from gan_plugin.data.findings import Grade, Kind, Problem
 from gan_plugin.errors import UserError
 
 _ORIENTATION = 0x0112
@@ -34,16 +35,26 @@ _PNG_LATE_SIGNS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 _PNG_TAIL = 1 << 16
 
 
-class PictureProblem(NamedTuple):
-    """What is wrong with a picture.
-
-    Attributes:
-        kind: "missing", "undecodable", "depth", "orientation" or "size".
-        sentence: names the file, says what is wrong and what to do.
-    """
-
-    kind: str
-    sentence: str
+MISSING = Kind(Grade.REFUSED, "the image does not exist", "put it there or take it out of the data set")
+UNDECODABLE = Kind(Grade.REFUSED, "the image cannot be decoded", "download or export it again")
+DEEP = Kind(
+    Grade.REFUSED,
+    "the image has more than 8 bits a value, of which Detectron2 would make white, black or too dark a picture",
+    "bring it to 8 bits, with the range of values that matters to you",
+)
+OTHER_SIZE = Kind(
+    Grade.REFUSED, "the image is of another size than its annotations say", "use the image that was annotated"
+)
+TURNED = Kind(
+    Grade.REFUSED,
+    "the image, turned by its EXIF orientation as Detectron2 does it, is of another size than its annotations say",
+    "annotate it as a viewer shows it, or save it upright and without the orientation",
+)
+TURNED_TWICE = Kind(
+    Grade.REFUSED,
+    "the image is a TIFF file with an orientation, by which Pillow turns it and then Detectron2 once more",
+    "save it upright and without the orientation",
+)
 
 
 class Header(NamedTuple):
@@ -66,9 +77,7 @@ class Header(NamedTuple):
     form: str
 
 
-def header_problem(
-    path: str | os.PathLike, width: int | None = None, height: int | None = None
-) -> PictureProblem | None:
+def header_problem(path: str | os.PathLike, width: int | None = None, height: int | None = None) -> Problem | None:
     """What is wrong with a picture as far as its header tells; takes a fraction of a millisecond.
 
     Args:
@@ -77,29 +86,18 @@ def header_problem(
         height: likewise.
     """
     found = _examined(path, width, height)
-    return found if isinstance(found, PictureProblem) else None
+    return found if isinstance(found, Problem) else None
 
 
-def decode_problem(
-    path: str | os.PathLike, width: int | None = None, height: int | None = None
-) -> PictureProblem | None:
+def decode_problem(path: str | os.PathLike, width: int | None = None, height: int | None = None) -> Problem | None:
     """What is wrong with a picture, its pixels included; see `header_problem`."""
-    if problem := header_problem(path, width, height):
-        return problem
-    sentence = image_problem(path)
-    return PictureProblem("undecodable", sentence) if sentence else None
+    return header_problem(path, width, height) or _undecoded(path)
 
 
 def image_problem(path: str | os.PathLike) -> str | None:
     """What keeps an image file of any kind, such as a label map, from being decoded; None if it decodes."""
-    if problem := _missing(path):
-        return problem.sentence
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except Exception as error:
-        return _undecodable(path, error).sentence
-    return None
+    problem = _missing(path) or _undecoded(path)
+    return problem.sentence if problem else None
 
 
 def read_header(path: str | os.PathLike) -> Header:
@@ -109,7 +107,7 @@ def read_header(path: str | os.PathLike) -> Header:
         UserError: the file is missing, is no picture, or is one that Detectron2 does not read rightly.
     """
     found = _examined(path)
-    if isinstance(found, PictureProblem):
+    if isinstance(found, Problem):
         raise UserError(found.sentence)
     return found
 
@@ -142,17 +140,17 @@ def read_grey(path: str | os.PathLike, size: tuple[int, int] | None = None) -> n
 
 def _read(path: str | os.PathLike, mode: str, size: tuple[int, int] | None) -> np.ndarray:
     found = _examined(path, *(size or (None, None)))
-    if isinstance(found, PictureProblem):
+    if isinstance(found, Problem):
         raise UserError(found.sentence)
     turn = _TURNS.get(found.orientation)
     try:
         with Image.open(path) as image:
             return np.array((image if turn is None else image.transpose(turn)).convert(mode))
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error
+    except Exception as error:
         raise UserError(_undecodable(path, error).sentence) from error
 
 
-def _examined(path: str | os.PathLike, width: int | None = None, height: int | None = None) -> Header | PictureProblem:
+def _examined(path: str | os.PathLike, width: int | None = None, height: int | None = None) -> Header | Problem:
     if problem := _missing(path):
         return problem
     try:
@@ -161,6 +159,15 @@ def _examined(path: str | os.PathLike, width: int | None = None, height: int | N
     except Exception as error:
         return _undecodable(path, error)
     return _problem_of(path, header, width, height) or header
+
+
+def _undecoded(path: str | os.PathLike) -> Problem | None:
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error
+        return _undecodable(path, error)
+    return None
 
 
 def _header(image: Image.Image, file: IO[bytes]) -> Header:
@@ -198,49 +205,31 @@ def _depth(image: Image.Image) -> str:
     return ""
 
 
-def _problem_of(
-    path: str | os.PathLike, header: Header, width: int | None, height: int | None
-) -> PictureProblem | None:
+def _problem_of(path: str | os.PathLike, header: Header, width: int | None, height: int | None) -> Problem | None:
     found, said = (header.width, header.height), (width or header.width, height or header.height)
-    turned = header.orientation > 1
-    stored = found[::-1] if header.orientation > 4 else found
-    if turned and header.form == "TIFF":
-        return PictureProblem(
-            "orientation",
-            f"The image {path} is a TIFF file with the orientation {header.orientation}, which Pillow and Detectron2 "
-            "both turn it by, so that it ends up wrong; save it upright, without an orientation.",
-        )
+    orientation = f"orientation {header.orientation}"
+    if header.orientation > 1 and header.form == "TIFF":
+        return _problem(TURNED_TWICE, path, orientation)
     if found == said:
-        return _depth_problem(path, header.depth)
-    sentence = f"The image {path} is {found[0]}x{found[1]} pixels"
-    if turned:
-        sentence += (
-            f" when turned by its EXIF orientation {header.orientation}, as Detectron2 reads it "
-            f"({stored[0]}x{stored[1]} as stored),"
-        )
-    sentence += f" but its annotations say {said[0]}x{said[1]}; "
-    if turned and stored == said:
-        sentence += "save it without the orientation, or annotate it as a viewer shows it."
-    else:
-        sentence += "use the image that was annotated."
-    return PictureProblem("size", sentence)
+        return _problem(DEEP, path, header.depth) if header.depth else None
+    if header.orientation == 1:
+        return _problem(OTHER_SIZE, path, f"{_by(found)} pixels, not {_by(said)}")
+    stored = found[::-1] if header.orientation > 4 else found
+    return _problem(TURNED, path, f"{orientation}: {_by(found)} pixels, stored as {_by(stored)}, not {_by(said)}")
 
 
-def _depth_problem(path: str | os.PathLike, depth: str) -> PictureProblem | None:
-    sentence = (
-        f"The image {path} holds {depth}, of which Detectron2 would make white, black or too dark a picture; bring it "
-        "to 8 bits, with the range of values that matters to you."
-    )
-    return PictureProblem("depth", sentence) if depth else None
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
-def _missing(path: str | os.PathLike) -> PictureProblem | None:
-    if os.path.isfile(path):
-        return None
-    sentence = f"The image {path} does not exist; put it there or take it out of the data set."
-    return PictureProblem("missing", sentence)
+def _missing(path: str | os.PathLike) -> Problem | None:
+    return None if os.path.isfile(path) else Problem(MISSING, os.fspath(path))
 
 
-def _undecodable(path: str | os.PathLike, error: Exception) -> PictureProblem:
-    reason = "it is no picture of a known format" if isinstance(error, Image.UnidentifiedImageError) else error
-    return PictureProblem("undecodable", f"The image {path} cannot be decoded ({reason}); download or export it again.")
+def _undecodable(path: str | os.PathLike, error: Exception) -> Problem:
+    unknown = isinstance(error, Image.UnidentifiedImageError)
+    return _problem(UNDECODABLE, path, "it is of no known format" if unknown else str(error))
+
+
+def _problem(kind: Kind, path: str | os.PathLike, detail: str) -> Problem:
+    return Problem(kind, os.fspath(path), detail=f" ({detail})")

@@ -120,11 +120,11 @@ def test_an_image_that_does_not_decode_is_named_also_from_a_worker(record):
     loader = torch.utils.data.DataLoader([record], num_workers=1, collate_fn=lambda batch: checked_mapper()(batch[0]))
     with pytest.raises(UserError) as caught:
         next(iter(loader))
-    assert sentence_of(caught.value).startswith(f"The image {path} cannot be decoded")
+    assert sentence_of(caught.value).startswith(f"{path}: the image cannot be decoded")
 
 
 def test_an_image_of_another_size_is_named_and_other_errors_pass_through(record):
-    with pytest.raises(UserError, match="is 30x20 pixels but its annotations say 31x20"):
+    with pytest.raises(UserError, match="is of another size than its annotations say .30x20 pixels, not 31x20"):
         checked_mapper()(record | {"width": 31})
     record["annotations"][0]["segmentation"] = "nonsense"
     with pytest.raises(ValueError, match="segmentation"):

@@ -102,14 +102,14 @@ def test_broken_files_are_sentences_that_name_them(small_set):
     with pytest.raises(UserError, match=f"{mask} is 6x5 pixels, its image 30x20"):
         load(small_set)
     mask.write_bytes(intact[: len(intact) // 2])
-    with pytest.raises(UserError, match=f"{mask} cannot be decoded"):
+    with pytest.raises(UserError, match=f"{mask}: the image cannot be decoded"):
         load(small_set)
     mask.unlink()
-    with pytest.raises(UserError, match=f"{mask} does not exist.*the mask of {name}.png"):
+    with pytest.raises(UserError, match=f"{mask}: the image does not exist.*the mask of {name}.png"):
         load(small_set)
     mask.write_bytes(intact)
     image.write_bytes(b"no image")
-    with pytest.raises(UserError, match=f"{image} cannot be decoded"):
+    with pytest.raises(UserError, match=f"{image}: the image cannot be decoded"):
         load(small_set)
     with pytest.raises(UserError, match="PNGImages does not exist; unpack"):
         load(small_set / "elsewhere")

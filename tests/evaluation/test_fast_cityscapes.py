@@ -164,7 +164,7 @@ def test_broken_truth_is_a_sentence(cityscapes):
         with pytest.raises(UserError, match=f"{path} is not the truth of .*{problem}"):
             scores_of(evaluator, images)
     path.write_bytes(b"broken")
-    with pytest.raises(UserError, match=f"{path} cannot be decoded"):
+    with pytest.raises(UserError, match=f"{path}: the image cannot be decoded"):
         scores_of(evaluator, images)
     path.unlink()
     with pytest.raises(UserError, match=f"{path} is missing"):

@@ -236,7 +236,7 @@ def test_an_image_that_does_not_decode_is_named(train_net, own_pedestrians, tmp_
         image.write_bytes(image.read_bytes()[:900])
     assert train_net(*arguments(tmp_path / "run", "DATALOADER.NUM_WORKERS", workers)) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: The image ") and "cannot be decoded" in error
+    assert error.startswith("error: ") and ": the image cannot be decoded" in error
 
 
 def test_a_failed_run_with_workers_ends(own_pedestrians, tmp_path):

@@ -207,7 +207,7 @@ def test_broken_pictures_and_polygons(cli, toy, tmp_path, capsys):
     image = Path(kept[-1]["image"])
     image.write_bytes(image.read_bytes()[:200])
     assert cli(*arguments[:3], "--output", tmp_path / "third", *OFF, "SKIP_BROKEN", "True") == 2
-    assert f"{image.name} cannot be decoded" in capsys.readouterr().err
+    assert f"{image.name}: the image cannot be decoded" in capsys.readouterr().err
     # nothing of what was finished is lost
     assert len(list((tmp_path / "third/crops").iterdir())) > 0
 

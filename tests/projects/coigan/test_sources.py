@@ -60,7 +60,7 @@ def _copied(steel, tmp_path):
 def test_no_sample_is_lost_silently(steel, tmp_path, workers):
     raw = _copied(steel, tmp_path)
     (raw / "train_images/000003.jpg").write_bytes(b"no picture")
-    with pytest.raises(UserError, match="000003.jpg cannot be decoded"):
+    with pytest.raises(UserError, match="000003.jpg: the image cannot be decoded"):
         prepare(raw, tmp_path / "out", PrepareOptions(tile=64, workers=workers))
     assert not (tmp_path / "out/converted").exists()
 
