@@ -5,7 +5,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 USER_ERROR_EXIT_CODE = 2
@@ -14,6 +14,11 @@ _FULL = {
     errno.EDQUOT: "The disk quota is used up",
     errno.EFBIG: "A file has reached the size limit (ulimit -f)",
 }
+_TRACEBACK = "Traceback (most recent call last):"
+# what Python writes between two exceptions, and before the sentence of one of ours
+_CAUSE = "The above exception was the direct cause of"
+_LINK = re.compile(rf"^({_CAUSE}|During handling of) .*exception.*:$", re.MULTILINE)
+_RAISED = re.compile(r"^(?:\w+\.)*UserError: ", re.MULTILINE)
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*?(signal: [\w ]+|unexpectedly( with exit code -?\d+)?)")
 
 
@@ -24,25 +29,25 @@ class UserError(Exception):
     """
 
 
-def sentence_of(error: UserError) -> str:
-    """The sentence of `error`, also when a data loader's worker process raised it.
+def sentence_of(error: BaseException) -> str:
+    """What `error` says, with the context of its UserErrors also where another process has raised them.
 
-    PyTorch hands a worker's exception on as the same type with the worker's whole traceback as its text; the sentence
-    is what follows the last mention of the type's name.
+    A library that hands on the exception of a data loader's worker, or of a process of a pool, makes its whole
+    traceback the text of a new exception.
     """
-    return str(error).rsplit("UserError: ", 1)[-1].strip()
+    return _told([error]) or str(error).strip()
 
 
 def explanation(error: BaseException | None) -> str | None:
     """What to tell the user about `error`: a UserError, a full disk or a dead data loading worker; None for all else.
 
-    An error that a first one has led to, of whatever type, is explained by the first: Detectron2's hooks and writers
-    do their last work after a failure too, and may stumble over what it has left half done.
+    A UserError raised `from` another adds where that one has happened, such as a file or a key: both are told, in one
+    sentence. An error that a first one has merely led to, of whatever type, is explained by the first: Detectron2's
+    hooks and writers do their last work after a failure too, and may stumble over what it has left half done.
     """
     errors = list(history(error))[::-1]
-    for former in errors:
-        if isinstance(former, UserError):
-            return sentence_of(former)
+    if told := _told(errors):
+        return told
     for former in errors:
         if isinstance(former, OSError) and former.errno in _FULL:
             where = f" for {former.filename}" if former.filename else ""
@@ -61,6 +66,44 @@ def history(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _told(errors: Iterable[BaseException]) -> str | None:
+    """One sentence from the first of `errors` (the earliest first) that is a UserError and those raised from it."""
+    own: str | None = None
+    told: str | None = None
+    for error in errors:
+        for sentence, is_caused in _sentences(error):
+            if told is not None and not is_caused:
+                return told
+            if sentence is not None:
+                own, told = sentence, sentence if told is None or own is None else _joined(sentence, own, told)
+    return told
+
+
+def _sentences(error: BaseException) -> Iterator[tuple[str | None, bool]]:
+    """Of each exception that `error` stands for: the sentence of a UserError, and whether it was raised from another.
+
+    That is `error` itself, or those of the traceback that its text is, the earliest first.
+    """
+    is_caused, text = error.__cause__ is not None, str(error)
+    if _TRACEBACK not in text:
+        yield text.strip() if isinstance(error, UserError) else None, is_caused
+        return
+    parts = _LINK.split(text)
+    for part, link in zip(parts[::2], [None, *parts[1::2]], strict=True):
+        found = _RAISED.split(part)
+        yield found[-1].strip(' \n"') if len(found) > 1 else None, is_caused if link is None else link == _CAUSE
+
+
+def _joined(outer: str, inner: str, told: str) -> str:
+    """`outer`, with all that is `told` of the error `inner` from which it was raised, but nothing twice."""
+    inner, told = inner.rstrip("."), told.rstrip(".")
+    if told in outer:
+        return outer
+    if inner in outer:
+        return outer.replace(inner, told, 1)
+    return f"{told}." if outer.rstrip(".") in told else f"{outer.rstrip('.:')}: {told}."
 
 
 def worker_death(error: BaseException) -> str | None:

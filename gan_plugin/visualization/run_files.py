@@ -75,8 +75,7 @@ def predictions_of(folder: Path, name: str) -> dict[Any, list[Instance]]:
     try:
         cfg, model = load_run(folder)
     except UserError as error:
-        # not from the error, whose sentence would stand in for this one
-        raise UserError(f"{folder} holds no predictions of {name}, and its model cannot make them: {error}") from None
+        raise UserError(f"{folder} holds no predictions of {name}, and its model cannot make them: {error}") from error
     return _predict(cfg, model, name)
 
 

@@ -54,7 +54,7 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
     except Exception as error:
         if status := _failure(error):
             # by whichever process meets it, for the others will not
-            reason = sentence_of(error) if str(error) else type(error).__name__  # type: ignore[arg-type]
+            reason = sentence_of(error) if str(error) else type(error).__name__
             failed = outcome.Outcome(status, done, cfg.SOLVER.MAX_ITER, reason=" ".join(reason.split())[:400])
             outcome.write_outcome(failed, cfg.OUTPUT_DIR)
         raise

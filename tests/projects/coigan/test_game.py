@@ -205,7 +205,8 @@ def test_without_a_reference_discriminator():
     [
         (["LOSS.OBJECTIVE", "Softplus"], "LOSS.OBJECTIVE is 'Softplus'"),
         (["LOSS.OBJECTIVE", "MultiLayerL1"], "needs features"),
-        (["LOSS.L1.WEIGHT", "-1.0"], "LOSS.L1: A loss weight of -1.0"),
+        (["LOSS.L1.WEIGHT", "-1.0"], "LOSS.L1.WEIGHT is -1.0"),
+        (["LOSS.L1.SCHEDULE", "(1.0, -5)"], r"LOSS.L1.SCHEDULE is \(1.0, -5\)"),
         (["LOSS.R1.EVERY", "0"], "LOSS.R1.EVERY is 0"),
         (["LOSS.ADA.TARGET", "0.6"], "ADA needs augmentations; name some with DIFFAUG"),
         (["SOLVER.BATCH", "3"], "SOLVER.BATCH"),

@@ -47,7 +47,7 @@ class LossOptions:
             try:
                 weights[name] = loss_weight(cfg.LOSS[name].WEIGHT, cfg.LOSS[name].SCHEDULE)
             except UserError as error:
-                raise UserError(f"LOSS.{name}: {error}") from error
+                raise UserError(f"LOSS.{name}.{error}") from error
         return cls(weights, cfg.LOSS)
 
     def at(self, name: str, iteration: int) -> float:

@@ -22,10 +22,12 @@ class LossWeight:
     steps: int = 0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.start < math.inf and 0 <= self.end < math.inf and self.steps >= 0):
+        if not _is_amount(self.start):
+            raise UserError(f"WEIGHT is {self.start!r}; set it to a finite number, 0 or more.")
+        if not (_is_amount(self.end) and _is_amount(self.steps) and self.steps == int(self.steps)):
             raise UserError(
-                f"A loss weight of {self.start} that becomes {self.end} in {self.steps} iterations makes no sense; "
-                "WEIGHT is 0 or more, and SCHEDULE empty or (last weight, iterations)."
+                f"SCHEDULE is ({self.end!r}, {self.steps!r}); leave it empty, or give (last weight, "
+                "iterations), two numbers from 0 on."
             )
 
     def at(self, iteration: int) -> float:
@@ -49,4 +51,8 @@ def loss_weight(weight: float, schedule: Sequence[float] = ()) -> LossWeight:
     if len(schedule) not in (0, 2):
         raise UserError(f"SCHEDULE is {tuple(schedule)}; leave it empty or give (last weight, iterations).")
     end, steps = schedule or (weight, 0)
-    return LossWeight(float(weight), float(end), int(steps))
+    return LossWeight(weight, end, steps)
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
