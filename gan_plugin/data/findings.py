@@ -116,16 +116,20 @@ class Findings:
         """A line for each kind that was repaired, and for each whose entries were left out."""
         return [self._remark(kind, group) for kind, group in self.groups.items() if not self.is_refused(kind)]
 
-    def conclude(self) -> None:
-        """Log what was repaired and left out, a line each.
-
-        Raises:
-            UserError: something is refused; all of it is told together, a sentence for each kind.
-        """
+    def log(self) -> None:
+        """Log what was repaired and left out, a line for each kind."""
         for remark in self.remarks:
             _logger.warning(remark)
+
+    def refuse(self) -> None:
+        """Raise a UserError if anything is refused: a sentence for each kind, all of them together."""
         if sentences := self.refused:
             raise UserError("\n".join(sentences))
+
+    def conclude(self) -> None:
+        """`log`, and then `refuse`."""
+        self.log()
+        self.refuse()
 
     def table(self) -> list[tuple[str, int, str, str]]:
         """A row for each kind, the worst first: what is done about it, how often, what, and the first examples."""
