@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from .signals import Stopped
+
 USER_ERROR_EXIT_CODE = 2
 _FULL = {
     errno.ENOSPC: "The disk is full",
@@ -116,11 +118,20 @@ def worker_death(error: BaseException) -> str | None:
 
 
 def run_command_line(main: Callable[[], int | None]) -> int:
-    """Run a tool's `main` and return its exit code; what has an `explanation` becomes that sentence, exit code 2."""
+    """Run a tool's `main` and return its exit code; what has an `explanation` becomes that sentence, exit code 2.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, also where it has led to another error.
+    """
     try:
         with _no_needless_tracebacks():
             return main() or 0
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
     except Exception as error:
+        if any(isinstance(former, KeyboardInterrupt) for former in history(error)):
+            raise KeyboardInterrupt from error
         sentence = explanation(error)
         if sentence is None:
             raise

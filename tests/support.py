@@ -6,6 +6,7 @@ import torch
 from detectron2.config import get_cfg
 
 from gan_plugin import AdversarialTrainer, add_gan_config
+from gan_plugin.errors import run_command_line
 
 # keys that leave a Mask R-CNN of 0.2 million parameters, whose checkpoints take no time
 SMALLEST_MODEL = {
@@ -18,6 +19,14 @@ SMALLEST_MODEL = {
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
     "MODEL.ROI_MASK_HEAD.NUM_CONV": 1,
 }
+
+
+def exit_code(main, *arguments):
+    """What a tool's `main` answers to a command line, also to one that its parser refuses."""
+    try:
+        return run_command_line(lambda: main([str(argument) for argument in arguments]))
+    except SystemExit as end:
+        return end.code
 
 
 def plugin_cfg():

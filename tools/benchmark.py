@@ -11,46 +11,45 @@ pairs change both configs, such as MODEL.DEVICE cuda SOLVER.AMP.ENABLED True.
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from _bench_cars import measure_cars, show_cars
-from _bench_cityscapes import measure_cityscapes
-from _bench_coigan import measure_coigan, measure_loading
-from _bench_penalties import measure_penalties
-from _bench_pooling import BASELINE, measure_pooling
-from _bench_training import MODES, make_batch, measure_inference, measure_memory, measure_training, variant_cfg
-from detectron2.config import CfgNode
-from tabulate import tabulate
+from _command_line import Parser, positive, run_command_line, width_x_height
 
-from gan_plugin.engine.setup import load_config
-from gan_plugin.errors import UserError, run_command_line
-from gan_plugin.files import write_whole
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 QUICK = Path(__file__).parents[1] / "configs/quick_schedules"
 PRROI = "PrRoI, gradient to features and boxes"
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     pixel, feature = (QUICK / f"gan_mask_rcnn_cityscapes{name}_quick.yaml" for name in ("", "_feature"))
     parser.add_argument("--config-file", default=str(pixel), metavar="FILE", help="with the pixel discriminator")
     parser.add_argument("--feature-config", default=str(feature), metavar="FILE", help="with the paper's two")
-    parser.add_argument("--size", default="512x256", metavar="WxH", help="image size in pixels")
-    parser.add_argument("--batch", type=int, default=2, help="images of a step")
-    parser.add_argument("--rounds", type=int, default=12, help="how often each variant is timed")
-    parser.add_argument("--images", type=int, default=4, help="images of the comparison of Cityscapes evaluators")
+    parser.add_argument("--size", type=width_x_height, default=(512, 256), metavar="WxH", help="image size in pixels")
+    parser.add_argument("--batch", type=positive, default=2, help="images of a step")
+    parser.add_argument("--rounds", type=positive, default=12, help="how often each variant is timed")
+    parser.add_argument("--images", type=positive, default=4, help="images of the comparison of Cityscapes evaluators")
     parser.add_argument("--cars-batch", type=int, default=64, metavar="N", help="images of a step of CarGAN; 0: none")
-    parser.add_argument("--coigan-width", type=int, default=32, metavar="N", help="channels of COIGAN's first layer")
-    parser.add_argument("--batches", type=int, default=20, metavar="N", help="of COIGAN's loader that are timed")
+    parser.add_argument("--coigan-width", type=positive, default=32, metavar="N", help="of COIGAN's first layer")
+    parser.add_argument("--batches", type=positive, default=20, metavar="N", help="of COIGAN's loader that are timed")
     parser.add_argument("--json", default="output/bench.json", metavar="FILE", help="where the numbers go")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys to change")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.cars_batch < 0:
+        parser.error(f"--cars-batch is {args.cars_batch}; set it to 0 or more")
+    return args
 
 
-def load_variants(args: argparse.Namespace) -> dict[str, CfgNode]:
+def load_variants(args: argparse.Namespace) -> "dict[str, CfgNode]":
     """The config of every variant."""
+    from _bench_training import MODES, variant_cfg
+
+    from gan_plugin.engine.setup import load_config
+
     pixel, feature = (
         load_config(argparse.Namespace(config_file=path, opts=args.opts))
         for path in (args.config_file, args.feature_config)
@@ -58,10 +57,18 @@ def load_variants(args: argparse.Namespace) -> dict[str, CfgNode]:
     return {name: variant_cfg(pixel, feature, name) for name in MODES}
 
 
-def measure(args: argparse.Namespace, width: int, height: int) -> dict[str, Any]:
+def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All tables, and the ratios that sum them up."""
+    import torch
+    from _bench_cars import measure_cars
+    from _bench_cityscapes import measure_cityscapes
+    from _bench_coigan import measure_coigan, measure_loading
+    from _bench_penalties import measure_penalties
+    from _bench_pooling import measure_pooling
+    from _bench_training import make_batch, measure_inference, measure_memory, measure_training
+
     configs = load_variants(args)
-    batch = make_batch(args.batch, width, height, configs["plain"].MODEL.ROI_HEADS.NUM_CLASSES)
+    batch = make_batch(args.batch, *args.size, configs["plain"].MODEL.ROI_HEADS.NUM_CLASSES)
     device = configs["plain"].MODEL.DEVICE
     tables = {
         "training step": measure_training(configs, batch, args.rounds),
@@ -83,7 +90,7 @@ def measure(args: argparse.Namespace, width: int, height: int) -> dict[str, Any]
         "cityscapes_evaluator": measure_cityscapes(args.images, 100, 2048, 1024),
         "peak_memory": measure_memory(configs, batch),
         "tables": tables,
-        "size": args.size,
+        "size": "x".join(map(str, args.size)),
         "batch": args.batch,
         "rounds": args.rounds,
         "device": torch.cuda.get_device_name() if device != "cpu" else f"CPU, {torch.get_num_threads()} threads",
@@ -92,6 +99,10 @@ def measure(args: argparse.Namespace, width: int, height: int) -> dict[str, Any]
 
 def show(report: dict[str, Any]) -> str:
     """The tables as text."""
+    from _bench_cars import show_cars
+    from _bench_pooling import BASELINE
+    from tabulate import tabulate
+
     memory = report["peak_memory"]
     rows = [
         [part, name, *list(row.values())[:4], memory.get(name, {}).get("MB") if part == "training step" else None]
@@ -112,25 +123,28 @@ def show(report: dict[str, Any]) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    args = parse(arguments)
-    try:
-        width, height = (int(side) for side in args.size.split("x"))
-    except ValueError as error:
-        raise UserError(f"--size is {args.size!r}; write it as WIDTHxHEIGHT, such as 512x256.") from error
-    if min(width, height, args.batch, args.rounds, args.images) < 1 or args.cars_batch < 0:
-        raise UserError("--size, --batch, --rounds and --images must be positive, --cars-batch 0 or more.")
+def work(args: argparse.Namespace) -> None:
+    """Measure, print the tables, write the numbers."""
+    from gan_plugin.errors import UserError
+    from gan_plugin.files import write_whole
+
     out = Path(args.json)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--json {out} cannot be written: {error.strerror}; name another file.") from error
-    report = measure(args, width, height)
+    report = measure(args)
     print(show(report))
     line = json.dumps(report)
     print(line)
     write_whole(str(out), lambda file: file.write((line + "\n").encode()), "Name another file with --json.")
 
 
+def main(arguments: list[str] | None = None) -> None:
+    work(parse(arguments))
+
+
+command = partial(run_command_line, parse, work)
+
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(command())

@@ -11,29 +11,43 @@ anew; more arms and seeds may be added. Exit code 2: a run failed, or the input 
 """
 
 import argparse
+import ast
 import sys
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gan_plugin.comparison.arms import ARMS, BASELINE
-from gan_plugin.comparison.conduct import conduct
-from gan_plugin.comparison.estimate import describe, measure
-from gan_plugin.comparison.plan import Plan, make_plan
-from gan_plugin.comparison.report import REPORT
-from gan_plugin.comparison.workspace import known_plan
-from gan_plugin.engine.setup import load_config
-from gan_plugin.errors import USER_ERROR_EXIT_CODE, UserError, run_command_line
-from gan_plugin.signals import Stopped
+from _command_line import Parser, positive, run_command_line
+
+if TYPE_CHECKING:
+    from gan_plugin.comparison.plan import Plan
 
 TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
 
 
+def arm_descriptions() -> dict[str, str]:
+    """What gan_plugin.comparison.arms says of each arm, read from its source: importing it takes seconds."""
+    spec = find_spec("gan_plugin")
+    source = Path((spec and spec.submodule_search_locations or [""])[0], "comparison", "arms.py")
+    assigned = {}
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        match node:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=value)
+            ):
+                assigned[name] = value
+    arms = assigned["ARMS"]
+    names = [ast.literal_eval(assigned[key.id] if isinstance(key, ast.Name) else key) for key in arms.keys]
+    return {name: ast.literal_eval(arm.args[0]) for name, arm in zip(names, arms.values, strict=True)}
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    arms = "\n".join(f"  {name:10} {arm.description}" for name, arm in ARMS.items())
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=f"arms:\n{arms}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    arms = "\n".join(f"  {name:10} {description}" for name, description in arm_descriptions().items())
+    parser = Parser(__doc__, epilog=f"arms:\n{arms}")
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the config that all runs share")
-    parser.add_argument("--arms", nargs="+", default=[BASELINE, "lsgan"], metavar="ARM", help="see below")
+    parser.add_argument("--arms", nargs="+", default=["baseline", "lsgan"], metavar="ARM", help="see below")
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S", help="3 or more, or none is sure"
     )
@@ -42,7 +56,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--iters-b", type=int, required=True, metavar="M", help="iterations on B, the same for all arms"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="of this comparison alone")
-    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="runs at a time")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="K", help="runs at a time")
     parser.add_argument("--sizes", nargs=3, type=int, metavar=("A", "B", "EVAL"), help="images; default: the config's")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its estimated time, and run nothing")
     args, rest = parser.parse_known_args(arguments)
@@ -52,10 +66,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def asked_plan(args: argparse.Namespace) -> Plan:
+def asked_plan(args: argparse.Namespace) -> "Plan":
     """The plan that the command line describes."""
-    if args.jobs < 1:
-        raise UserError(f"--jobs is {args.jobs}; set it to 1 or more.")
+    from gan_plugin.comparison.plan import make_plan
+    from gan_plugin.engine.setup import load_config
+
     return make_plan(
         load_config(args),
         config_file=args.config_file,
@@ -66,22 +81,25 @@ def asked_plan(args: argparse.Namespace) -> Plan:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parse(arguments)
+def work(args: argparse.Namespace) -> int:
+    """Plan, and run what is left unless only the plan is asked for; returns the exit code."""
+    from gan_plugin.comparison.estimate import describe, measure
+    from gan_plugin.comparison.workspace import known_plan
+
     asked = asked_plan(args)
     if args.dry_run:
         plan = known_plan(args.output, asked)
         print(describe(plan, args.output, measure(plan, TRAIN_NET), args.jobs))
         return 0
-    try:
-        return compare(asked, args.output, args.jobs)
-    except Stopped as stop:
-        print(stop, file=sys.stderr)
-        return stop.exit_code
+    return compare(asked, args.output, args.jobs)
 
 
-def compare(asked: Plan, output: Path, jobs: int) -> int:
+def compare(asked: "Plan", output: Path, jobs: int) -> int:
     """Run what is left, and write the results of all."""
+    from gan_plugin.comparison.conduct import conduct
+    from gan_plugin.comparison.report import REPORT
+    from gan_plugin.errors import USER_ERROR_EXIT_CODE
+
     results = conduct(asked, output, TRAIN_NET, jobs=jobs)
     plan = results["plan"]
     print(f"Arms: {', '.join(plan['arms'])}. Seeds: {', '.join(map(str, plan['seeds']))}. Report: {output / REPORT}")
@@ -90,5 +108,11 @@ def compare(asked: Plan, output: Path, jobs: int) -> int:
     return USER_ERROR_EXIT_CODE if results["failures"] else 0
 
 
+def main(arguments: list[str] | None = None) -> int:
+    return work(parse(arguments))
+
+
+command = partial(run_command_line, parse, work)
+
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(command())

@@ -12,23 +12,14 @@ With the run's config.yaml at hand, the weights are loaded into Detectron2's own
 import argparse
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
-from gan_plugin.engine.export import (
-    ADVICE,
-    SUFFIXES,
-    build_stock_model,
-    read_generator,
-    stock_config,
-    write_weights,
-)
-from gan_plugin.engine.torchscript import trace_model, write_torchscript
-from gan_plugin.errors import UserError, run_command_line
-from gan_plugin.files import write_whole
+from _command_line import Parser, run_command_line
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("checkpoint", type=Path, help="a model_*.pth of a run")
     parser.add_argument("out", type=Path, help="OUT.pth or OUT.safetensors")
     parser.add_argument("--ema", action="store_true", help="the moving average (MODEL.GAN.EMA) in place of the weights")
@@ -45,7 +36,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "sizes usually work, only HxW is checked. Above 1000 proposals equal to the model up to rounding",
     )
     parser.add_argument(
-        "--image-size", metavar="HxW", help="size in pixels that --torchscript is traced and checked at"
+        "--image-size", type=size, metavar="HxW", help="size in pixels that --torchscript is traced and checked at"
     )
     parser.add_argument(
         "--allow-pickle",
@@ -54,7 +45,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "author put there, with your rights; only for files whose origin you trust. A .pth never needs this",
     )
     parser.add_argument("--force", action="store_true", help="replace files that exist")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if bool(args.torchscript) != bool(args.image_size):
+        parser.error("--torchscript FILE and --image-size HxW (such as 512x1024) go together")
+    return args
+
+
+def size(text: str) -> tuple[int, int]:
+    """(height, width) in pixels of HxW, for argparse."""
+    sides = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if sides is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write it as HEIGHTxWIDTH, such as 512x1024")
+    return int(sides[1]), int(sides[2])
 
 
 def check_outputs(args: argparse.Namespace) -> None:
@@ -63,6 +65,9 @@ def check_outputs(args: argparse.Namespace) -> None:
     Raises:
         UserError: OUT has another suffix, or a file exists, is an input, is named twice or has no folder.
     """
+    from gan_plugin.engine.export import SUFFIXES
+    from gan_plugin.errors import UserError
+
     if args.out.suffix not in SUFFIXES:
         raise UserError(f"{args.out} must end in {' or '.join(SUFFIXES)}.")
     outputs = [path for path in (args.out, args.config_out, args.torchscript) if path is not None]
@@ -82,30 +87,19 @@ def config_of(args: argparse.Namespace) -> Path:
     return args.config_file or args.checkpoint.with_name("config.yaml")
 
 
-def image_size_of(args: argparse.Namespace) -> tuple[int, int]:
-    """Height and width in pixels, (0, 0) where nothing is traced.
+def work(args: argparse.Namespace) -> None:
+    """Read, check, write, say what was written."""
+    from gan_plugin.engine.export import ADVICE, build_stock_model, read_generator, stock_config, write_weights
+    from gan_plugin.engine.torchscript import trace_model, write_torchscript
+    from gan_plugin.files import write_whole
 
-    Raises:
-        UserError: --image-size is no size, or comes without --torchscript, or is missing.
-    """
-    if args.torchscript is None and args.image_size is None:
-        return 0, 0
-    size = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", args.image_size or "")
-    if args.torchscript is None or size is None:
-        raise UserError("--torchscript FILE and --image-size HxW (such as 512x1024) go together.")
-    return int(size[1]), int(size[2])
-
-
-def main(arguments: list[str] | None = None) -> None:
-    args = parse(arguments)
-    height, width = image_size_of(args)
     check_outputs(args)
     weights = read_generator(args.checkpoint, average=args.ema, allow_pickle=args.allow_pickle)
     needs_config = args.config_file or args.config_out or args.torchscript
     cfg = stock_config(config_of(args)) if needs_config or config_of(args).is_file() else None
     model = None if cfg is None else build_stock_model(cfg, weights)
     if args.torchscript:
-        write_torchscript(trace_model(model, height, width), args.torchscript)
+        write_torchscript(trace_model(model, *args.image_size), args.torchscript)
     if args.config_out:
         # Detectron2's loader takes no .safetensors with every release of PyTorch
         cfg.MODEL.WEIGHTS = str(args.out) if args.out.suffix == ".pth" else ""
@@ -116,5 +110,11 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{args.out}: {len(weights)} tensors, {size:.1f} million numbers; {checked}")
 
 
+def main(arguments: list[str] | None = None) -> None:
+    work(parse(arguments))
+
+
+command = partial(run_command_line, parse, work)
+
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(command())

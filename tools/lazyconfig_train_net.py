@@ -9,45 +9,47 @@ Data sets are looked for under $DETECTRON2_DATASETS (default: ./datasets).
 
 import argparse
 import sys
+from functools import partial
+from typing import TYPE_CHECKING
 
-from detectron2.engine import default_argument_parser, default_setup
-from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
-from omegaconf import DictConfig
+from _command_line import parse_training, run_command_line
 
-from gan_plugin.data.checks import check_datasets
-from gan_plugin.engine.checkpoint import SafeCheckpointer
-from gan_plugin.engine.launch import flags_first, launch
-from gan_plugin.engine.lazy_config import dataset_names, fixed_values, load_lazy_config
-from gan_plugin.engine.lazy_trainer import LazyTrainer, build_model
-from gan_plugin.engine.lazy_trainer import evaluate as evaluate_model
-from gan_plugin.engine.results import append_metrics, log_results
-from gan_plugin.engine.run_dir import claim_folder
-from gan_plugin.errors import UserError, explanations_logged, run_command_line
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
-def check_evaluation(cfg: DictConfig) -> None:
+def check_evaluation(cfg: "DictConfig") -> None:
     """Raise a UserError unless the config has what --eval-only needs."""
+    from gan_plugin.errors import UserError
+
     if not cfg.train.init_checkpoint:
         raise UserError("--eval-only needs weights to evaluate; add train.init_checkpoint=path/to/model_final.pth.")
     if "evaluator" not in cfg.dataloader:
         raise UserError("--eval-only needs dataloader.test and dataloader.evaluator, which the config does not have.")
 
 
-def evaluate(cfg: DictConfig) -> None:
+def evaluate(cfg: "DictConfig") -> None:
     """Evaluate train.init_checkpoint; print the table and add a line to metrics.json in train.output_dir."""
-    model = build_model(cfg)
+    from detectron2.utils import comm
+
+    from gan_plugin.engine import lazy_trainer
+    from gan_plugin.engine.checkpoint import SafeCheckpointer
+    from gan_plugin.engine.results import append_metrics, log_results
+
+    model = lazy_trainer.build_model(cfg)
     checkpointer = SafeCheckpointer(model, cfg.train.output_dir)
     checkpointer.weights_key = "train.init_checkpoint"
     extra = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
-    results = evaluate_model(cfg, model)
+    results = lazy_trainer.evaluate(cfg, model)
     if comm.is_main_process():
         log_results(results)
         append_metrics(cfg.train.output_dir, results, iteration=extra.get("iteration", 0))
 
 
-def train(cfg: DictConfig, *, resume: bool) -> None:
+def train(cfg: "DictConfig", *, resume: bool) -> None:
     """Train from the last checkpoint in train.output_dir if `resume` is set, else from train.init_checkpoint."""
+    from gan_plugin.engine.lazy_trainer import LazyTrainer
+
     trainer = LazyTrainer(cfg)
     trainer.resume_or_load(resume=resume)
     trainer.train()
@@ -55,6 +57,15 @@ def train(cfg: DictConfig, *, resume: bool) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says, in this process."""
+    from detectron2.engine import default_setup
+    from detectron2.utils import comm
+    from detectron2.utils.logger import setup_logger
+
+    from gan_plugin.data.checks import check_datasets
+    from gan_plugin.engine.lazy_config import dataset_names, fixed_values, load_lazy_config
+    from gan_plugin.engine.run_dir import claim_folder
+    from gan_plugin.errors import explanations_logged
+
     cfg = load_lazy_config(args)
     if args.eval_only:
         check_evaluation(cfg)
@@ -74,10 +85,19 @@ def run(args: argparse.Namespace) -> None:
         evaluate(cfg) if args.eval_only else train(cfg, resume=args.resume)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    line = flags_first(sys.argv[1:] if arguments is None else arguments)
-    return launch(run, default_argument_parser(epilog=__doc__).parse_args(line))
+def work(args: argparse.Namespace) -> int:
+    """Do what the command line says, in as many processes as it asks for; returns the exit code."""
+    from gan_plugin.engine.launch import launch
 
+    return launch(run, args)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return work(parse(arguments))
+
+
+parse = partial(parse_training, __doc__)
+command = partial(run_command_line, parse, work)
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(command())

@@ -11,21 +11,28 @@ DETECTRON2_DATASETS and the runs must be where they were.
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
-from gan_plugin.comparison.page import write_page
-from gan_plugin.comparison.page_pictures import write_pictures
-from gan_plugin.comparison.results import RESULTS
-from gan_plugin.errors import UserError, run_command_line
+from _command_line import Parser, run_command_line
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     parser.add_argument("comparison", type=Path, metavar="DIR", help="the --output of tools/compare.py")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.md", help="the page; its folder must exist")
     parser.add_argument("--title", required=True, help="the page's heading")
     parser.add_argument("--pictures", nargs="+", default=[], metavar="ARM", help="arms to show pictures of")
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def work(args: argparse.Namespace) -> None:
+    """Write the page and its pictures, and print their paths."""
+    from gan_plugin.comparison.page import write_page
+    from gan_plugin.comparison.page_pictures import write_pictures
+    from gan_plugin.comparison.results import RESULTS
+    from gan_plugin.errors import UserError
+
     file = args.comparison / RESULTS
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
@@ -37,8 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
     photos = write_pictures(results, args.comparison, stem, args.pictures) if args.pictures else []
     for written in write_page(results, args.output, args.title, photos=photos):
         print(written)
-    return 0
 
+
+def main(arguments: list[str] | None = None) -> None:
+    work(parse(arguments))
+
+
+command = partial(run_command_line, parse, work)
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(command())

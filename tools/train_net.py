@@ -9,24 +9,23 @@ Data sets are looked for under $DETECTRON2_DATASETS (default: ./datasets).
 
 import argparse
 import sys
+from functools import partial
+from typing import TYPE_CHECKING
 
-from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup
-from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
+from _command_line import parse_training, run_command_line
 
-from gan_plugin import AdversarialTrainer
-from gan_plugin.data.builtin import prepare_datasets
-from gan_plugin.engine.checkpoint import SafeCheckpointer
-from gan_plugin.engine.launch import flags_first, launch
-from gan_plugin.engine.results import append_metrics, log_results
-from gan_plugin.engine.run_dir import claim_output_dir
-from gan_plugin.engine.setup import load_config
-from gan_plugin.errors import UserError, explanations_logged, run_command_line
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 
-def evaluate(cfg: CfgNode) -> None:
+def evaluate(cfg: "CfgNode") -> None:
     """Evaluate MODEL.WEIGHTS on DATASETS.TEST; print the table and add a line to OUTPUT_DIR/metrics.json."""
+    from detectron2.utils import comm
+
+    from gan_plugin import AdversarialTrainer
+    from gan_plugin.engine.checkpoint import SafeCheckpointer
+    from gan_plugin.engine.results import append_metrics, log_results
+
     model = AdversarialTrainer.build_model(cfg)
     extra = SafeCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=False)
     results = AdversarialTrainer.test(cfg, model)
@@ -35,8 +34,10 @@ def evaluate(cfg: CfgNode) -> None:
         append_metrics(cfg.OUTPUT_DIR, results, iteration=extra.get("iteration", 0))
 
 
-def train(cfg: CfgNode, *, resume: bool) -> None:
+def train(cfg: "CfgNode", *, resume: bool) -> None:
     """Train from the last checkpoint in OUTPUT_DIR if `resume` is set, else from MODEL.WEIGHTS."""
+    from gan_plugin import AdversarialTrainer
+
     trainer = AdversarialTrainer(cfg)
     trainer.resume_or_load(resume=resume)
     trainer.train()
@@ -44,6 +45,15 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says, in this process."""
+    from detectron2.engine import default_setup
+    from detectron2.utils import comm
+    from detectron2.utils.logger import setup_logger
+
+    from gan_plugin.data.builtin import prepare_datasets
+    from gan_plugin.engine.run_dir import claim_output_dir
+    from gan_plugin.engine.setup import load_config
+    from gan_plugin.errors import UserError, explanations_logged
+
     cfg = load_config(args)
     if args.eval_only and not cfg.MODEL.WEIGHTS:
         raise UserError("--eval-only needs weights to evaluate; add MODEL.WEIGHTS path/to/model_final.pth.")
@@ -56,10 +66,19 @@ def run(args: argparse.Namespace) -> None:
         evaluate(cfg) if args.eval_only else train(cfg, resume=args.resume)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = flags_first(sys.argv[1:] if arguments is None else arguments)
-    return launch(run, default_argument_parser(epilog=__doc__).parse_args(args))
+def work(args: argparse.Namespace) -> int:
+    """Do what the command line says, in as many processes as it asks for; returns the exit code."""
+    from gan_plugin.engine.launch import launch
 
+    return launch(run, args)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return work(parse(arguments))
+
+
+parse = partial(parse_training, __doc__)
+command = partial(run_command_line, parse, work)
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(command())

@@ -13,29 +13,41 @@ The DIRs are OUTPUT_DIRs of runs. The data sets are needed for the images only. 
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
-from gan_plugin.errors import UserError, run_command_line
-from gan_plugin.visualization.report import write_report
-from gan_plugin.visualization.versus_report import write_versus_report
+from _command_line import Parser, run_command_line
 
 VERSUS = "versus_baseline.html"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def score(text: str) -> float:
+    """A number from 0 to 1, for argparse."""
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to 1")
+    return float(text)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     parser.add_argument("output_dir", metavar="OUTPUT_DIR", type=Path, nargs="?", help="the folder of the run")
     parser.add_argument("--baseline", nargs="+", type=Path, metavar="DIR", help="runs without an adversary")
     parser.add_argument("--gan", nargs="+", type=Path, metavar="DIR", help="as many runs to compare with them")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help=f"default: OUTPUT_DIR/report.html, or {VERSUS} beside the first --gan"
     )
-    parser.add_argument("--score", type=float, default=0.5, metavar="S", help="the least score of a mask that is drawn")
+    parser.add_argument("--score", type=score, default=0.5, metavar="S", help="the least score of a mask that is drawn")
     args = parser.parse_args(arguments)
-    if not 0 <= args.score <= 1:
-        raise UserError(f"--score is {args.score}; set it to a number from 0 to 1.")
     if bool(args.baseline) != bool(args.gan) or bool(args.output_dir) == bool(args.gan):
-        raise UserError("Name the OUTPUT_DIR of one run, or runs to compare with both --baseline and --gan.")
+        parser.error("name the OUTPUT_DIR of one run, or runs to compare with both --baseline and --gan")
+    return args
+
+
+def work(args: argparse.Namespace) -> None:
+    """Write the report and print its path."""
+    from gan_plugin.visualization.report import write_report
+    from gan_plugin.visualization.versus_report import write_versus_report
+
     if args.gan:
         target = args.out or args.gan[0] / VERSUS
         print(write_versus_report(args.baseline, args.gan, target, score_threshold=args.score))
@@ -43,5 +55,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(write_report(args.output_dir, args.out or args.output_dir / "report.html", score_threshold=args.score))
 
 
+def main(arguments: list[str] | None = None) -> None:
+    work(parse(arguments))
+
+
+command = partial(run_command_line, parse, work)
+
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(command())

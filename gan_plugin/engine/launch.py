@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable
-from itertools import islice
 
 import torch
 import torch.distributed
@@ -17,9 +16,6 @@ from gan_plugin.errors import UserError, run_command_line
 from gan_plugin.signals import stop_signals_answered
 
 from .hooks import TrainingInterrupted
-
-# the flags of Detectron2's parser that take no value
-_SWITCHES = ("--resume", "--eval-only", "-h", "--help")
 
 Main = Callable[[argparse.Namespace], None]
 
@@ -63,31 +59,6 @@ def launch(main: Main, args: argparse.Namespace) -> int:
             ) from error
         return error.exit_code
     return 0
-
-
-def flags_first(arguments: list[str]) -> list[str]:
-    """The same command line with its flags before the KEY VALUE pairs.
-
-    Detectron2's parser takes everything after the first KEY for config options; a flag is meant as a flag there too.
-    """
-    flags, rest = [], []
-    remaining = iter(arguments)
-    for argument in remaining:
-        if not argument.startswith("-") or _is_number(argument):
-            rest.append(argument)
-            continue
-        flags.append(argument)
-        if argument not in _SWITCHES and "=" not in argument:
-            flags += list(islice(remaining, 1))
-    return flags + rest
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_counts(args: argparse.Namespace) -> None:

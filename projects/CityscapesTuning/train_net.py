@@ -9,30 +9,28 @@ outcome.json: how it went, and the scores of the best weights on TUNING.TEST.
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup
-from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
+sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2] / "tools")]
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from _command_line import parse_training, run_command_line
 
-from cityscapes_tuning.config import add_tuning_config
-from cityscapes_tuning.data.register import prepare_parts
-from cityscapes_tuning.training import outcome
-from cityscapes_tuning.training.memory import limit_memory
-from cityscapes_tuning.training.trainer import TuningTrainer
-from cityscapes_tuning.training.validation import EarlyStopped
-
-from gan_plugin.engine.launch import flags_first, launch
-from gan_plugin.engine.run_dir import claim_output_dir
-from gan_plugin.engine.setup import load_config
-from gan_plugin.errors import explanations_logged, run_command_line, sentence_of
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 
-def train(cfg: CfgNode, *, resume: bool) -> None:
+def train(cfg: "CfgNode", *, resume: bool) -> None:
     """Train, evaluate, and leave the outcome; a divergence or a lack of memory is an outcome too, and goes on."""
+    from cityscapes_tuning.training import outcome
+    from cityscapes_tuning.training.memory import limit_memory
+    from cityscapes_tuning.training.trainer import TuningTrainer
+    from cityscapes_tuning.training.validation import EarlyStopped
+    from detectron2.utils import comm
+
+    from gan_plugin.errors import sentence_of
+
     done = 0
     try:
         limit_memory(cfg.TUNING.MEMORY_GB)
@@ -61,6 +59,8 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
 
 
 def _failure(error: Exception) -> str | None:
+    from cityscapes_tuning.training import outcome
+
     if isinstance(error, FloatingPointError):
         return outcome.DIVERGED
     return outcome.OUT_OF_MEMORY if outcome.is_out_of_memory(error) else None
@@ -68,6 +68,16 @@ def _failure(error: Exception) -> str | None:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says, in this process."""
+    from cityscapes_tuning.config import add_tuning_config
+    from cityscapes_tuning.data.register import prepare_parts
+    from detectron2.engine import default_setup
+    from detectron2.utils import comm
+    from detectron2.utils.logger import setup_logger
+
+    from gan_plugin.engine.run_dir import claim_output_dir
+    from gan_plugin.engine.setup import load_config
+    from gan_plugin.errors import explanations_logged
+
     cfg = load_config(args, add_tuning_config)
     prepare_parts(cfg)
     if comm.is_main_process():
@@ -78,10 +88,18 @@ def run(args: argparse.Namespace) -> None:
         train(cfg, resume=args.resume)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = flags_first(sys.argv[1:] if arguments is None else arguments)
-    return launch(run, default_argument_parser(epilog=__doc__).parse_args(args))
+def work(args: argparse.Namespace) -> int:
+    """Do what the command line says, in as many processes as it asks for; returns the exit code."""
+    from gan_plugin.engine.launch import launch
 
+    return launch(run, args)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return work(parse(arguments))
+
+
+parse = partial(parse_training, __doc__)
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(run_command_line(parse, work))

@@ -13,11 +13,10 @@ import pytest
 import results_page
 import torch
 from PIL import Image
-from support import SMALLEST_MODEL, assert_same
+from support import SMALLEST_MODEL, assert_same, exit_code
 
 from gan_plugin.comparison import run as run_module
 from gan_plugin.comparison.estimate import Cost
-from gan_plugin.errors import run_command_line
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/quick_schedules/gan_mask_rcnn_penn_fudan_quick.yaml"
 # everything that it finds counts, so that there is an AP
@@ -41,7 +40,7 @@ def arguments(output, *more, iterations=4):
 
 
 def start(output, *more, **changes):
-    return run_command_line(lambda: compare.main(arguments(output, *more, **changes)))
+    return exit_code(compare.main, *arguments(output, *more, **changes))
 
 
 def times(folder):
@@ -126,7 +125,7 @@ def test_the_page_has_every_number_of_the_results(finished, tmp_path, capsys):
     folder, _ = finished
     page = tmp_path / "page.md"
     command = [str(folder), "--output", str(page), "--title", "Tiny", "--pictures", "lsgan"]
-    assert run_command_line(lambda: results_page.main(command)) == 0
+    assert exit_code(results_page.main, *command) == 0
     text, results = page.read_text(), json.loads((folder / "results.json").read_text())
     (table,) = re.findall(r"## segm/AP\n\n(.*?)\n\n", text, re.DOTALL)
     lines = {
@@ -141,9 +140,9 @@ def test_the_page_has_every_number_of_the_results(finished, tmp_path, capsys):
     photos = re.findall(r"\]\((.+?\.jpg)\)\n\n(.+)\n", text)
     assert any("discriminator" in caption for _, caption in photos)
     assert all(Image.open(tmp_path / photo).size > (100, 100) for photo, _ in photos)
-    assert run_command_line(lambda: results_page.main([*command[:-1], "hinge"])) == 2
+    assert exit_code(results_page.main, *command[:-1], "hinge") == 2
     assert "has no arm 'hinge'; it has baseline, lsgan." in capsys.readouterr().err
-    assert run_command_line(lambda: results_page.main([str(tmp_path), *command[1:]])) == 2
+    assert exit_code(results_page.main, tmp_path, *command[1:]) == 2
     assert "name the --output of tools/compare.py" in capsys.readouterr().err
 
 
@@ -190,7 +189,7 @@ def test_damaged_as_by_kills_it_continues(finished, tmp_path):
     "options, sentence",
     [
         (["--arms", "lsgam"], "The arm 'lsgam' is unknown; --arms takes baseline, bce, lsgan"),
-        (["--jobs", "0"], "--jobs is 0; set it to 1 or more"),
+        (["--jobs", "0"], "argument --jobs: '0' is no whole number of 1 or more"),
         (["--sizes", "7", "7", "0"], "leave a part of the data set empty"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from cityscapesscripts.helpers.labels import name2label, trainId2label
 from detectron2.data.datasets.cityscapes import load_cityscapes_instances
 from PIL import Image, ImageDraw
+from support import exit_code
 
 from gan_plugin.data.toy_cityscapes import write_toy_cityscapes
 from gan_plugin.data.toy_cityscapes import writer as writer_module
-from gan_plugin.errors import UserError, run_command_line
+from gan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 EVALUATED = {"person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"}
@@ -138,7 +140,7 @@ def command():
     spec = importlib.util.spec_from_file_location("make_toy", ROOT / "tools/make_toy_cityscapes.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return lambda *arguments: run_command_line(lambda: module.main([str(argument) for argument in arguments]))
+    return partial(exit_code, module.main)
 
 
 def test_command_writes_once_and_keeps_what_is_there(command, tmp_path, capsys):

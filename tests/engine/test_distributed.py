@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 import torch.multiprocessing
+from _command_line import flags_first
 from conftest import _make_inputs
 from detectron2.modeling import build_model
 from equal_shares import equal_shares_cfg, run_process, take_steps
 
 from gan_plugin.engine.guard import refuse_unsupported
-from gan_plugin.engine.launch import flags_first
 from gan_plugin.errors import UserError
 
 

@@ -35,6 +35,7 @@ def run(job, main):
 
 def main():
     torch.set_num_threads(1)
+    sys.path.append(str(TOOL.parent))
     spec = importlib.util.spec_from_file_location("train_net", TOOL)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)

@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-
-from gan_plugin.errors import run_command_line
+from support import exit_code
 
 TOOL = Path(__file__).resolve().parents[2] / "tools/benchmark.py"
 
@@ -43,5 +42,5 @@ def test_command_writes_table_and_json(benchmark, tmp_path, capsys):
 
 
 def test_bad_size_is_a_sentence(benchmark, capsys):
-    assert run_command_line(lambda: benchmark.main(["--size", "big"])) == 2
-    assert "--size is 'big'" in capsys.readouterr().err
+    assert exit_code(benchmark.main, "--size", "big") == 2
+    assert "argument --size: 'big' is no size" in capsys.readouterr().err

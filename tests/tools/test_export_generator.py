@@ -13,9 +13,9 @@ import torch
 import yaml
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
+from support import exit_code
 
 from gan_plugin import AdversarialTrainer
-from gan_plugin.errors import run_command_line
 
 # what a user of Detectron2 alone would write; it ends by saving what the model predicts
 STOCK_SCRIPT = """
@@ -69,7 +69,7 @@ def images(make_inputs):
 
 
 def export(*arguments) -> int:
-    return run_command_line(lambda: export_generator.main([str(argument) for argument in arguments]))
+    return exit_code(export_generator.main, *arguments)
 
 
 def predict(model, images):
@@ -221,7 +221,7 @@ def test_what_cannot_be_exported_is_a_sentence(small_file, tiny_cfg, tmp_path, c
         ((small_file, out, "--config-file", config), "does not fit its config"),
         ((small_file, out, "--config-file", code), "is wrong"),
         ((small_file, out, "--torchscript", tmp_path / "t.ts"), "go together"),
-        ((small_file, out, "--torchscript", tmp_path / "t.ts", "--image-size", "0x9"), "go together"),
+        ((small_file, out, "--torchscript", tmp_path / "t.ts", "--image-size", "0x9"), "write it as HEIGHTxWIDTH"),
     ]:
         assert export(*arguments) == 2, arguments
         error = capsys.readouterr().err

@@ -10,10 +10,11 @@ import visualize
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
+from support import exit_code
 
 from gan_plugin.config import add_gan_config
 from gan_plugin.demos import clear_folder
-from gan_plugin.errors import UserError, run_command_line
+from gan_plugin.errors import UserError
 from gan_plugin.metrics import final_evaluation, read_metrics
 from gan_plugin.visualization.curves import draw_curves, smooth
 from gan_plugin.visualization.panels import instance_from_mask
@@ -133,10 +134,10 @@ def test_whole_run(run, tmp_path):
 
 
 def test_command_line(run, capsys):
-    assert run_command_line(lambda: visualize.main([str(run)])) == 0
+    assert exit_code(visualize.main, run) == 0
     assert capsys.readouterr().out.strip() == str(run / "report.html")
-    assert run_command_line(lambda: visualize.main([str(run), "--score", "50"])) == 2
-    assert "--score is 50.0" in capsys.readouterr().err
+    assert exit_code(visualize.main, run, "--score", "50") == 2
+    assert "argument --score: 50 is no number from 0 to 1" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_a_sentence(run, tmp_path):
@@ -211,6 +212,6 @@ def test_demo_says_which_score_is_missing(run):
 
 
 def test_demo_stops_at_a_failed_step(tmp_path, capsys):
-    arguments = ["--out", str(tmp_path), "--size", "wide"]
-    assert run_command_line(lambda: demo.main(arguments)) == 2
+    arguments = ["--out", tmp_path, "--size", "32x32"]
+    assert exit_code(demo.main, *arguments) == 2
     assert "step 1/3 Toy data failed (exit code 2)" in capsys.readouterr().err

@@ -11,10 +11,10 @@ import visualize
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
-from support import train
+from support import exit_code, train
 
 from gan_plugin.config import add_gan_config
-from gan_plugin.errors import UserError, run_command_line
+from gan_plugin.errors import UserError
 from gan_plugin.visualization.panels import instance_from_mask
 from gan_plugin.visualization.run_files import predictions_of, stored_predictions
 
@@ -81,7 +81,7 @@ def test_two_seeds_of_two_sides(run, tmp_path, capsys):
     gans = [run("sharp", 3, [16, 4, 20, 12]), run("sharp", 5, [18, 4, 10, 12])]
     out = tmp_path / "deep/versus.html"
     words = ["--baseline", *map(str, baselines), "--gan", *map(str, gans), "--out", str(out)]
-    assert run_command_line(lambda: visualize.main(words)) == 0
+    assert exit_code(visualize.main, *words) == 0
     assert capsys.readouterr().out.strip() == str(out)
     text = text_of(out)
     # (0.8 + 1 + 0.5 + 0.5) / 4 and ((0.8 + 0.9) / 2 + 0 + (1 + 0.5) / 2 + 0.6) / 4
@@ -111,14 +111,14 @@ def test_what_cannot_be_compared_is_a_sentence(run, tmp_path, capsys):
     for words, sentence in (
         (["--gan", gan], "with both --baseline and --gan"),
         ([base, "--baseline", base, "--gan", gan], "with both --baseline and --gan"),
-        ([], "Name the OUTPUT_DIR of one run"),
+        ([], "name the OUTPUT_DIR of one run"),
         (["--baseline", base, base, "--gan", gan], "--baseline names 2 and --gan 1 runs"),
         (["--baseline", tmp_path, "--gan", gan], "left no config.yaml"),
     ):
-        assert run_command_line(lambda words=words: visualize.main([str(word) for word in words])) == 2
+        assert exit_code(visualize.main, *words) == 2
         assert sentence in capsys.readouterr().err
     (gan / "inference/coco_instances_results.json").unlink()
-    assert run_command_line(lambda: visualize.main(["--baseline", str(base), "--gan", str(gan)])) == 2
+    assert exit_code(visualize.main, "--baseline", base, "--gan", gan) == 2
     assert "holds no predictions of squares_val, and its model cannot make them" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.html"))
 
