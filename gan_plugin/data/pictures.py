@@ -64,6 +64,7 @@ class Header(NamedTuple):
         width: in pixels, as Detectron2 reads it.
         height: likewise.
         orientation: of EXIF, 1 (upright) to 8.
+        mode: Pillow's, of the pixels.
         transparent: whether it says of its pixels how opaque they are.
         depth: what it holds, if that is more than 8 bits a value; else "".
         form: Pillow's name of the file format.
@@ -72,6 +73,7 @@ class Header(NamedTuple):
     width: int
     height: int
     orientation: int
+    mode: str
     transparent: bool
     depth: str
     form: str
@@ -86,7 +88,7 @@ def header_problem(path: str | os.PathLike, width: int | None = None, height: in
         height: likewise.
     """
     found = _examined(path, width, height)
-    return found if isinstance(found, Problem) else None
+    return found if isinstance(found, Problem) else _too_deep(path, found)
 
 
 def decode_problem(path: str | os.PathLike, width: int | None = None, height: int | None = None) -> Problem | None:
@@ -96,7 +98,7 @@ def decode_problem(path: str | os.PathLike, width: int | None = None, height: in
 
 def image_problem(path: str | os.PathLike) -> str | None:
     """What keeps an image file of any kind, such as a label map, from being decoded; None if it decodes."""
-    problem = _missing(path) or _undecoded(path)
+    problem = _undecoded(path)
     return problem.sentence if problem else None
 
 
@@ -106,10 +108,7 @@ def read_header(path: str | os.PathLike) -> Header:
     Raises:
         UserError: the file is missing, is no picture, or is one that Detectron2 does not read rightly.
     """
-    found = _examined(path)
-    if isinstance(found, Problem):
-        raise UserError(found.sentence)
-    return found
+    return _sound(path, _examined(path))
 
 
 def read_rgb(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -133,32 +132,46 @@ def read_rgba(path: str | os.PathLike, size: tuple[int, int] | None = None) -> n
     return _read(path, "RGBA", size)
 
 
-def read_grey(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The grey values as stored, or the luminance of a colour picture, (H, W) uint8; see `read_rgb`."""
-    return _read(path, "L", size)
+def read_upright(path: str | os.PathLike) -> Image.Image:
+    """An image file of any kind, such as a mask, in its own mode, turned as its EXIF orientation says.
+
+    Raises:
+        UserError: as of `read_rgb`; but more than 8 bits are refused of colours only, whose lower bits Pillow drops.
+    """
+    return _decoded(path, _examined(path), deep=True)
 
 
 def _read(path: str | os.PathLike, mode: str, size: tuple[int, int] | None) -> np.ndarray:
-    found = _examined(path, *(size or (None, None)))
-    if isinstance(found, Problem):
-        raise UserError(found.sentence)
-    turn = _TURNS.get(found.orientation)
+    return np.array(_decoded(path, _examined(path, *(size or ()))).convert(mode))
+
+
+def _decoded(path: str | os.PathLike, found: Header | Problem, deep: bool = False) -> Image.Image:
+    header = _sound(path, found, deep)
+    turn = _TURNS.get(header.orientation)
     try:
         with Image.open(path) as image:
-            return np.array((image if turn is None else image.transpose(turn)).convert(mode))
+            image.load()
+            return image if turn is None else image.transpose(turn)
     except Exception as error:
         raise UserError(_undecodable(path, error).sentence) from error
 
 
+def _sound(path: str | os.PathLike, found: Header | Problem, deep: bool = False) -> Header:
+    if isinstance(found, Problem):
+        raise UserError(found.sentence)
+    problem = _too_deep(path, found)
+    if problem and not (deep and found.mode not in _MODES):
+        raise UserError(problem.sentence)
+    return found
+
+
 def _examined(path: str | os.PathLike, width: int | None = None, height: int | None = None) -> Header | Problem:
-    if problem := _missing(path):
-        return problem
     try:
         with open(path, "rb") as file, Image.open(file) as image:
             header = _header(image, file)
     except Exception as error:
         return _undecodable(path, error)
-    return _problem_of(path, header, width, height) or header
+    return _wrong_size(path, header, width, height) or header
 
 
 def _undecoded(path: str | os.PathLike) -> Problem | None:
@@ -176,7 +189,7 @@ def _header(image: Image.Image, file: IO[bytes]) -> Header:
     if orientation > 4:
         width, height = height, width
     transparent = image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info
-    return Header(width, height, orientation, transparent, _depth(image), image.format or "")
+    return Header(width, height, orientation, image.mode, transparent, _depth(image), image.format or "")
 
 
 def _orientation(image: Image.Image, file: IO[bytes]) -> int:
@@ -205,28 +218,30 @@ def _depth(image: Image.Image) -> str:
     return ""
 
 
-def _problem_of(path: str | os.PathLike, header: Header, width: int | None, height: int | None) -> Problem | None:
+def _wrong_size(path: str | os.PathLike, header: Header, width: int | None, height: int | None) -> Problem | None:
     found, said = (header.width, header.height), (width or header.width, height or header.height)
     orientation = f"orientation {header.orientation}"
     if header.orientation > 1 and header.form == "TIFF":
         return _problem(TURNED_TWICE, path, orientation)
     if found == said:
-        return _problem(DEEP, path, header.depth) if header.depth else None
+        return None
     if header.orientation == 1:
         return _problem(OTHER_SIZE, path, f"{_by(found)} pixels, not {_by(said)}")
     stored = found[::-1] if header.orientation > 4 else found
     return _problem(TURNED, path, f"{orientation}: {_by(found)} pixels, stored as {_by(stored)}, not {_by(said)}")
 
 
+def _too_deep(path: str | os.PathLike, header: Header) -> Problem | None:
+    return _problem(DEEP, path, header.depth) if header.depth else None
+
+
 def _by(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _missing(path: str | os.PathLike) -> Problem | None:
-    return None if os.path.isfile(path) else Problem(MISSING, os.fspath(path))
-
-
 def _undecodable(path: str | os.PathLike, error: Exception) -> Problem:
+    if not os.path.isfile(path):
+        return Problem(MISSING, os.fspath(path))
     unknown = isinstance(error, Image.UnidentifiedImageError)
     return _problem(UNDECODABLE, path, "it is of no known format" if unknown else str(error))
 

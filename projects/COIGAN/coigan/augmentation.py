@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from coigan.data.coco_json import annotation, categories_of, coco_content
-from coigan.data.images import read_rgb, write_png
+from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
 from coigan.data.placer import Placement, Placer
 from coigan.poisson import poisson_blend
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import inpaint
 import numpy as np
 import pytest
-from coigan.data.images import read_rgb, write_png
+from coigan.data.images import write_png
 from coigan.segmentation.coco import CocoMasks
 from coigan.segmentation.networks import build_segmenter
 from coigan.segmentation.training import SegmentOptions
@@ -15,6 +15,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from pycocotools import mask as coco_mask
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
 CONFIG = Path(inpaint.__file__).parent / "configs/toy.yaml"

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 from coigan.data import rle
-from coigan.data.images import read_rgb, write_png
+from coigan.data.images import write_png
 from coigan.data.line_store import LineStore, LineWriter
 from coigan.data.objects import ObjectStore, write_objects
 from coigan.data.regions import Region, components, from_record, tight, to_record
@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=14))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from coigan.data.any_set import open_any
 from coigan.data.derive import Changes, derive
-from coigan.data.images import read_rgb, write_png
+from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
 from coigan.data.objects import ObjectStore, write_objects
 from coigan.data.regions import Region
@@ -16,6 +16,7 @@ from coigan.inspection.training_steps import l1_steps
 from detectron2.data.datasets.coco import load_coco_json
 from pycocotools import mask as coco_mask
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
 HEIGHT, WIDTH = 24, 36

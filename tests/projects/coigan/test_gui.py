@@ -9,10 +9,12 @@ import threading
 import numpy as np
 import pytest
 import webdriver
-from coigan.data.images import read_grey, read_rgb, write_png
+from coigan.data.images import write_png
+from coigan.data.masks import read_mask
 from coigan.gui import Session, make_server
 from PIL import Image
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
 
@@ -111,7 +113,7 @@ def test_next_and_save(page, tmp_path):
     assert saved["files"] == sorted(path.name for path in folder.iterdir()) and len(saved["files"]) == 5
     assert read_rgb(folder / "sample_00000_output.png")[0, 0].tolist() == [17, 0, 100]
     assert read_rgb(folder / "sample_00000_input.png").max() == 60
-    assert read_grey(folder / "sample_00000_mask_0.png").sum() == 255
+    assert read_mask(folder / "sample_00000_mask_0.png").sum() == 1
     facts = json.loads((folder / "sample_00000.json").read_text())
     assert facts["seed"] == 7 and facts["synthetic"] is True and facts["base"] == "b.png"
     assert "sample_00001.json" in json.loads(page("POST", "/api/save", request)[1])["files"]
@@ -195,13 +197,9 @@ def test_masks_are_painted_with_the_mouse(page, tmp_path):
         browser.press("s")
         browser.wait_for("return by('status').textContent.startsWith('Saved 5 files')")
         (tmp_path / "page.png").write_bytes(browser.screenshot())
-    masks = [read_grey(tmp_path / f"saved/sample_00000_mask_{number}.png") for number in (0, 1)]
+    masks = [read_mask(tmp_path / f"saved/sample_00000_mask_{number}.png") for number in (0, 1)]
     rows, columns = np.nonzero(masks[0])
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((17, 22, 17, 42), abs=1)
-    assert (
-        masks[1][45, 50] == 255
-        and masks[1][45, 61] == masks[1][50, 10] == 0
-        and not (masks[0].astype(bool) & (masks[1] > 0)).any()
-    )
+    assert masks[1][45, 50] and not masks[1][45, 61] and not masks[1][50, 10] and not (masks[0] & masks[1]).any()
     assert read_rgb(tmp_path / "saved/sample_00000_output.png")[20, 30].tolist() == [11, 0, 100]
     assert json.loads((tmp_path / "saved/sample_00000.json").read_text())["seed"] == 1

@@ -8,7 +8,7 @@ import inpaint
 import numpy as np
 import pytest
 from coigan.data.convert import convert
-from coigan.data.images import read_rgb, write_png
+from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
 from coigan.data.parallel import parallel_map
 from coigan.data.prepare import PrepareOptions, prepare
@@ -20,6 +20,7 @@ from coigan_steel import OPTIONS
 from detectron2.data.datasets.coco import load_coco_json
 from pycocotools import mask as coco_mask
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
 

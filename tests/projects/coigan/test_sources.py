@@ -7,13 +7,14 @@ import zipfile
 import numpy as np
 import pytest
 from coigan.data import rle
-from coigan.data.images import read_rgb, write_png
+from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
 from coigan.data.prepare import PrepareOptions, prepare
 from coigan.data.sources import Reader, open_source
 from coigan_steel import OPTIONS
 from PIL import Image
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.data.toy_cityscapes import write_toy_cityscapes
 from gan_plugin.errors import UserError
 

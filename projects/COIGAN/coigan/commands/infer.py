@@ -3,7 +3,8 @@
     inpaint.py infer WEIGHTS IMAGE OUT.png --mask CLASS=mask.png --seed 3
     inpaint.py infer WEIGHTS IMAGE OUT.png --ellipse CLASS=X,Y,WIDTH,HEIGHT --strength 0.7
 
-OUT.png.json says how it was made. Masks are grey pictures of the image's size, white where a defect is wanted.
+OUT.png.json says how it was made. Masks are pictures of the image's size, white or of one
+colour where a defect is wanted and black or transparent elsewhere.
 """
 
 import argparse
@@ -13,7 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from coigan.data.images import encode_png, read_grey, read_rgb
+from coigan.data.images import encode_png
+from coigan.data.masks import read_mask
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     masks = np.zeros((len(inpainter.classes), *image.shape[:2]), bool)
     for text in args.mask:
         place, file = _split(text, inpainter.classes)
-        mask = read_grey(file) > 127
+        mask = read_mask(file)
         if mask.shape != image.shape[:2]:
             raise UserError(f"The mask {file} has another size than {args.image}; draw it on that image.")
         masks[place] |= mask

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
-from .images import read_rgb
 from .line_sets import write_json, write_line_set
 from .parallel import parallel_map
 from .regions import Encoding, from_record, to_record

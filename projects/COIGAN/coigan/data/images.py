@@ -1,4 +1,4 @@
-"""Pictures in files: always (height, width, 3) uint8 in RGB order in memory."""
+"""Pictures in files: which there are, and how they are written; `gan_plugin.data.pictures` reads them."""
 
 from pathlib import Path
 
@@ -8,38 +8,6 @@ import numpy as np
 from gan_plugin.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-
-
-def read_rgb(path: str | Path) -> np.ndarray:
-    """(H, W, 3) uint8, RGB, also of a grey picture.
-
-    Raises:
-        UserError: the file is missing or does not decode.
-    """
-    return _read(path, cv2.IMREAD_COLOR_RGB)
-
-
-def read_grey(path: str | Path) -> np.ndarray:
-    """(H, W) uint8: the grey values as stored, or the luminance of a colour picture.
-
-    Raises:
-        UserError: the file is missing or does not decode.
-    """
-    return _read(path, cv2.IMREAD_GRAYSCALE)
-
-
-def _read(path: str | Path, mode: int) -> np.ndarray:
-    try:
-        content = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise UserError(
-            f"The image {path} cannot be read ({error.strerror}); put it there or prepare again."
-        ) from error
-    # IMREAD_IGNORE_ORIENTATION: annotations count pixels as they are stored
-    pixels = cv2.imdecode(content, mode | cv2.IMREAD_IGNORE_ORIENTATION) if content.size else None
-    if pixels is None:
-        raise UserError(f"The image {path} cannot be decoded; get it again, or prepare the data set again.")
-    return pixels
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
-from .images import read_rgb
 from .line_store import LineStore, LineWriter
 from .regions import Region, from_record
 

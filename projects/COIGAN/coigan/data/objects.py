@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
-from .images import read_rgb, write_png
+from .images import write_png
 from .line_sets import PARAMS
 from .line_store import LINES, LineStore, LineWriter
 from .object_statistics import Row, write_object_reports

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
-from .images import read_rgb
 from .noise import MaskNoise
 from .placer import Placer
 

@@ -7,13 +7,13 @@ import torch
 from yacs.config import CfgNode
 
 from coigan.data.augmentor import Augmentor
-from coigan.data.images import read_rgb
 from coigan.data.noise import MaskNoise
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Placer
 from coigan.data.prepared import Prepared, open_prepared
 from coigan.data.presets import augmentor_of
 from coigan.data.samples import SampleSource
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
 from .training import TrainingData

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from coigan.data.images import read_rgb
 from coigan.engine.batch import Batch, collate
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.engine.rng import preserved_rng
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_scores import Extractor, Features, cached_features, extract

@@ -13,7 +13,9 @@ from typing import IO, Any, Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from coigan.data.images import encode_png, read_rgb
+from coigan.data.images import encode_png
+from coigan.data.masks import mask_of
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
@@ -127,11 +129,9 @@ def _read_mask(picture: object, height: int, width: int) -> np.ndarray:
         image = Image.open(io.BytesIO(base64.b64decode(text, validate=True)))
         if max(image.size) > _LONGEST:
             raise ValueError("too large")
-        # A canvas is drawn on transparency; a plain picture on black.
-        channel = image.getchannel("A") if image.mode in ("RGBA", "LA") else image.convert("L")
+        mask = mask_of(image)
     except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise UserError("A mask is no PNG as base64.") from error
-    mask = np.asarray(channel) > 127
+        raise UserError(f"A mask is no PNG as base64, or {error}.") from error
     if mask.shape != (height, width):
         raise UserError(f"A mask has {mask.shape[1]}x{mask.shape[0]} pixels, the image {width}x{height}.")
     return mask

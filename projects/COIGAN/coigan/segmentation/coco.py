@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from coigan.data.images import read_rgb
 from coigan.data.sources.coco import decode_segmentation
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
 

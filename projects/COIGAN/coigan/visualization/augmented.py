@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from coigan.data.images import encode_png, read_rgb
+from coigan.data.images import encode_png
+from gan_plugin.data.pictures import read_rgb
 
 from .grid import CLASS_COLOURS
 

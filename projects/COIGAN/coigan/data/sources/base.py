@@ -6,8 +6,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from coigan.data.images import read_rgb
 from coigan.data.regions import Region, class_masks
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
 MODES = ("all", "defected", "none_defected")

@@ -1,16 +1,15 @@
-"""A folder of images and one of grey masks of the same names, one class (as Conglomerate Concrete Crack has it)."""
+"""A folder of images and one of masks of the same names, one class (as Conglomerate Concrete Crack has it)."""
 
 from pathlib import Path
 
-from coigan.data.images import images_in, read_grey
+from coigan.data.images import images_in
+from coigan.data.masks import read_mask
 from coigan.data.regions import Region, components
 from gan_plugin.errors import UserError
 
-_INSIDE = 128
-
 
 class FolderSource:
-    """An object is a connected part of a mask whose grey value is 128 or more.
+    """An object is a connected part of what is inside a mask; see `read_mask` for the forms that one may have.
 
     Args:
         folder: with images/ and masks/; a mask has its image's path below them, whatever the suffix.
@@ -43,18 +42,18 @@ class FolderSource:
 
     def has_objects(self, number: int) -> bool:
         """Whether the mask has a pixel inside."""
-        return bool((read_grey(self._masks[number]) >= _INSIDE).any())
+        return bool(read_mask(self._masks[number]).any())
 
     def regions(self, number: int, height: int, width: int) -> list[Region]:
         """The connected parts of the mask.
 
         Raises:
-            UserError: the mask has another size than the image.
+            UserError: the mask has another size than the image, or it is not clear what is inside.
         """
-        mask = read_grey(self._masks[number])
+        mask = read_mask(self._masks[number])
         if mask.shape != (height, width):
             raise UserError(
                 f"The mask {self._masks[number]} is {mask.shape[1]}x{mask.shape[0]} pixels but its image "
                 f"{width}x{height}; export one of them again."
             )
-        return components(mask >= _INSIDE, 0)
+        return components(mask, 0)
