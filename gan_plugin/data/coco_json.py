@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,14 @@ class CocoFile:
         content: the whole file. Every image has id, file_name, width and height; every category id and name; every
             annotation id, image_id, category_id, bbox, area, iscrowd and, if masks were asked for, segmentation.
         changed: whether it differs from the file, so that other readers of the file would not see the same.
+        left_out: the broken annotations.
     """
 
     path: Path
     folder: Path
     content: Entry
     changed: bool = False
+    left_out: list[Entry] = field(default_factory=list)
 
     @property
     def images(self) -> list[Entry]:
@@ -54,6 +56,12 @@ class CocoFile:
     def picture(self, image: Entry) -> Path:
         """The file of an image; a file_name may be absolute."""
         return self.folder / image["file_name"]
+
+    def pictures(self) -> Iterator[tuple[Path, int | None, int | None]]:
+        """File, width and height of each image, also where the file is refused for something else."""
+        for image in self.images:
+            if isinstance(image, dict) and isinstance(image.get("file_name"), str):
+                yield self.picture(image), whole(image.get("width")), whole(image.get("height"))
 
     def annotations_of_images(self) -> dict[Any, list[Entry]]:
         """image_id -> its annotations in the file's order; every image is there."""
@@ -300,8 +308,7 @@ class _Reading:
             seen.add(key)
             if not first:
                 self.note(kinds.ANNOTATION_TWICE, "id")
-            if self._is_sound(entry) and first:
-                kept.append(entry)
+            (kept if self._is_sound(entry) and first else self.file.left_out).append(entry)
         if not numbered:
             for number, entry in enumerate(kept, start=1):
                 entry["id"] = number

@@ -11,6 +11,7 @@ from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
 
 EXAMPLES = 3
+SKIP = 'DATASETS.ON_BAD "skip"'
 _logger = logging.getLogger(__name__)
 
 
@@ -81,13 +82,15 @@ class Findings:
 
     Args:
         on_bad: DATASETS.ON_BAD: "stop" refuses entries of the grade BAD, "skip" leaves them out.
+        option: what the user can set to have them left out; "" if there is no such thing.
 
     Raises:
         UserError: `on_bad` is neither.
     """
 
-    def __init__(self, on_bad: str = "stop") -> None:
+    def __init__(self, on_bad: str = "stop", option: str = SKIP) -> None:
         self.skips = check_choice("DATASETS.ON_BAD", on_bad) == "skip"
+        self.option = option
         self.groups: dict[Kind, Group] = {}
 
     def add(self, kind: Kind, file: str | PathLike, entry: str = "", field: str = "", detail: str = "") -> None:
@@ -109,7 +112,7 @@ class Findings:
     @property
     def refused(self) -> list[str]:
         """A sentence for each kind that nothing can start with; the first one found comes first."""
-        return [_sentence(kind, group) for kind, group in self.groups.items() if self.is_refused(kind)]
+        return [self._sentence(kind, group) for kind, group in self.groups.items() if self.is_refused(kind)]
 
     @property
     def remarks(self) -> list[str]:
@@ -140,13 +143,12 @@ class Findings:
         return sorted(rows, key=lambda row: ("refused", "left out", "repaired").index(row[0]))
 
     def _remark(self, kind: Kind, group: Group) -> str:
-        done = 'left out, as DATASETS.ON_BAD is "skip"' if kind.grade is Grade.BAD else kind.way_out
+        done = f"left out, because of {self.option}" if kind.grade is Grade.BAD else kind.way_out
         return f"{_with_count(kind, group)}; {done}."
 
-
-def _sentence(kind: Kind, group: Group) -> str:
-    out = ', or leave such entries out with DATASETS.ON_BAD "skip"' if kind.grade is Grade.BAD else ""
-    return f"{_with_count(kind, group)}; {kind.way_out}{out}."
+    def _sentence(self, kind: Kind, group: Group) -> str:
+        out = f", or leave such entries out with {self.option}" if kind.grade is Grade.BAD and self.option else ""
+        return f"{_with_count(kind, group)}; {kind.way_out}{out}."
 
 
 def _with_count(kind: Kind, group: Group) -> str:

@@ -7,12 +7,13 @@ an orientation, which are turned twice.
 
 import os
 import re
+from collections.abc import Iterable
 from typing import IO, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from gan_plugin.data.findings import Grade, Kind, Problem
+from gan_plugin.data.findings import Findings, Grade, Kind, Problem
 from gan_plugin.errors import UserError
 
 _ORIENTATION = 0x0112
@@ -89,6 +90,11 @@ def header_problem(path: str | os.PathLike, width: int | None = None, height: in
     """
     found = _examined(path, width, height)
     return found if isinstance(found, Problem) else _too_deep(path, found)
+
+
+def examine_pictures(pictures: Iterable[tuple[str | os.PathLike, int | None, int | None]], findings: Findings) -> None:
+    """Add what `header_problem` says of each (path, width, height)."""
+    findings.extend(problem for picture in pictures if (problem := header_problem(*picture)))
 
 
 def decode_problem(path: str | os.PathLike, width: int | None = None, height: int | None = None) -> Problem | None:

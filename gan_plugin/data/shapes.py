@@ -212,6 +212,15 @@ def area_of(mask: Any, width: int, height: int) -> float:
     return math.nan if counts is None else float(counts[1::2].sum())
 
 
+def decode_mask(mask: Any, width: int, height: int) -> np.ndarray:
+    """The pixels of a sound mask in one of COCO's forms, (height, width) bool."""
+    if isinstance(mask, list):
+        runs = mask_util.merge(mask_util.frPyObjects(mask, height, width))
+    else:
+        runs = mask_util.frPyObjects(mask, height, width) if isinstance(mask["counts"], list) else mask
+    return mask_util.decode(runs).astype(bool)
+
+
 def is_number(value: Any) -> bool:
     """Whether it is a number, which a truth value is not."""
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
