@@ -11,20 +11,26 @@
 4. cityscapesScripts 2.3.0 fails with an IndexError where a class has instances, but all of its predictions lie on
    ignored pixels. Such a class gets the AP 0, as one without predictions does.
 
+Below them stand-ins for what PyTorch has learnt since 2.1, the oldest release that the package is meant for; with a
+newer one they are PyTorch's own.
+
 Nothing is imported before its user imports it.
 """
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 INTERNAL_PARENT = "deeplearning.projects.cityscapesApi"
 INTERNAL_SCRIPTS = f"{INTERNAL_PARENT}.cityscapesscripts"
@@ -178,3 +184,43 @@ class _JsonWriter:
     def __call__(self, content: dict[str, Any], file_name: str) -> None:
         if file_name != _MATCHES_FILE:
             self.write(content, file_name)
+
+
+def grad_scaler(device: str, *, enabled: bool) -> Any:
+    """`torch.amp.GradScaler`, which came with PyTorch 2.3; an older one scales losses on a GPU only."""
+    import torch
+
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler(device, enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled and device == "cuda")
+
+
+def is_autocast_enabled(device: str) -> bool:
+    """Whether mixed precision is on for a type of device ("cpu", "cuda"); PyTorch asks by name since 2.4."""
+    import torch
+
+    try:
+        return torch.is_autocast_enabled(device)
+    except TypeError:
+        return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
+
+
+def total_norm(tensors: Sequence["torch.Tensor"]) -> "torch.Tensor":
+    """The Euclidean norm of all numbers of `tensors`, at least one: PyTorch's `get_total_norm`, which came with 2.6."""
+    import torch
+
+    if hasattr(torch.nn.utils, "get_total_norm"):
+        return torch.nn.utils.get_total_norm(tensors)
+    norms = [torch.linalg.vector_norm(tensor) for tensor in tensors]
+    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
+
+
+def fused_adam(
+    kind: type["torch.optim.Adam"], parameters: Iterable["torch.nn.Parameter"], **options: Any
+) -> "torch.optim.Adam":
+    """Adam or AdamW with one kernel for all numbers of a weight, which is faster; on a CPU only from PyTorch 2.4 on."""
+    parameters = list(parameters)
+    try:
+        return kind(parameters, fused=True, **options)
+    except RuntimeError:
+        return kind(parameters, **options)

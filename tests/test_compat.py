@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,24 +84,31 @@ def sample(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def broken_build(tmp_path_factory) -> Path:
-    """A folder with the installed Detectron2 changed as upstream changed it on 19 Dec 2024."""
-    folder = tmp_path_factory.mktemp("broken")
+def copy_of_detectron2(folder: Path, scripts: str) -> Path:
+    """A folder with the installed Detectron2, which finds cityscapesScripts under the name `scripts` there."""
     shutil.copytree(DETECTRON2, folder / "detectron2", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("data/datasets/cityscapes.py", "evaluation/cityscapes_evaluation.py"):
-        source = (DETECTRON2 / name).read_text()
-        for keyword in ("from", "import"):
-            old, new = f"    {keyword} cityscapesscripts.", f"    {keyword} {compat.INTERNAL_SCRIPTS}."
-            assert old in source or "data" in name
-            source = source.replace(old, new)
+        source = (DETECTRON2 / name).read_text().replace(compat.INTERNAL_SCRIPTS, "cityscapesscripts")
+        source, count = re.subn(r"( (?:from|import) )cityscapesscripts\.", rf"\g<1>{scripts}.", source)
+        assert count, f"{name} no longer imports cityscapesScripts"
         (folder / "detectron2" / name).write_text(source)
     return folder
 
 
-def evaluate(sample: Path, folder: Path, *flags: str, build: Path | None = None) -> subprocess.CompletedProcess:
+@pytest.fixture(scope="module")
+def healthy_build(tmp_path_factory) -> Path:
+    return copy_of_detectron2(tmp_path_factory.mktemp("healthy"), "cityscapesscripts")
+
+
+@pytest.fixture(scope="module")
+def broken_build(tmp_path_factory) -> Path:
+    """As upstream changed it on 19 Dec 2024."""
+    return copy_of_detectron2(tmp_path_factory.mktemp("broken"), compat.INTERNAL_SCRIPTS)
+
+
+def evaluate(sample: Path, folder: Path, *flags: str, build: Path) -> subprocess.CompletedProcess:
     folder.mkdir(exist_ok=True)
-    path = os.pathsep.join(map(str, [*([build] if build else []), ROOT]))
+    path = os.pathsep.join([str(build), str(ROOT)])
     return run(["-c", EVALUATE, str(sample), *flags], folder, path)
 
 
@@ -115,8 +123,8 @@ def result_of(process: subprocess.CompletedProcess) -> dict:
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def test_repaired_builds_give_the_healthy_ones_scores(sample, broken_build, tmp_path):
-    healthy = result_of(evaluate(sample, tmp_path / "healthy"))
+def test_repaired_builds_give_the_healthy_ones_scores(sample, healthy_build, broken_build, tmp_path):
+    healthy = result_of(evaluate(sample, tmp_path / "healthy", build=healthy_build))
     # the second car is found with IoU 21/40, so both count at 0.5 and one at every higher threshold
     assert healthy["scores"]["segm"]["AP50"] == pytest.approx(100)
     assert 10 < healthy["scores"]["segm"]["AP"] < 90
@@ -127,10 +135,10 @@ def test_repaired_builds_give_the_healthy_ones_scores(sample, broken_build, tmp_
     assert list((tmp_path / "repaired").iterdir()) == []
 
 
-def test_the_faults_are_real(sample, broken_build, tmp_path):
+def test_the_faults_are_real(sample, healthy_build, broken_build, tmp_path):
     process = evaluate(sample, tmp_path / "build", build=broken_build)
     assert "ModuleNotFoundError: No module named 'deeplearning'" in process.stderr
-    process = evaluate(sample, tmp_path / "numpy", "new-numpy")
+    process = evaluate(sample, tmp_path / "numpy", "new-numpy", build=healthy_build)
     assert "has no attribute 'in1d'" in process.stderr or "has no attribute '__dict__'" in process.stderr
 
 

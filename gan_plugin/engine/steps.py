@@ -11,6 +11,7 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from gan_plugin.compat import grad_scaler, total_norm
 from gan_plugin.modeling.meta_arch import discriminator_parameters, discriminators_of, record_totals
 
 from .distributed import average_gradients
@@ -40,7 +41,7 @@ class ObservedStep(SimpleTrainer):
         device = next(model.parameters()).device.type
         self._autocast = _autocast(device) if amp else nullcontext
         # Without mixed precision, or in bfloat16, which has the range of float32, it hands everything through.
-        self.grad_scaler = torch.amp.GradScaler(device, enabled=amp and device == "cuda")
+        self.grad_scaler = grad_scaler(device, enabled=amp and device == "cuda")
 
     def _next_batch(self) -> tuple[Any, float]:
         """A batch, and the seconds that it took."""
@@ -241,7 +242,7 @@ def record_gradient_norm(player: str, parameters: Iterable[nn.Parameter], scale:
     """Put the Euclidean norm of all gradients of `parameters`, divided by `scale`, into the event storage."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if gradients:
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = total_norm(gradients)
         get_event_storage().put_scalar(f"grad_norm/{player}", norm.item() / scale, smoothing_hint=False)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
-from torch.utils.data import Dataset, Sampler, get_worker_info
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
 
 from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.errors import UserError
@@ -55,7 +56,6 @@ class ResumableTrainLoader:
         self._dicts = dataset_dicts
         self._mapper = mapper
         self._batch_size = total_batch_size // comm.get_world_size()
-        self._total_batch_size = total_batch_size
         self._num_workers = num_workers
         self._grouping = aspect_ratio_grouping
         self._make_sampler = make_sampler or _training_sampler
@@ -67,13 +67,12 @@ class ResumableTrainLoader:
             self._batch_size,
             self.first_batch,
         )
-        loader = build_detection_train_loader(
+        # PyTorch's own loader: the arguments of Detectron2's differ from build to build, and this one needs no more.
+        loader = DataLoader(
             _SeededDataset(self._dicts, self._mapper, self.seed),
-            mapper=None,
-            sampler=order,
-            total_batch_size=self._total_batch_size,
-            aspect_ratio_grouping=False,
+            batch_sampler=BatchSampler(order, self._batch_size, drop_last=True),
             num_workers=self._num_workers,
+            collate_fn=trivial_batch_collator,
             generator=torch.Generator().manual_seed(self.seed % 2**63),
         )
         with forking_workers():

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from gan_plugin.compat import is_autocast_enabled
+
 from .layout import laid_out_like
 
 _FORWARD = torch.ops.aten.native_batch_norm
@@ -36,7 +38,7 @@ def _applies(input: torch.Tensor, of_channels: Iterable[torch.Tensor | None]) ->
         and input.dim() > 1
         and input.numel() > input.shape[1]
         and all(values is None or values.numel() == input.shape[1] for values in of_channels)
-        and not torch.is_autocast_enabled(input.device.type)
+        and not is_autocast_enabled(input.device.type)
     )
 
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from gan_plugin.compat import is_autocast_enabled
+
 Pair = int | Sequence[int]
 _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward
 
@@ -109,7 +111,7 @@ def _applies(input: torch.Tensor, weight: torch.Tensor) -> bool:
         and input.is_floating_point()
         and torch.is_grad_enabled()
         and (input.requires_grad or weight.requires_grad)
-        and not torch.is_autocast_enabled(input.device.type)
+        and not is_autocast_enabled(input.device.type)
     )
 
 

@@ -56,7 +56,7 @@ def _validate(path: str) -> str:
     """The SHA-256 of the file, once it is known to hold the weights. torch-fidelity would run any pickle."""
     try:
         with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256(file.read()).hexdigest()
         # not mapped into memory: a file in the format of before PyTorch 1.6 cannot be, and these weights are of 2020
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from gan_plugin.compat import fused_adam
 from gan_plugin.errors import UserError
 
 
@@ -16,13 +17,12 @@ def build_optimizer(solver: CfgNode, parameters: Iterable[nn.Parameter], rate: f
         UserError: there is none of that name, or a value is out of range.
     """
     betas, decay = tuple(solver.BETAS), solver.WEIGHT_DECAY
-    # Adam's one kernel for all of a weight's numbers is faster on a GPU and on a CPU
     try:
         match solver.OPTIMIZER:
             case "adamw":
-                return torch.optim.AdamW(parameters, rate, betas, weight_decay=decay, fused=True)
+                return fused_adam(torch.optim.AdamW, parameters, lr=rate, betas=betas, weight_decay=decay)
             case "adam":
-                return torch.optim.Adam(parameters, rate, betas, weight_decay=decay, fused=True)
+                return fused_adam(torch.optim.Adam, parameters, lr=rate, betas=betas, weight_decay=decay)
             case "sgd":
                 return torch.optim.SGD(parameters, rate, momentum=betas[1], weight_decay=decay)
             case "rmsprop":

@@ -120,7 +120,7 @@ def checked_digest(path: str, sha256: str = "", key: str = _KEY) -> str:
     """
     try:
         with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256(file.read()).hexdigest()
     except OSError as error:
         raise UserError(f"The weights {path} cannot be read ({error.strerror}); check {key}.") from error
     if sha256 and (len(sha256) < 8 or not digest.startswith(sha256.lower())):

@@ -13,6 +13,7 @@ from torchvision.utils import make_grid
 
 from car_gan.colour import GREEN, Colour
 from car_gan.networks import Networks, build_networks
+from gan_plugin.compat import fused_adam
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.augment import DiscriminatorAugment
@@ -239,7 +240,6 @@ def _spread(images: torch.Tensor) -> torch.Tensor:
 
 def _adam(networks: Sequence[nn.Module], node: CfgNode) -> torch.optim.Optimizer:
     parameters = [parameter for network in networks for parameter in network.parameters()]
-    # one kernel for all weights, also on a CPU
-    return torch.optim.Adam(
-        parameters, lr=node.BASE_LR, betas=tuple(node.BETAS), weight_decay=node.WEIGHT_DECAY, fused=True
+    return fused_adam(
+        torch.optim.Adam, parameters, lr=node.BASE_LR, betas=tuple(node.BETAS), weight_decay=node.WEIGHT_DECAY
     )
