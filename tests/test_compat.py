@@ -87,6 +87,8 @@ def sample(tmp_path_factory) -> Path:
 def copy_of_detectron2(folder: Path, scripts: str) -> Path:
     """A folder with the installed Detectron2, which finds cityscapesScripts under the name `scripts` there."""
     shutil.copytree(DETECTRON2, folder / "detectron2", ignore=shutil.ignore_patterns("__pycache__"))
+    if (DETECTRON2.parent / "projects" / "PointRend").is_dir():  # where a checkout has what an installation has inside
+        (folder / "projects").symlink_to(DETECTRON2.parent / "projects")
     for name in ("data/datasets/cityscapes.py", "evaluation/cityscapes_evaluation.py"):
         source = (DETECTRON2 / name).read_text().replace(compat.INTERNAL_SCRIPTS, "cityscapesscripts")
         source, count = re.subn(r"( (?:from|import) )cityscapesscripts\.", rf"\g<1>{scripts}.", source)

@@ -105,6 +105,10 @@ class SafeCheckpointer(DetectionCheckpointer):
             raise ValueError("it holds no dictionary of weights")
         return loaded
 
+    def _torch_load(self, f: str) -> Any:
+        # said here, since PyTorch refuses code by itself from 2.6 on only
+        return torch.load(f, map_location="cpu", weights_only=True)
+
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)
         untouched = {*incompatible.missing_keys, *(shape[0] for shape in incompatible.incorrect_shapes)}

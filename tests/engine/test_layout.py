@@ -18,11 +18,11 @@ def _one_step(network, optimizer):
 def test_a_state_saved_in_another_memory_order_continues_alike():
     torch.manual_seed(0)
     plain = nn.Conv2d(3, 4, 3)
-    optimizer = torch.optim.Adam(plain.parameters(), 0.1, fused=True)
+    optimizer = fused_adam(torch.optim.Adam, plain.parameters(), lr=0.1)
     _one_step(plain, optimizer)
     last = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     last.load_state_dict(plain.state_dict())
-    other = torch.optim.Adam(last.parameters(), 0.1, fused=True)
+    other = fused_adam(torch.optim.Adam, last.parameters(), lr=0.1)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     lay_out_states(other)
     for _ in range(2):
@@ -36,7 +36,7 @@ def test_a_resumed_step_reads_both_optimizers_states_in_its_weights_order():
     steps = []
     for order in (torch.contiguous_format, torch.channels_last):
         players = nn.ModuleList(nn.Conv2d(3, 4, 3) for _ in range(2)).to(memory_format=order)
-        optimizers = [torch.optim.Adam(player.parameters(), 0.1, fused=True) for player in players]
+        optimizers = [fused_adam(torch.optim.Adam, player.parameters(), lr=0.1) for player in players]
         for player, optimizer in zip(players, optimizers, strict=True):
             _one_step(player, optimizer)
         steps.append(AlternatingStep(players, [], *optimizers, "thesis"))
