@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import nn
 
+from gan_plugin.compat import fused_adam
 from gan_plugin.engine.layout import lay_out_states
 from gan_plugin.engine.steps import AlternatingStep
 
