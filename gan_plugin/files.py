@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, and texts whatever an editor has made of them."""
 
 import os
 from collections.abc import Callable
@@ -37,6 +37,22 @@ def write_whole(path: str | os.PathLike, write: Callable[[IO[bytes]], Any], advi
         # torch.save's own words for a write that failed say nothing to a user
         reason = next((former for former in history(error) if isinstance(former, OSError)), error)
         raise UserError(f"{path} could not be written ({first_line(reason)}). {advice}") from error
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """The text of a file in UTF-8 or UTF-16, without the byte order mark that an editor or a spreadsheet has added.
+
+    Raises:
+        UserError: it cannot be read, or is in another encoding.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8; save it in that encoding.") from error
 
 
 def first_line(error: BaseException) -> str:

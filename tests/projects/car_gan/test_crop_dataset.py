@@ -110,7 +110,7 @@ def broken(folder):
     "damage, options, sentence",
     [
         (broken, {}, r"05\.png: the image cannot be decoded"),
-        (lambda f: save(f / "05.png", np.zeros((8, 8))), {}, r"05\.png is of mode L, not RGB or RGBA"),
+        (lambda f: Image.fromarray(np.ones((8, 8), np.uint16)).save(f / "05.png"), {}, r"05\.png: .*more than 8 bits"),
         (lambda f: None, {"channels": 4}, "has 3 channels where 4 are asked for; build the crops with MODE rgba_crop"),
         (lambda f: None, {"channels": 1}, "3 channels .RGB. or 4 .RGBA., not 1"),
         (lambda f: None, {"size": 4}, "The crop size is 4 pixels"),

@@ -106,7 +106,9 @@ def test_lines_that_are_no_records_are_named(tmp_path):
 
 def _coco(folders):
     content = {
-        "images": [{"id": n, "file_name": f"{name}.png"} for n, name in enumerate("abcd", 1)],
+        "images": [
+            {"id": n, "file_name": f"{name}.png", "width": SIDE, "height": SIDE} for n, name in enumerate("abcd", 1)
+        ],
         "categories": [{"id": 5, "name": "crack"}],
         "annotations": [
             {"id": 70 + n, "image_id": n, "category_id": 5, "segmentation": to_coco_rle(_square())} for n in (1, 2, 3)
@@ -118,14 +120,23 @@ def _coco(folders):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda one: one.pop("segmentation"), "annotation 72: it has no segmentation"),
-        (lambda one: one.update(category_id=6), "annotation 72: there is no category 6"),
-        (lambda one: one.update(image_id=9), "annotation 72: there is no image 9"),
-        (lambda one: one.update(segmentation=[]), "annotation 72: .*three points"),
+        (lambda one: one.pop("segmentation"), "annotation 72: there is no mask"),
+        (lambda one: one.update(category_id=6), r"annotation 72: the category_id is that of no category \(6\)"),
+        (lambda one: one.update(image_id=9), r"annotation 72: the image_id is that of no image \(9\)"),
+        (lambda one: one.update(segmentation=[]), "annotation 72: there is no mask"),
         (lambda one: one.update(segmentation=[[1, 2, 3, 4]]), "annotation 72: .*three points"),
-        (lambda one: one.update(segmentation={"size": [SIDE, SIDE], "counts": [9, 4]}), "annotation 72: .*not cover"),
-        (lambda one: one.update(segmentation={"size": [9, 9], "counts": [9, 72]}), "annotation 72: .*9x9 pixels on"),
-        (lambda one: one["segmentation"].update(counts="0"), "annotation 72: .*not cover"),
+        (
+            lambda one: one.update(segmentation={"size": [SIDE, SIDE], "counts": [9, 4]}),
+            "annotation 72: the run lengths cannot be decoded to that size",
+        ),
+        (
+            lambda one: one.update(segmentation={"size": [9, 9], "counts": [9, 72]}),
+            "annotation 72: the run lengths are of another size .*9x9 for",
+        ),
+        (
+            lambda one: one["segmentation"].update(counts="0"),
+            "annotation 72: the run lengths cannot be decoded to that size",
+        ),
     ],
 )
 def test_a_bad_annotation_of_coco_is_named(folders, tmp_path, change, words):
@@ -139,14 +150,14 @@ def test_a_bad_annotation_of_coco_is_named(folders, tmp_path, change, words):
 def test_missing_images_and_files_that_are_none(folders, tmp_path):
     content, path = _coco(folders)
     path.write_text("{}")
-    with pytest.raises(UserError, match="instances.json is no COCO JSON"):
+    with pytest.raises(UserError, match="instances.json: this is no COCO JSON"):
         prepare(path, tmp_path / "out", OPTIONS)
     path.write_text(json.dumps(content))
     (folders / "images/c.png").unlink()
-    with pytest.raises(UserError, match="names the image .*c.png, which does not exist"):
+    with pytest.raises(UserError, match="c.png: the image does not exist"):
         prepare(path, tmp_path / "out", OPTIONS)
     path.write_text(json.dumps({**content, "images": [], "annotations": []}))
-    with pytest.raises(UserError, match="0 images cannot be split"):
+    with pytest.raises(UserError, match='"images": there are no images'):
         prepare(path, tmp_path / "out", OPTIONS)
 
 

@@ -185,9 +185,11 @@ def test_masks_of_a_coco_json(tmp_path):
     encoded = coco_mask.encode(np.asfortranarray(hole))
     encoded["counts"] = encoded["counts"].decode()
     objects = [encoded, [[0, 0, 2, 0, 2, 2, 0, 2]], {"size": [4, 6], "counts": [23, 1]}]
-    annotations = [{"image_id": 1, "segmentation": segmentation} for segmentation in objects]
+    annotations = [{"image_id": 1, "category_id": 1, "segmentation": segmentation} for segmentation in objects]
     image = {"id": 1, "file_name": "a.png", "height": 4, "width": 6}
-    (tmp_path / "a.json").write_text(json.dumps({"images": [image], "annotations": annotations}))
+    (tmp_path / "a.json").write_text(
+        json.dumps({"images": [image], "annotations": annotations, "categories": [{"id": 1, "name": "defect"}]})
+    )
     pixels, mask = CocoMasks(tmp_path / "a.json")[0]
     expected = hole.astype(bool)
     expected[:2, :2] = True

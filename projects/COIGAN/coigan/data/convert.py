@@ -12,7 +12,7 @@ import numpy as np
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
-from .line_sets import write_json, write_line_set
+from .line_sets import OTHERS, write_json, write_line_set
 from .parallel import parallel_map
 from .regions import Encoding, from_record, to_record
 from .sources import Source
@@ -41,7 +41,8 @@ class Conversion:
         path, name = self.source.images[number], self.source.name(number)
         height, width = read_rgb(path).shape[:2]
         found = self.source.regions(number, height, width)
-        regions = relabelled(found, label_map(self.source.classes, self.classes))
+        new_label = label_map(self.source.classes, self.classes)
+        regions = relabelled(found, new_label)
         entries = [to_record(region, height, width, self.encoding, self.keep_every) for region in regions]
         wrong = 0
         if self.encoding == "polygons":
@@ -53,8 +54,10 @@ class Conversion:
             name = str(path.resolve())
         else:
             place_copy(path, self.pictures / name)
+        others = [to_record(region, height, width) for region in found if region.label not in new_label]
         counts = {"mask_pixels": sum(region.area for region in regions), "wrong_pixels": wrong}
-        return {"img": name, "size": [height, width], "polygons": entries}, counts
+        record = {"img": name, "size": [height, width], "polygons": entries}
+        return record | ({OTHERS: others} if others else {}), counts
 
 
 def convert(

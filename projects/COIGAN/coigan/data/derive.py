@@ -14,7 +14,7 @@ from gan_plugin.errors import UserError
 from .coco_json import coco_content
 from .convert import place_copy
 from .images import write_png
-from .line_sets import LineSet, write_json, write_line_set
+from .line_sets import OTHERS, LineSet, write_json, write_line_set
 from .parallel import parallel_map
 from .regions import Region, tight, to_record
 
@@ -73,11 +73,16 @@ class _Change:
             # read all the same, so that a damaged picture is found
             self.lines.image(record)
             place_copy(source, self.folder / name)
-        kept = [made for region in regions if (made := self._changed(region, record["size"], size)) is not None]
-        entries = [to_record(region, *size) for region in kept]
-        return {"img": name, "size": list(size), "polygons": entries}, len(regions) - len(kept)
+        kept = self._changed(regions, record["size"], size)
+        others = self._changed(self.lines.others(record), record["size"], size)
+        made = {"img": name, "size": list(size), "polygons": kept, **({OTHERS: others} if others else {})}
+        return made, len(regions) - len(kept)
 
-    def _changed(self, region: Region, before: tuple[int, int], size: tuple[int, int]) -> Region | None:
+    def _changed(self, regions: list[Region], before: tuple[int, int], size: tuple[int, int]) -> list[dict[str, Any]]:
+        made = (self._one_changed(region, before, size) for region in regions)
+        return [to_record(region, *size) for region in made if region is not None]
+
+    def _one_changed(self, region: Region, before: tuple[int, int], size: tuple[int, int]) -> Region | None:
         painted = region.painted(*before).astype(np.uint8)
         mask = cv2.resize(painted, size[::-1], interpolation=cv2.INTER_NEAREST)
         square = np.ones((self.changes.kernel, self.changes.kernel), np.uint8)

@@ -1,9 +1,11 @@
 """Annotated images as a line store: dataset.jsonl, index, params.json and a folder of pictures.
 
-A record is {"img": file name, "size": [height, width], "polygons": [a region each, see `regions.to_record`]}.
+A record is {"img": file name, "size": [height, width], "polygons": [a region each, see `regions.to_record`]}, and where
+there are objects of classes that were left out, also "others" with a region each.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from gan_plugin.files import write_whole
 from .line_store import LineStore, LineWriter
 from .regions import Region, from_record
 
-PARAMS = "params.json"
+PARAMS, OTHERS = "params.json", "others"
 _ADVICE = "Free some disk space, or choose another folder."
 
 
@@ -68,13 +70,24 @@ class LineSet:
         Raises:
             UserError: one of them is damaged; the sentence names the line.
         """
+        return self._regions(record, "polygons", len(self.classes))
+
+    def others(self, record: Mapping[str, Any]) -> list[Region]:
+        """The objects of a record whose classes were left out; of their labels there are no names.
+
+        Raises:
+            UserError: as of `regions`.
+        """
+        return self._regions(record, OTHERS, math.inf) if OTHERS in record else []
+
+    def _regions(self, record: Mapping[str, Any], key: str, classes: float) -> list[Region]:
         try:
             height, width = record["size"]
-            found = [from_record(entry, height, width) for entry in record["polygons"]]
+            found = [from_record(entry, height, width) for entry in record[key]]
             regions = [region for region in found if region is not None]
             for region in regions:
-                if not 0 <= region.label < len(self.classes):
-                    raise ValueError(f"the label {region.label} of {len(self.classes)} classes")
+                if not 0 <= region.label < classes:
+                    raise ValueError(f"the label {region.label} of {classes} classes")
         except (KeyError, TypeError, ValueError) as error:
             line = next((n for n, other in enumerate(self.store, start=1) if other == record), "?")
             raise UserError(

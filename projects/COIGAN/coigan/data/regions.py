@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from gan_plugin.data.shapes import run_lengths
+
 Encoding = Literal["rle", "polygons"]
 ENCODINGS = ("rle", "polygons")
 
@@ -137,30 +139,10 @@ def from_coco_rle(encoded: dict[str, Any]) -> np.ndarray:
     """
     height, width = encoded["size"]
     # where runs end too early, pycocotools leaves the rest of the mask to whatever was in memory
-    if _pixels_of(encoded["counts"]) != height * width:
+    lengths = run_lengths(encoded["counts"])
+    if lengths is None or lengths.sum() != height * width:
         raise ValueError(f"run lengths that do not cover {width}x{height} pixels")
     return coco_mask.decode(encoded)
-
-
-def _pixels_of(counts: str | bytes) -> int:
-    """The sum of COCO's compressed run lengths; -1 if they are none.
-
-    A number has five bits a character, the lowest first, of which the sixth bit says whether more follow, and a sign in
-    the highest of the last. From the fourth number on it is the difference to the one before the last.
-    """
-    text = counts.encode() if isinstance(counts, str) else bytes(counts)
-    chunks = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    if not len(chunks) or chunks.min() < 0 or chunks.max() > 63 or chunks[-1] & 32:
-        return -1
-    ends = np.flatnonzero((chunks & 32) == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    shifts = 5 * (np.arange(len(chunks)) - np.repeat(starts, lengths))
-    if shifts.max() > 50:
-        return -1
-    numbers = np.add.reduceat((chunks & 31) << shifts, starts)
-    numbers -= np.where(chunks[ends] & 16, 1 << (5 * lengths), 0)
-    return int(numbers[0] + numbers[1::2].cumsum().sum() + numbers[2::2].cumsum().sum())
 
 
 def _rings(region: Region, keep_every: int) -> tuple[list[list[list[int]]], list[int]]:

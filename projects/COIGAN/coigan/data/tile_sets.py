@@ -45,7 +45,7 @@ class _Cut:
 
     def __call__(self, number: int) -> list[dict[str, Any]]:
         record = self.lines.store[number]
-        regions = self.lines.regions(record)
+        regions = self.lines.regions(record) + (self.lines.others(record) if self.only_clean else [])
         pixels = self.lines.image(record)
         side, made = self.tile, []
         height, width = pixels.shape[:2]
@@ -79,7 +79,7 @@ def write_tiles(
         folder: made if need be.
         tile: side in pixels.
         black: leaves tiles out; None for none.
-        only_clean: leave out tiles with any pixel of an object.
+        only_clean: leave out tiles with any pixel of an object, also of a class that was left out.
         workers: processes, -1 for one a core.
 
     Raises:

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     """Build, print the funnel, write the review page."""
     cfg = build_defaults()
     merge_options(cfg, args.config_file, args.opts)
-    source = chosen_pictures(args, cfg.SPLITS, cfg.CATEGORY, checked_colour(cfg.KEY))
+    source = chosen_pictures(args, cfg.SPLITS, cfg.CATEGORY, checked_colour(cfg.KEY), cfg.SKIP_BROKEN)
     funnel = build(source, cfg, args.output, workers=args.workers)
     for split, count in funnel.empty.items():
         if split == "test":

@@ -11,8 +11,8 @@ from fvcore.common.config import CfgNode
 
 from car_gan.journal import work_through
 from car_gan.output_folder import PROGRESS, flat, output_folder
-from car_gan.scenes.read import read_scene
 from car_gan.scenes.scene import SceneFile, SceneSource, digest
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
@@ -107,7 +107,7 @@ def _ground(source: SceneSource, files: Sequence[SceneFile], cfg: CfgNode, outpu
     drawn = np.random.default_rng(cfg.SEED).permutation(len(files))[: cfg.PLACE.FIT_SCENES]
     scenes = [source.load(files[index]) for index in drawn]
     pairs = list(zip(drawn, scenes, strict=True))[:_BRIGHTNESS_OF]
-    brightness = float(np.mean([read_scene(files[index].image, scene.shape).mean() for index, scene in pairs]))
+    brightness = float(np.mean([read_rgb(files[index].image, scene.shape[::-1]).mean() for index, scene in pairs]))
     ground = fit_ground(scenes, max(1.0, brightness), cfg.CATEGORY)
     _write(known, json.dumps(ground.to_dict()))
     return ground

@@ -10,8 +10,8 @@ import numpy as np
 from fvcore.common.config import CfgNode
 from PIL import Image
 
-from car_gan.scenes.read import read_scene
 from car_gan.scenes.scene import Scene, SceneFile, SceneSource
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.files import write_whole
 
 from .coco_truth import annotations_of
@@ -60,7 +60,7 @@ class Composer:
         refused: dict[str, int] = {}
         stem = job.file.name.replace("/", "_")
         if job.composed and self._bank and self._ground:
-            image = read_scene(job.file.image, scene.shape)
+            image = read_rgb(job.file.image, scene.shape[::-1])
             picture, scene, pasted, refused = self._add_cars(image, scene, job.file, self._bank, self._ground)
         if pasted:
             name = f"{IMAGES}/{stem}.png"

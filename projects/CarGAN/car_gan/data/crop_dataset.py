@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from car_gan.colour import GREEN, Colour, checked_colour
 from gan_plugin.errors import UserError
+from gan_plugin.files import read_text
 
 from .pictures import channel_names, on_key, pad_to_square, read_picture, resize
 from .split import choose
@@ -124,7 +125,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 def _read_manifest(manifest: Path) -> list[dict[str, Any]]:
     try:
-        records = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines() if line.strip()]
+        records = [json.loads(line) for line in read_text(manifest).splitlines() if line.strip()]
         for record in records:
             str(record["file"]), str(record["source_image"])
     except (ValueError, KeyError, TypeError) as error:

@@ -9,8 +9,8 @@ from fvcore.common.config import CfgNode
 from PIL import Image
 
 from car_gan.colour import checked_colour
-from car_gan.scenes.read import read_scene
 from car_gan.scenes.scene import Scene, SceneFile, SceneObject, SceneSource
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
@@ -71,7 +71,8 @@ class Cutter:
             raise UserError(f"{broken[0]} Mend it, or set SKIP_BROKEN True to drop and count such cars.")
         dropped = [{"scene": file.name, "reason": "broken", "note": sentence} for sentence in broken]
         wanted = [thing for thing in scene.objects if thing.label == self._cfg.CATEGORY]
-        image = read_scene(file.image, scene.shape) if any(not thing.group for thing in wanted) else np.empty((0, 0, 3))
+        needed = any(not thing.group for thing in wanted)
+        image = read_rgb(file.image, scene.shape[::-1]) if needed else np.empty((0, 0, 3))
         asked = []
         for thing in wanted:
             reason = self._drop_unseen(thing, scene)

@@ -1,6 +1,7 @@
 """What a detector says of each car: asked now, or recorded before."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -147,11 +148,9 @@ class RecordedScores:
         """
         self._path = path
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))["scores"]
-            self._scores = {
-                key: entry and Detection(tuple(map(float, entry["box"])), float(entry["score"]))  # type: ignore[arg-type]
-                for key, entry in content.items()
-            }
+            # bytes, because a spreadsheet or an editor may have put a byte order mark before them
+            content = json.loads(Path(path).read_bytes())["scores"]
+            self._scores = {key: entry and _recorded(key, entry) for key, entry in content.items()}
         except OSError as error:
             raise UserError(f"The recorded scores {path} cannot be read ({error.strerror}); check the path.") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -167,3 +166,11 @@ class RecordedScores:
                 "fewer."
             )
         return [self._scores[key] for key in keys]
+
+
+def _recorded(key: str, entry: dict[str, Any]) -> Detection:
+    x0, y0, x1, y1 = box = tuple(map(float, entry["box"]))
+    score = float(entry["score"])
+    if not (-math.inf < x0 < x1 < math.inf and -math.inf < y0 < y1 < math.inf and 0 <= score <= 1):
+        raise ValueError(f"{key}: box {box} and score {score} are no [x0, y0, x1, y1] and share")
+    return Detection((x0, y0, x1, y1), score)

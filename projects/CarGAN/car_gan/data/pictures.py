@@ -6,18 +6,18 @@ import numpy as np
 from PIL import Image
 
 from car_gan.colour import Colour
-from gan_plugin.data.pictures import image_problem
+from gan_plugin.data.pictures import read_header, read_rgb, read_rgba
 from gan_plugin.errors import UserError
 
 _CHANNELS = {3: "RGB", 4: "RGBA"}
 
 
 def read_picture(path: str | os.PathLike, channels: int | None, key: Colour) -> np.ndarray:
-    """Read an RGB or RGBA picture.
+    """Read a picture in colours, which may say how opaque it is.
 
     Args:
         path: of the file.
-        channels: 3 or 4; an RGBA file read with 3 is laid over `key`. None takes what the file has.
+        channels: 3 or 4; a file with transparency read with 3 is laid over `key`. None takes what the file has.
         key: the key colour.
 
     Returns:
@@ -26,20 +26,14 @@ def read_picture(path: str | os.PathLike, channels: int | None, key: Colour) -> 
     Raises:
         UserError: the file is missing or does not decode, or has not enough channels.
     """
-    if problem := image_problem(path):
-        raise UserError(problem)
-    with Image.open(path) as image:
-        # a palette says nothing of its colours' number
-        mode = image.mode if image.mode != "P" else "RGBA" if "transparency" in image.info else "RGB"
-        if mode not in ("RGB", "RGBA"):
-            raise UserError(f"The picture {path} is of mode {mode}, not RGB or RGBA; convert it or take it out.")
-        if channels == 4 and mode == "RGB":
-            raise UserError(
-                f"The picture {path} has 3 channels where 4 are asked for; build the crops with MODE rgba_crop, or "
-                "train on 3 channels."
-            )
-        pixels = np.asarray(image.convert(mode))
-    return lay_over(pixels, key) if channels == 3 and mode == "RGBA" else pixels
+    if read_header(path).transparent:
+        return lay_over(read_rgba(path), key) if channels == 3 else read_rgba(path)
+    if channels == 4:
+        raise UserError(
+            f"The picture {path} has 3 channels where 4 are asked for; build the crops with MODE rgba_crop, or train "
+            "on 3 channels."
+        )
+    return read_rgb(path)
 
 
 def lay_over(pixels: np.ndarray, key: Colour) -> np.ndarray:

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from car_gan.figures import inline_picture
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
+from gan_plugin.files import read_text, write_whole
 from gan_plugin.visualization.page import save_page, template
 
 from .crop_dataset import MANIFEST, read_records
@@ -100,8 +101,8 @@ def _pictures(lines: list[dict[str, Any]]) -> list[dict[str, str]]:
         if x1 <= x0 or not Path(line["image"]).is_file():
             continue
         margin = 0.1 * max(x1 - x0, y1 - y0)
-        with Image.open(line["image"]) as image:
-            part = image.convert("RGB").crop((int(x0 - margin), int(y0 - margin), int(x1 + margin), int(y1 + margin)))
+        whole = Image.fromarray(read_rgb(line["image"]))
+        part = whole.crop((int(x0 - margin), int(y0 - margin), int(x1 + margin), int(y1 + margin)))
         part.thumbnail((_THUMBNAIL, _THUMBNAIL))
         score = line.get("detector_score")
         said = f"{line['scene']} #{line['instance']}" + ("" if score is None else f", score {score:.2f}")
@@ -125,7 +126,7 @@ def apply_rejections(folder: Path, listed: Path) -> int:
     if not listed.is_file():
         raise UserError(f"{listed} does not exist; save it with the button of the review page.")
     records = read_records(folder)
-    names = {line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()}
+    names = {line.strip() for line in read_text(listed).splitlines() if line.strip()}
     if unknown := sorted(names - {record["file"] for record in records}):
         raise UserError(f"{listed} names {unknown[0]}, which the manifest of {folder} does not have; check both.")
     left = [record for record in records if record["file"] not in names]

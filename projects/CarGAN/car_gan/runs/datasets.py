@@ -76,13 +76,19 @@ def train_loader(cfg: CfgNode, crops: CropDataset, labels: Sequence[str] = ()) -
         UserError: a batch is larger than the data set, or the processes do not divide it.
     """
     batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    least, most = 2 * processes, len(crops) // processes * processes
+    if len(crops) < least:
+        raise UserError(
+            f"{crops.folder} has too few crops to train on: {len(crops)}, and a GAN needs {least} at least, beside "
+            "those that DATASETS.HELD_OUT keeps apart; build more."
+        )
     if batch > len(crops):
         raise UserError(
-            f"SOLVER.IMS_PER_BATCH is {batch}, but there are only {len(crops)} crops to train on; lower it to "
-            f"{len(crops)} or less, or build more crops."
+            f"SOLVER.IMS_PER_BATCH is {batch}, but there are only {len(crops)} crops to train on; lower it to {most} "
+            "or less, or build more crops."
         )
-    if batch % processes or batch // processes < 2:
-        raise UserError(f"SOLVER.IMS_PER_BATCH is {batch}; make it a multiple of {processes}, {2 * processes} or more.")
+    if batch % processes or batch < least:
+        raise UserError(f"SOLVER.IMS_PER_BATCH is {batch}; make it a multiple of {processes}, {least} or more.")
 
     names = list(cfg.MODEL.LABEL.NAMES)
     numbers = [names.index(label) for label in labels]

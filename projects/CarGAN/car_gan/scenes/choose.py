@@ -26,30 +26,36 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--stanford", metavar="DIR", help="Stanford Cars: cars_train, cars_test, devkit")
 
 
-def chosen_scenes(args: argparse.Namespace, splits: Sequence[str]) -> SceneSource:
+def chosen_scenes(args: argparse.Namespace, splits: Sequence[str], skip_broken: bool | None = None) -> SceneSource:
     """The street scenes that `args` name.
 
     Args:
         args: with what `add_scene_arguments` adds.
         splits: of Cityscapes.
+        skip_broken: whether broken annotations of a COCO JSON are left out; None if there is no such choice.
 
     Raises:
         UserError: they are missing or broken.
     """
-    return Cityscapes(args.cityscapes, splits) if args.cityscapes else Coco(*args.coco)
+    if args.cityscapes:
+        return Cityscapes(args.cityscapes, splits)
+    return Coco(*args.coco, "skip" if skip_broken else "stop", "" if skip_broken is None else "SKIP_BROKEN True")
 
 
-def chosen_pictures(args: argparse.Namespace, splits: Sequence[str], label: str, key: Colour) -> SceneSource:
+def chosen_pictures(
+    args: argparse.Namespace, splits: Sequence[str], label: str, key: Colour, skip_broken: bool
+) -> SceneSource:
     """The street scenes or pictures of single cars that `args` name.
 
     Args:
         args: with what `add_picture_arguments` adds.
         splits: of Cityscapes.
         label, key: of a folder of crops, see `CropFolder`.
+        skip_broken: see `chosen_scenes`.
 
     Raises:
         UserError: they are missing or broken.
     """
     if args.crops:
         return CropFolder(args.crops, label, key)
-    return StanfordCars(args.stanford) if args.stanford else chosen_scenes(args, splits)
+    return StanfordCars(args.stanford) if args.stanford else chosen_scenes(args, splits, skip_broken)

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from scipy import io
 
 from car_gan.colour import Colour
-from gan_plugin.data.pictures import image_problem
+from gan_plugin.data.pictures import read_header, read_rgba
 from gan_plugin.errors import UserError
 
 from . import licence
@@ -56,11 +55,7 @@ class CropFolder:
         ]
 
     def load(self, file: SceneFile) -> Scene:
-        if problem := image_problem(file.image):
-            raise UserError(problem)
-        with Image.open(file.image) as image:
-            transparent = image.mode in ("RGBA", "LA") or "transparency" in image.info
-            pixels = np.asarray(image.convert("RGBA"))
+        transparent, pixels = read_header(file.image).transparent, read_rgba(file.image)
         mask = pixels[..., 3] >= 128
         of_key = (pixels[..., :3] == np.asarray(self._key, np.uint8)).all(axis=-1)
         if not transparent and of_key.mean() >= _LEAST_KEY:
@@ -113,10 +108,7 @@ class StanfordCars:
         return self._files
 
     def load(self, file: SceneFile) -> Scene:
-        if problem := image_problem(file.image):
-            raise UserError(problem)
-        with Image.open(file.image) as image:
-            width, height = image.size
+        width, height, *_ = read_header(file.image)
         mask = np.zeros((height, width), bool)
         x0, y0, x1, y1 = self._boxes[file.name]
         mask[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)] = True

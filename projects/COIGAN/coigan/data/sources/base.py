@@ -7,7 +7,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from coigan.data.regions import Region, class_masks
-from gan_plugin.data.pictures import read_rgb
+from gan_plugin.data.findings import Findings
+from gan_plugin.data.pictures import examine_pictures, read_rgb
 from gan_plugin.errors import UserError
 
 MODES = ("all", "defected", "none_defected")
@@ -79,6 +80,13 @@ class Reader:
         regions = relabelled(self._source.regions(number, height, width), self._new_label)
         masks = class_masks(regions, len(self.classes), height, width).transpose(1, 2, 0).astype(np.uint8)
         return None if self._mask_only else pixels, masks if regions else None
+
+
+def check_pictures(images: Sequence[Path]) -> None:
+    """Raise a UserError if pictures are missing, none, or such that Detectron2 does not read them rightly."""
+    findings = Findings()
+    examine_pictures(((image, None, None) for image in images), findings)
+    findings.conclude()
 
 
 def label_map(classes: Sequence[str], chosen: Sequence[str]) -> dict[int, int]:

@@ -8,6 +8,8 @@ import numpy as np
 from coigan.data.regions import Region, tight
 from gan_plugin.errors import UserError
 
+from .base import check_pictures
+
 _IMAGE, _TRUTH = "_leftImg8bit.png", "_gtFine_instanceIds.png"
 
 
@@ -41,6 +43,7 @@ class CityscapesSource:
             if not truth.is_file():
                 raise UserError(f"{truth} is missing, so {image} has no annotation; unpack gtFine there.")
             self._truth.append(truth)
+        check_pictures(self.images)
 
     def name(self, number: int) -> str:
         """The file's own name, which begins with its city."""

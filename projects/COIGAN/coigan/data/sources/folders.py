@@ -7,6 +7,8 @@ from coigan.data.masks import read_mask
 from coigan.data.regions import Region, components
 from gan_plugin.errors import UserError
 
+from .base import check_pictures
+
 
 class FolderSource:
     """An object is a connected part of what is inside a mask; see `read_mask` for the forms that one may have.
@@ -35,6 +37,7 @@ class FolderSource:
             if mask is None:
                 raise UserError(f"The image {image} has no mask of its name in {Path(folder) / 'masks'}; add one.")
             self._masks.append(mask)
+        check_pictures(self.images)
 
     def name(self, number: int) -> str:
         """The path below images/ with underscores between its parts."""

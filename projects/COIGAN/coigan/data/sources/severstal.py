@@ -1,11 +1,17 @@
 """Kaggle's Severstal steel defect detection: train_images/ and train.csv with run lengths (thesis 4.2.1)."""
 
 import csv
+import io
 from pathlib import Path
+
+import numpy as np
 
 from coigan.data import rle
 from coigan.data.regions import Region, components
 from gan_plugin.errors import UserError
+from gan_plugin.files import read_text
+
+from .base import check_pictures
 
 _COLUMNS = ("ImageId", "ClassId", "EncodedPixels")
 
@@ -27,8 +33,8 @@ class SeverstalSource:
         if not self.images:
             raise UserError(f"{images} holds no images; unpack Severstal's training images there.")
         known = {path.name for path in self.images}
-        # image name -> (line, class, run lengths)
-        self._rows: dict[str, list[tuple[int, int, str]]] = {}
+        # image name -> class -> line and run lengths of each row
+        self._rows: dict[str, dict[int, list[tuple[int, str]]]] = {}
         for line, row in _rows(self._table):
             name, text = row["ImageId"], row["EncodedPixels"] or ""
             if name not in known:
@@ -36,8 +42,9 @@ class SeverstalSource:
             if not str(row["ClassId"]).isdigit() or int(row["ClassId"]) < 1:
                 raise UserError(f"{self._table}, line {line}: ClassId {row['ClassId']!r} is no whole number above 0.")
             if text.strip():
-                self._rows.setdefault(name, []).append((line, int(row["ClassId"]) - 1, text))
-        highest = max((label for rows in self._rows.values() for _, label, _ in rows), default=3)
+                self._rows.setdefault(name, {}).setdefault(int(row["ClassId"]) - 1, []).append((line, text))
+        highest = max((label for rows in self._rows.values() for label in rows), default=3)
+        check_pictures(self.images)
         self.classes = tuple(str(number + 1) for number in range(max(highest + 1, 4)))
 
     def name(self, number: int) -> str:
@@ -49,27 +56,29 @@ class SeverstalSource:
         return self.images[number].name in self._rows
 
     def regions(self, number: int, height: int, width: int) -> list[Region]:
-        """The connected parts of each class's mask.
+        """The connected parts of each class's mask; several rows of a class are one mask.
 
         Raises:
             UserError: run lengths do not fit the image.
         """
         found: list[Region] = []
-        for line, label, text in self._rows.get(self.images[number].name, ()):
-            try:
-                found += components(rle.decode(text, height, width), label)
-            except ValueError as error:
-                raise UserError(f"{self._table}, line {line}: {error}; correct or remove the line.") from error
+        for label, rows in self._rows.get(self.images[number].name, {}).items():
+            mask = np.zeros((height, width), bool)
+            for line, text in rows:
+                try:
+                    mask |= rle.decode(text, height, width) > 0
+                except ValueError as error:
+                    raise UserError(f"{self._table}, line {line}: {error}; correct or remove the line.") from error
+            found += components(mask, label)
         return found
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     try:
-        with open(table, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
-            if missing:
-                raise UserError(f"{table}, line 1: the column {missing[0]} is missing; it needs {', '.join(_COLUMNS)}.")
-            return [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(read_text(table), newline=""))
+        missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
+        if missing:
+            raise UserError(f"{table}, line 1: the column {missing[0]} is missing; it needs {', '.join(_COLUMNS)}.")
+        return [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
         raise UserError(f"{table} cannot be read ({error}); unpack it again.") from error
