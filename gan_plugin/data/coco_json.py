@@ -289,7 +289,9 @@ class _Reading:
             self.place = ""
             self.note(kinds.NO_MASKS)
             self.masks = False
-        kept, seen, numbered = [], set(), True
+        kept: list[Entry] = []
+        seen: set[int | None] = set()
+        numbered = True
         may_repeat = "minival" in str(self.file.path)
         for number, entry in enumerate(entries, start=1):
             self.place = f"annotation number {number}"

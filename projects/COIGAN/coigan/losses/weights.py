@@ -19,7 +19,7 @@ class LossWeight:
 
     start: float
     end: float
-    steps: int = 0
+    steps: float = 0
 
     def __post_init__(self) -> None:
         if not _is_amount(self.start):

@@ -39,7 +39,9 @@ def chosen_scenes(args: argparse.Namespace, splits: Sequence[str], skip_broken: 
     """
     if args.cityscapes:
         return Cityscapes(args.cityscapes, splits)
-    return Coco(*args.coco, "skip" if skip_broken else "stop", "" if skip_broken is None else "SKIP_BROKEN True")
+    json_file, images = args.coco
+    on_bad, option = "skip" if skip_broken else "stop", "" if skip_broken is None else "SKIP_BROKEN True"
+    return Coco(json_file, images, on_bad, option)
 
 
 def chosen_pictures(
