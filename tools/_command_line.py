@@ -31,8 +31,13 @@ def run_command_line(
 
         return explained(lambda: work(args))
     except KeyboardInterrupt:
-        print("Stopped by Ctrl-C.", file=sys.stderr)
-        return 130
+        return stopped()
+
+
+def stopped() -> int:
+    """Say that Ctrl-C has ended the command; the exit code is what a shell expects of that."""
+    print("Stopped by Ctrl-C.", file=sys.stderr)
+    return 130
 
 
 class Parser(argparse.ArgumentParser):

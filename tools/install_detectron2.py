@@ -8,7 +8,6 @@ unchanged copy of Detectron2 (which is not on PyPI itself); only that copy is ta
 against the list of upstream's commit in detectron2-864913f.blobs. If anything is wrong, nothing is installed.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from _command_line import Parser, stopped
 from _detectron2_wheel import LABGYM, Carrier, InstallError, build_wheel, extract
 
 EXIT_CODE = 2
@@ -155,7 +155,7 @@ def ensure_detectron2(wheel: Path | None, carrier: Carrier) -> None:
 
 
 def main(arguments: list[str] | None = None, carrier: Carrier = LABGYM) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--wheel", type=Path, help=f"the wheel of {carrier.requirement}, already downloaded")
     wheel = parser.parse_args(arguments).wheel
     try:
@@ -163,6 +163,8 @@ def main(arguments: list[str] | None = None, carrier: Carrier = LABGYM) -> int:
     except InstallError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_CODE
+    except KeyboardInterrupt:
+        return stopped()
     return 0
 
 

@@ -90,19 +90,8 @@ def check_classes(cfg: CfgNode, classes: int, what: str) -> None:
         )
 
 
-def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
-    """Config, seeds, iterations, output, and KEY VALUE pairs."""
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="of a Mask R-CNN")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S", help="3 or more")
-    parser.add_argument("--iters-a", type=int, required=True, metavar="N", help="iterations before the arms part")
-    parser.add_argument("--iters-b", type=int, required=True, metavar="M", help="iterations of each arm")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="of this comparison alone")
-    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="runs at a time")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="change the config of all runs")
-
-
 def plan_words(plan: Plan) -> list[str]:
-    """The options of `add_plan_arguments` that give `plan`, without --output."""
+    """The command line's options that give `plan`, without --output."""
     words = ["--config-file", plan.config_file, "--seeds", *map(str, plan.seeds)]
     return [*words, "--iters-a", str(plan.iterations_a), "--iters-b", str(plan.iterations_b)]
 
@@ -129,12 +118,6 @@ def named_paths(
     return paths
 
 
-def check_jobs(jobs: int) -> None:
-    """Raise a UserError unless --jobs is 1 or more."""
-    if jobs < 1:
-        raise UserError(f"--jobs is {jobs}; set it to 1 or more.")
-
-
 class MakePlan(Protocol):
     """A project's plan for its sets, by `training_sets_plan`."""
 
@@ -147,7 +130,7 @@ def compare_training_sets(args: argparse.Namespace, make_plan: MakePlan, tell: C
     """Plan, run what is left, write the report, print the differences of the story's headline.
 
     Args:
-        args: of `add_plan_arguments`.
+        args: with config_file, opts, seeds, iters_a, iters_b, output and jobs.
         make_plan: checks the sets and plans their comparison.
         tell: the words of the report on it.
 

@@ -12,22 +12,24 @@ import sys
 from pathlib import Path
 
 import inpaint
-from detectron2.data import DatasetCatalog
-from detectron2.data.datasets import register_coco_instances
-
-from gan_plugin.demos import announced, clear_folder, shown_path
-from gan_plugin.errors import UserError, run_command_line
+from _command_line import Parser, positive, run_command_line
 
 PROJECT = Path(__file__).resolve().parent
 SHEETS, SIZE, TILE, PAINTED = 120, "64x400", 64, 20
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("output/demo-coigan"), metavar="DIR")
-    parser.add_argument("--iters", type=int, metavar="N", help="iterations of training; default: the config's")
+    parser.add_argument("--iters", type=positive, metavar="N", help="iterations of training; default: the config's")
     parser.add_argument("--seed", type=int, default=0, help="of toy data and training")
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def work(args: argparse.Namespace) -> None:
+    """All steps, and a line with the scores."""
+    from gan_plugin.demos import clear_folder, shown_path
+
     clear_folder(args.out)
     toy, data, run, augmented = (args.out / name for name in ("toy", "data", "run", "augmented"))
     options = ["OUTPUT_DIR", run, "SEED", args.seed, *([] if args.iters is None else ["SOLVER.MAX_ITER", args.iters])]
@@ -57,6 +59,9 @@ def do_step(title: str, words: list[str]) -> None:
     Raises:
         UserError: it failed or was stopped.
     """
+    from gan_plugin.demos import announced
+    from gan_plugin.errors import UserError
+
     with announced(title):
         if code := inpaint.main(words):
             raise UserError(f"The demo's step {title} ended with exit code {code}; the reason is above.")
@@ -64,6 +69,9 @@ def do_step(title: str, words: list[str]) -> None:
 
 def count_labels(folder: Path) -> int:
     """The labelled objects of a synthetic set, as Detectron2 reads it."""
+    from detectron2.data import DatasetCatalog
+    from detectron2.data.datasets import register_coco_instances
+
     name = "coigan_demo_augmented"
     if name in DatasetCatalog:
         DatasetCatalog.remove(name)
@@ -72,4 +80,4 @@ def count_labels(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(run_command_line(parse, work))

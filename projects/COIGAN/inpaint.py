@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 
 # so that the tool runs from a checkout, wherever it is called
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2])]
+_PROJECT, _ROOT = Path(__file__).resolve().parent, Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(_PROJECT), str(_ROOT)]
+sys.path.append(str(_ROOT / "tools"))
 
-from gan_plugin.errors import UserError, run_command_line  # noqa: E402
+from _command_line import Parser, run_command_line  # noqa: E402
 
 # verb -> the module with add_arguments(parser) and run(args); imported only when it is called for
 VERBS = {
@@ -40,26 +42,27 @@ VERBS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int | None:
-    """Run the verb that the command line begins with; returns its exit code.
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The arguments of the verb that the command line begins with, and as `run` what does them."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    overview = Parser(__doc__, prog="inpaint.py", epilog=f"VERB is one of: {', '.join(VERBS)}")
+    overview.add_argument("verb", choices=VERBS, metavar="VERB", help="see below")
+    verb = overview.parse_args(given[:1]).verb
+    module = importlib.import_module(VERBS[verb])
+    parser = Parser(module.__doc__, prog=f"inpaint.py {verb}")
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+    return parser.parse_args(given[1:])
 
-    Raises:
-        UserError: there is no such verb.
-    """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"{__doc__}\nVERB is one of: {', '.join(VERBS)}")
-        return 0
-    verb, *rest = arguments
-    if verb not in VERBS:
-        raise UserError(f"There is no verb {verb!r}; use one of {', '.join(VERBS)}.")
-    command = importlib.import_module(VERBS[verb])
-    parser = argparse.ArgumentParser(
-        prog=f"inpaint.py {verb}", description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(rest))
+
+def work(args: argparse.Namespace) -> int | None:
+    """Do the verb; returns the exit code, None for 0."""
+    return args.run(args)
+
+
+def main(arguments: list[str] | None = None) -> int | None:
+    return work(parse(arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(run_command_line(parse, work))

@@ -9,9 +9,12 @@ Exit code 2: the input is wrong, and a sentence says what to do.
 import argparse
 import sys
 from importlib import import_module
+from pathlib import Path
 
-from gan_plugin.errors import run_command_line
-from gan_plugin.signals import Stopped
+# so that the tool runs from a checkout, wherever it is called
+sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2] / "tools")]
+
+from _command_line import Parser, run_command_line  # noqa: E402
 
 # verb -> its module, which has add_arguments(parser) and run(args); imported only for the verb that is asked for
 VERBS = {
@@ -44,29 +47,29 @@ _SUMMARIES = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int | None:
-    """Hand the command line to the module of its verb; returns the exit code, None for 0."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The arguments of the verb, and as `run` what does them."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    overview = argparse.ArgumentParser(
-        prog="cars.py",
-        description=__doc__,
-        epilog="verbs:\n" + "\n".join(f"  {verb:12} {_SUMMARIES[verb]}" for verb in VERBS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    verbs = "\n".join(f"  {verb:12} {_SUMMARIES[verb]}" for verb in VERBS)
+    overview = Parser(__doc__, prog="cars.py", epilog=f"verbs:\n{verbs}")
     overview.add_argument("verb", choices=VERBS, metavar="VERB", help="see below")
     verb = overview.parse_args(given[:1]).verb
     module = import_module(VERBS[verb])
-    parser = argparse.ArgumentParser(
-        prog=f"cars.py {verb}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(module.__doc__, prog=f"cars.py {verb}")
     module.add_arguments(parser)
-    try:
-        # KEY VALUE pairs may follow options that follow RUN, which parse_args would not take
-        return module.run(parser.parse_intermixed_args(given[1:]))
-    except Stopped as stop:
-        print(stop, file=sys.stderr)
-        return stop.exit_code
+    parser.set_defaults(run=module.run)
+    # KEY VALUE pairs may follow options that follow RUN, which parse_args would not take
+    return parser.parse_intermixed_args(given[1:])
+
+
+def work(args: argparse.Namespace) -> int | None:
+    """Do the verb; returns the exit code, None for 0."""
+    return args.run(args)
+
+
+def main(arguments: list[str] | None = None) -> int | None:
+    return work(parse(arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(run_command_line(parse, work))

@@ -11,8 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-from gan_plugin.demos import clear_folder, run_script, shown_path
-from gan_plugin.errors import run_command_line
+# so that the demo runs from a checkout, wherever it is called
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
+
+from _command_line import Parser, positive, run_command_line  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parent
 ROOT = PROJECT.parents[1]
@@ -51,13 +53,19 @@ ARMS: dict[str, tuple[float, dict[str, object]]] = {"dcgan": (1.0, {}), "resnet1
 EASY = ["MIX", 1.0, "MATTING.MAX_FUZZY", 0.9, "PLACE.MAX_ENLARGE", 4, "PLACE.ON_ROAD", 0.7]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("output/demo-cars"), metavar="DIR")
     parser.add_argument("--scenes", type=int, default=80, metavar="N", help="toy scenes to cut cars from")
-    parser.add_argument("--iters", type=int, default=300, metavar="N", help="DCGAN's; the ResNet does a fifth more")
+    parser.add_argument("--iters", type=positive, default=300, metavar="N", help="DCGAN's; the ResNet: a fifth more")
     parser.add_argument("--seed", type=int, default=0, help="of the toy scenes")
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def work(args: argparse.Namespace) -> None:
+    """All steps, and a line with the scores."""
+    from gan_plugin.demos import clear_folder, run_script, shown_path
+
     clear_folder(args.out)
     scenes, crops, comparison = args.out / "scenes", args.out / "crops", args.out / "comparison"
     sizes = ["--train", args.scenes, "--val", 10, "--seed", args.seed, "--size", "512x256"]
@@ -84,6 +92,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def do_verb(title: str, verb: str, arguments: list[object]) -> None:
     """Run a verb of cars.py as `run_script` does."""
+    from gan_plugin.demos import run_script
+
     run_script(title, PROJECT / "cars.py", [verb, *arguments])
 
 
@@ -93,4 +103,4 @@ def read(path: Path) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(run_command_line(parse, work))

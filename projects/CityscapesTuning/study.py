@@ -16,11 +16,10 @@ Exit code 2: something that the user can mend, in one sentence.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2] / "tools")]
 
-from cityscapes_tuning.commands import main
-
-from gan_plugin.errors import run_command_line
+from _command_line import run_command_line
+from cityscapes_tuning.commands import parse, work
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(main))
+    sys.exit(run_command_line(parse, work))

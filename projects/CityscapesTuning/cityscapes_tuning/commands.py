@@ -5,19 +5,14 @@ import json
 import sys
 from pathlib import Path
 
-from gan_plugin.errors import USER_ERROR_EXIT_CODE
-from gan_plugin.signals import Stopped
+from _command_line import Parser, positive
 
-from .search.status import describe, trial_table
-from .search.study import PHASES
-from .search.together import work_together
-from .search.worker import Worker, print_line
-from .search.workspace import notes_of, open_study, set_up
+from .search import PHASES
 
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(prog="study.py", description="Tune, train and judge a Mask R-CNN by one YAML file.")
+    top = Parser(prog="study.py", description="Tune, train and judge a Mask R-CNN by one YAML file.")
     commands = top.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="begin a study, or continue the same one")
     run.add_argument("study", type=Path, metavar="STUDY.yaml")
@@ -28,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     for command in (run, resume, work):
         command.add_argument("--phase", choices=PHASES, default="", help="stop after this phase")
     for command in (run, resume):
-        command.add_argument("--workers", type=int, default=1, metavar="N", help="trials at a time on this machine")
+        command.add_argument("--workers", type=positive, default=1, metavar="N", help="trials at a time")
     status = commands.add_parser("status", help="print the table of trials")
     status.add_argument("--json", action="store_true", help="as JSON, without times")
     report = commands.add_parser("report", help="write report.html and its figures")
@@ -41,18 +36,23 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("folder", type=Path, metavar="DIR")
     demo = commands.add_parser("demo", help="all phases in miniature on a toy data set")
     demo.add_argument("--out", type=Path, default=Path("output/demo-tuning"), metavar="DIR")
-    demo.add_argument("--workers", type=int, default=2, metavar="N")
+    demo.add_argument("--workers", type=positive, default=2, metavar="N")
     return top
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The values of a command line."""
+    return parser().parse_args(arguments)
+
+
+def work(args: argparse.Namespace) -> int:
     """Do what the command line says; returns the exit code."""
-    args = parser().parse_args(arguments)
-    try:
-        return globals()[f"_{args.command}"](args) or 0
-    except Stopped as stop:
-        print(stop, file=sys.stderr)
-        return stop.exit_code
+    return globals()[f"_{args.command}"](args) or 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read a command line and do what it says; returns the exit code."""
+    return work(parse(arguments))
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -61,12 +61,21 @@ def _run(args: argparse.Namespace) -> int:
 
         print(dry_run(args.study, args.output, args.workers))
         return 0
+    from .search.workspace import set_up
+
     set_up(args.study, args.output)
     args.folder = args.output
     return _resume(args)
 
 
 def _resume(args: argparse.Namespace) -> int:
+    from gan_plugin.errors import USER_ERROR_EXIT_CODE
+
+    from .search.status import describe
+    from .search.together import work_together
+    from .search.worker import print_line
+    from .search.workspace import notes_of, open_study
+
     context, table = open_study(args.folder)
     for note in notes_of(context.folder):
         print_line(f"note: {note}")
@@ -82,12 +91,18 @@ def _resume(args: argparse.Namespace) -> int:
 
 
 def _work(args: argparse.Namespace) -> int:
+    from .search.worker import Worker, print_line
+    from .search.workspace import open_study
+
     context, table = open_study(args.folder)
     Worker(context, table, only=args.phase, say=print_line).work()
     return 0
 
 
 def _status(args: argparse.Namespace) -> int:
+    from .search.status import describe, trial_table
+    from .search.workspace import open_study
+
     context, table = open_study(args.folder)
     print(json.dumps(trial_table(table), indent=1) if args.json else describe(context, table))
     return 0
@@ -95,6 +110,7 @@ def _status(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     from .reporting.page import write_study_report
+    from .search.workspace import open_study
 
     context, table = open_study(args.folder)
     print(f"Report: {write_study_report(context, table)}")
@@ -103,6 +119,7 @@ def _report(args: argparse.Namespace) -> int:
 
 def _figures(args: argparse.Namespace) -> int:
     from .reporting.figures import write_figures
+    from .search.workspace import open_study
 
     context, table = open_study(args.folder)
     for file in write_figures(context, table, args.only):
@@ -112,6 +129,7 @@ def _figures(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from .reporting.export import export_trial
+    from .search.workspace import open_study
 
     context, table = open_study(args.folder)
     for file in export_trial(context, table, args.out, args.trial):

@@ -2,11 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from coigan.data.sources import FORMATS
-from coigan.engine.data import noise_of
-from coigan.inference.inpainter import Inpainter
-from coigan.inference.weights import read_trained
+from _command_line import add_process_arguments
+
+from coigan.choices import FORMATS
+
+if TYPE_CHECKING:
+    from coigan.inference.inpainter import Inpainter
 
 
 def size(text: str) -> tuple[int, int]:
@@ -32,14 +35,6 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys to change")
 
 
-def add_process_arguments(parser: argparse.ArgumentParser) -> None:
-    """How many processes train; torchrun does without."""
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="processes on this machine, on a CPU too")
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="R")
-    parser.add_argument("--dist-url", default="auto", metavar="URL")
-
-
 def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     """The trained generator, and where it runs."""
     parser.add_argument("weights", metavar="WEIGHTS", help="model_*.pth of a run, or what inpaint.py export wrote")
@@ -48,12 +43,16 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="", metavar="NAME", help="such as cpu; default: a GPU if there is one")
 
 
-def open_inpainter(args: argparse.Namespace) -> Inpainter:
+def open_inpainter(args: argparse.Namespace) -> "Inpainter":
     """The generator that `add_weights_arguments` describes.
 
     Raises:
         UserError: the weights or their config cannot be used.
     """
+    from coigan.engine.data import noise_of
+    from coigan.inference.inpainter import Inpainter
+    from coigan.inference.weights import read_trained
+
     trained = read_trained(args.weights, args.config_file, average=not args.last)
     return Inpainter(trained, noise_of(trained.cfg), args.device)
 

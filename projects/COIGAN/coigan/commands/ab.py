@@ -13,8 +13,7 @@ command again continues; more seeds may be added. KEY VALUE pairs at the end, af
 import argparse
 from functools import partial
 
-from coigan.ab import Sets, ab_story, make_ab_plan, read_tile_set
-from gan_plugin.comparison.training_sets import add_plan_arguments, check_jobs, compare_training_sets, named_paths
+from _command_line import add_plan_arguments
 
 from ._arguments import add_sets_arguments
 
@@ -31,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: an argument makes no sense, or a set cannot be used.
     """
-    check_jobs(args.jobs)
+    from coigan.ab import Sets, ab_story, make_ab_plan, read_tile_set
+    from gan_plugin.comparison.training_sets import compare_training_sets, named_paths
+
     extras = {name: read_tile_set(path) for name, path in named_paths(args.extra, "--extra").items()}
     sets = Sets(read_tile_set(args.train), read_tile_set(args.test), extras)
     return compare_training_sets(args, partial(make_ab_plan, sets=sets), partial(ab_story, sets=sets))

@@ -12,15 +12,6 @@ is below --min-agreement, and its provenance.jsonl has the values.
 import argparse
 from pathlib import Path
 
-import numpy as np
-import torch
-from tabulate import tabulate
-
-from coigan.audit import audit_set, read_set, summarise, write_audit, write_passed
-from coigan.engine.players import choose_device
-from coigan.segmentation.weights import read_segmenter
-from gan_plugin.errors import UserError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -37,6 +28,15 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the set or the segmenter cannot be used, or no image passes.
     """
+    import numpy as np
+    import torch
+    from tabulate import tabulate
+
+    from coigan.audit import audit_set, read_set, summarise, write_audit, write_passed
+    from coigan.engine.players import choose_device
+    from coigan.segmentation.weights import read_segmenter
+    from gan_plugin.errors import UserError
+
     if not 0 <= args.min_agreement <= 1:
         raise UserError(f"--min-agreement is {args.min_agreement}; set it to a number between 0 and 1.")
     augmented, least = read_set(args.folder), args.min_agreement

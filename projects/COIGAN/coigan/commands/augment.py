@@ -10,19 +10,14 @@ register_coco_instances("augmented", {}, "OUT/annotations.json", "OUT/images").
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from coigan.augmentation import BASELINES, Paint, Source, write_augmented
-from coigan.data.images import images_in
-from coigan.data.line_sets import LineSet
-from coigan.data.objects import ObjectStore
-from coigan.data.placer import Placement, Placer
-from coigan.engine.data import augmentation_of, open_root
-from coigan.inference.weights import read_trained
-from gan_plugin.errors import UserError
+from coigan.choices import BASELINES
 
 from ._arguments import add_weights_arguments, open_inpainter
+
+if TYPE_CHECKING:
+    from coigan.augmentation import Paint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +48,16 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: weights, data or an argument cannot be used.
     """
+    from coigan.augmentation import BASELINES as METHODS
+    from coigan.augmentation import Source, write_augmented
+    from coigan.data.images import images_in
+    from coigan.data.line_sets import LineSet
+    from coigan.data.objects import ObjectStore
+    from coigan.data.placer import Placer
+    from coigan.engine.data import augmentation_of, open_root
+    from coigan.inference.weights import read_trained
+    from gan_plugin.errors import UserError
+
     if min(args.counts) < 0 or sum(args.counts) <= 0:
         raise UserError("--counts are probabilities: 0 or more each, not all 0.")
     trained = read_trained(args.weights, args.config_file, average=not args.last)
@@ -65,14 +70,18 @@ def run(args: argparse.Namespace) -> None:
     provenance = {"method": args.method, "set_seed": args.seed}
     if args.method == "gan":
         provenance |= {"weights_sha256": trained.digest, "strength": args.strength, "margin": args.margin}
-    paint = _by_generator(args) if args.method == "gan" else BASELINES[args.method]
+    paint = _by_generator(args) if args.method == "gan" else METHODS[args.method]
     source = Source(bases, placer, prepared.classes)
     real = LineSet(prepared.root / "train") if args.with_real else None
     path = write_augmented(args.out, source, paint, args.count, args.seed, provenance, real)
     print(f"{args.count} images by {args.method}: {path}; pictures in {Path(args.out) / 'images'}")
 
 
-def _by_generator(args: argparse.Namespace) -> Paint:
+def _by_generator(args: argparse.Namespace) -> "Paint":
+    import numpy as np
+
+    from coigan.data.placer import Placement
+
     inpainter = open_inpainter(args)
 
     def paint(image: np.ndarray, placement: Placement, seed: int) -> np.ndarray:

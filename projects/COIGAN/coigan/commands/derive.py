@@ -13,15 +13,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from coigan.data.any_set import open_any
-from coigan.data.derive import Changes, derive
-
 from ._arguments import add_source_arguments, size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    default = Changes()
     parser.add_argument("data", metavar="DATA")
     parser.add_argument("out", metavar="OUT", help="the folder to make")
     add_source_arguments(parser)
@@ -31,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sizes.add_argument("--size", type=size, metavar="HxW", help=meaning)
     sizes.add_argument("--scale", type=float, metavar="F", help="the same for each image's own size times F")
     parser.add_argument("--dilate", type=int, default=0, metavar="N", help="make the masks larger, so many times")
-    parser.add_argument(
-        "--kernel", type=int, default=default.kernel, metavar="PIXELS", help="side of the square for it"
-    )
+    parser.add_argument("--kernel", type=int, default=2, metavar="PIXELS", help="side of the square for it")
     parser.add_argument("--workers", type=int, default=-1, metavar="N", help="processes; -1 for one a core")
 
 
@@ -43,6 +37,9 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: see `open_any` and `derive`.
     """
+    from coigan.data.any_set import open_any
+    from coigan.data.derive import Changes, derive
+
     changes = Changes(args.with_objects, args.size or args.scale, args.kernel, args.dilate)
     with tempfile.TemporaryDirectory() as scratch:
         lines = open_any(args.data, Path(scratch), args.format, args.images, args.workers)

@@ -11,14 +11,6 @@ import argparse
 import json
 from pathlib import Path
 
-from tabulate import tabulate
-
-from coigan.engine.data import open_data
-from coigan.evaluation.protocol import evaluate_trained
-from coigan.inference.weights import read_trained
-from gan_plugin.evaluation.image_scores import build_extractor
-from gan_plugin.files import write_whole
-
 from ._arguments import add_weights_arguments
 
 SHOWN = ("FID", "KID", "IS", "precision", "recall", "density", "coverage")
@@ -39,6 +31,14 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: weights, data or Inception's file cannot be used.
     """
+    from tabulate import tabulate
+
+    from coigan.engine.data import open_data
+    from coigan.evaluation.protocol import evaluate_trained
+    from coigan.inference.weights import read_trained
+    from gan_plugin.evaluation.image_scores import build_extractor
+    from gan_plugin.files import write_whole
+
     trained = read_trained(args.weights, args.config_file, average=not args.last)
     extractor = build_extractor(args.inception, args.device or "cpu")
     data = open_data(trained.cfg, args.data)

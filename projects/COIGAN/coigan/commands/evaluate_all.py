@@ -12,16 +12,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
-from coigan.engine.data import open_data
-from coigan.evaluation.features import real_features
-from coigan.evaluation.protocol import painted_set
-from coigan.inference.weights import read_trained
-from gan_plugin.errors import UserError
-from gan_plugin.evaluation.image_scores import build_extractor, score
-from gan_plugin.files import write_whole
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -41,6 +31,16 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: there is no checkpoint, or weights or data cannot be used.
     """
+    from tabulate import tabulate
+
+    from coigan.engine.data import open_data
+    from coigan.evaluation.features import real_features
+    from coigan.evaluation.protocol import painted_set
+    from coigan.inference.weights import read_trained
+    from gan_plugin.errors import UserError
+    from gan_plugin.evaluation.image_scores import build_extractor, score
+    from gan_plugin.files import write_whole
+
     folder = Path(args.folder)
     found = {
         int(match[1]): path for path in folder.glob("model_*.pth") if (match := re.fullmatch(r"model_(\d+)", path.stem))
@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _former(path: Path) -> dict[str, dict[str, Any]]:
+    from gan_plugin.errors import UserError
+
     if not path.is_file():
         return {}
     try:

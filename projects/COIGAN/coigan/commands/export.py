@@ -6,8 +6,6 @@ inpaint.py export output/coigan/model_final.pth generator.safetensors --last
 
 import argparse
 
-from coigan.inference.weights import read_trained, write_trained
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -23,6 +21,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the weights cannot be read, or the file cannot be written.
     """
+    from coigan.inference.weights import read_trained, write_trained
+
     trained = read_trained(args.weights, args.config_file, average=not args.last)
     trained.build()  # so that what is written is known to fit its config
     write_trained(trained, args.out)

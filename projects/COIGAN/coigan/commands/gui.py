@@ -8,9 +8,6 @@ Then open the address that it prints. Ctrl-C ends it.
 import argparse
 from pathlib import Path
 
-from coigan.data.images import images_in
-from coigan.gui import Session, make_server
-
 from ._arguments import add_weights_arguments, open_inpainter
 
 
@@ -28,6 +25,9 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the weights, the images or the port cannot be used.
     """
+    from coigan.data.images import images_in
+    from coigan.gui import Session, make_server
+
     path = Path(args.images)
     session = Session(open_inpainter(args), [path] if path.is_file() else images_in(path), Path(args.save))
     with make_server(session, args.port) as server:

@@ -10,17 +10,12 @@ colour where a defect is wanted and black or transparent elsewhere.
 import argparse
 import json
 from pathlib import Path
-
-import cv2
-import numpy as np
-
-from coigan.data.images import encode_png
-from coigan.data.masks import read_mask
-from gan_plugin.data.pictures import read_rgb
-from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
+from typing import TYPE_CHECKING
 
 from ._arguments import add_weights_arguments, open_inpainter
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _ADVICE = "Choose another place or free some disk space."
 
@@ -43,6 +38,14 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: an argument makes no sense, or a file cannot be read or written.
     """
+    import numpy as np
+
+    from coigan.data.images import encode_png
+    from coigan.data.masks import read_mask
+    from gan_plugin.data.pictures import read_rgb
+    from gan_plugin.errors import UserError
+    from gan_plugin.files import write_whole
+
     if not args.mask and not args.ellipse:
         raise UserError("Nothing is asked for; add --mask CLASS=FILE or --ellipse CLASS=X,Y,W,H.")
     if not (0 <= args.strength <= 2 and args.seed >= 0 and (args.margin is None or args.margin >= -1)):
@@ -74,13 +77,20 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _split(text: str, classes: tuple[str, ...]) -> tuple[int, str]:
+    from gan_plugin.errors import UserError
+
     name, sign, value = text.partition("=")
     if not sign or name not in classes:
         raise UserError(f"{text!r} begins with no class and =; the classes are {', '.join(classes)}.")
     return classes.index(name), value
 
 
-def _ellipse(text: str, height: int, width: int) -> np.ndarray:
+def _ellipse(text: str, height: int, width: int) -> "np.ndarray":
+    import cv2
+    import numpy as np
+
+    from gan_plugin.errors import UserError
+
     try:
         x, y, w, h = (float(part) for part in text.split(","))
     except ValueError as error:

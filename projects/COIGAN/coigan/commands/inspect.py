@@ -10,8 +10,6 @@ anything that prepare takes.
 
 import argparse
 
-from coigan.inspection.report import write_data_report
-
 from ._arguments import add_source_arguments
 
 
@@ -32,5 +30,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: see `write_data_report`.
     """
+    from coigan.inspection.report import write_data_report
+
     page = write_data_report(args.data, args.out, args.seed, args.format, args.images, args.workers, args.numbers)
     print(f"Report: {page}")

@@ -8,13 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from coigan.audit import AUDIT
-from coigan.visualization.augmented import outlined
-from coigan.visualization.report import write_run_report
-from gan_plugin.errors import UserError
-
 _SETTINGS = ("MODEL.GENERATOR.NAME", "INPUT.SIZE", "SOLVER.MAX_ITER", "SOLVER.IMS_PER_BATCH", "DATA.ROOT", "SEED")
 
 
@@ -33,6 +26,13 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the folder holds no run, or a file in it is damaged.
     """
+    import yaml
+
+    from coigan.audit import AUDIT
+    from coigan.visualization.augmented import outlined
+    from coigan.visualization.report import write_run_report
+    from gan_plugin.errors import UserError
+
     folder = Path(args.folder)
     scores = folder / "report.json"
     try:
@@ -58,6 +58,8 @@ def _audit(file: Path) -> dict[str, Any] | None:
 
 
 def _facts(file: Path) -> list[tuple[str, str]]:
+    import yaml
+
     if not file.is_file():
         return []
     config = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -8,12 +8,7 @@ On a CPU with one process the result is that of an unbroken run, bit for bit.
 import argparse
 from pathlib import Path
 
-from coigan.config import load_config
-from coigan.engine.run import train_gan, train_shapes
-from gan_plugin.engine.launch import launch
-from gan_plugin.errors import UserError
-
-from ._arguments import add_process_arguments
+from _command_line import add_process_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,12 +24,18 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: the folder holds no run.
     """
+    from gan_plugin.engine.launch import launch
+    from gan_plugin.errors import UserError
+
     if not (Path(args.folder) / "config.yaml").is_file():
         raise UserError(f"{args.folder} holds no config.yaml; name the OUTPUT_DIR of a run.")
     return launch(_work, args)
 
 
 def _work(args: argparse.Namespace) -> None:
+    from coigan.config import load_config
+    from coigan.engine.run import train_gan, train_shapes
+
     cfg = load_config(str(Path(args.folder) / "config.yaml"), ["OUTPUT_DIR", args.folder, *args.opts])
     work = train_shapes if cfg.GAME == "shapes" else train_gan
     work(cfg, args, resume=True)

@@ -12,18 +12,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from detectron2.utils.logger import setup_logger
-from tabulate import tabulate
-
-from coigan.data.apart import check_apart
-from coigan.engine.players import choose_device
-from coigan.segmentation.coco import CocoMasks
-from coigan.segmentation.comparison import BASELINE, METRICS, compare
-from coigan.segmentation.losses import LOSSES
-from coigan.segmentation.networks import NETWORKS
-from coigan.segmentation.training import SegmentOptions, cccd
-from gan_plugin.comparison.training_sets import named_paths
-from gan_plugin.errors import UserError
+from coigan.choices import LOSSES, NETWORKS
 
 from ._arguments import add_sets_arguments
 
@@ -37,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S", help="three or more")
     parser.add_argument("--preset", choices=("severstal", "cccd"), default="severstal")
     parser.add_argument("--model", choices=NETWORKS, default="unet")
-    parser.add_argument("--loss", choices=tuple(LOSSES), default="log_cosh_dice")
+    parser.add_argument("--loss", choices=LOSSES, default="log_cosh_dice")
     parser.add_argument("--steps", type=int, default=50_000, metavar="N")
     parser.add_argument("--batch", type=int, default=12, metavar="N")
     parser.add_argument("--val-every", type=int, metavar="N", help="steps between validations")
@@ -51,6 +40,16 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: an argument makes no sense, a data set cannot be read, or the test set holds a training image.
     """
+    from detectron2.utils.logger import setup_logger
+
+    from coigan.data.apart import check_apart
+    from coigan.engine.players import choose_device
+    from coigan.segmentation.coco import CocoMasks
+    from coigan.segmentation.comparison import BASELINE, compare
+    from coigan.segmentation.training import SegmentOptions, cccd
+    from gan_plugin.comparison.training_sets import named_paths
+    from gan_plugin.errors import UserError
+
     paths = {"train": args.train, "test": args.test}
     paths |= named_paths(args.extra, "--extra", taken=(*paths, BASELINE))
     if min(args.steps, args.batch) < 1:
@@ -83,6 +82,10 @@ def _digest(path: str) -> str:
 
 
 def _table(summary: dict, arms: list[str]) -> str:
+    from tabulate import tabulate
+
+    from coigan.segmentation.comparison import METRICS
+
     rows = []
     for metric in METRICS:
         for arm in arms:

@@ -8,10 +8,6 @@ the format of an object data set; train with DATA.SHAPE_SOURCE generated and DAT
 
 import argparse
 
-from coigan.config import load_config
-from coigan.engine.run import train_shapes
-from gan_plugin.engine.launch import launch
-
 from ._arguments import add_run_arguments, options_of
 
 
@@ -28,8 +24,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: config, data or output directory cannot be used.
     """
+    from gan_plugin.engine.launch import launch
+
     return launch(_work, args)
 
 
 def _work(args: argparse.Namespace) -> None:
+    from coigan.config import load_config
+    from coigan.engine.run import train_shapes
+
     train_shapes(load_config(args.config_file, ["GAME", "shapes", *options_of(args)]), args, resume=args.resume)

@@ -9,10 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
-from coigan.data.line_sets import LineSet
-from coigan.data.prepare import write_split
-from coigan.data.split import MODES
-from gan_plugin.errors import UserError
+from coigan.choices import SPLITS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="SET", help="folder with dataset.jsonl")
     parser.add_argument("out", metavar="OUT", help="the folder to make")
     parser.add_argument("ratios", nargs="+", metavar="NAME=SHARE", help="normalised to a sum of 1")
-    parser.add_argument("--mode", choices=MODES, default="exact")
+    parser.add_argument("--mode", choices=SPLITS, default="exact")
     parser.add_argument("--seed", type=int, default=42, metavar="S")
 
 
@@ -30,6 +27,10 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the set or a ratio cannot be used, or OUT holds files.
     """
+    from coigan.data.line_sets import LineSet
+    from coigan.data.prepare import write_split
+    from gan_plugin.errors import UserError
+
     ratios = {}
     for text in args.ratios:
         name, _, share = text.partition("=")

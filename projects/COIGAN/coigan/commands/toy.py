@@ -2,8 +2,6 @@
 
 import argparse
 
-from coigan.toy import write_toy_steel
-
 from ._arguments import size
 
 
@@ -21,6 +19,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: see `write_toy_steel`.
     """
+    from coigan.toy import write_toy_steel
+
     written = write_toy_steel(args.out, args.count, args.seed, args.size)
     state = "written to" if written else "were already in"
     print(f"{args.count} sheets {state} {args.out}; continue with inpaint.py prepare {_source(args.out)} OUT.")

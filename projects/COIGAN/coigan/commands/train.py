@@ -7,10 +7,6 @@ Checkpoints, metrics.json, TensorBoard files and pictures (base, masks, result) 
 
 import argparse
 
-from coigan.config import load_config
-from coigan.engine.run import train_gan
-from gan_plugin.engine.launch import launch
-
 from ._arguments import add_run_arguments, options_of
 
 
@@ -26,8 +22,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: config, data or output directory cannot be used.
     """
+    from gan_plugin.engine.launch import launch
+
     return launch(_work, args)
 
 
 def _work(args: argparse.Namespace) -> None:
+    from coigan.config import load_config
+    from coigan.engine.run import train_gan
+
     train_gan(load_config(args.config_file, options_of(args)), args, resume=args.resume)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from coigan.choices import ENCODINGS, STAGES
 from gan_plugin.errors import UserError
 
 from .acquire import acquire
@@ -15,14 +16,13 @@ from .convert import convert
 from .line_sets import LineSet, write_json, write_line_set
 from .objects import write_objects
 from .prepared import PREPARED
-from .regions import ENCODINGS, Encoding, Region
+from .regions import Encoding, Region
 from .sources import open_source
 from .split import split, split_report
 from .stages import Stages
 from .statistics import counts_of, measure, write_reports
 from .tile_sets import BlackFilter, write_tiles
 
-STAGES = ("get", "unpack", "convert", "split", "objects", "base", "tiles")
 PARTS = ("train", "test")
 
 

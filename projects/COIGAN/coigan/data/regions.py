@@ -14,7 +14,6 @@ from pycocotools import mask as coco_mask
 from gan_plugin.data.shapes import run_lengths
 
 Encoding = Literal["rle", "polygons"]
-ENCODINGS = ("rle", "polygons")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix
 
+from coigan.choices import SPLITS
 from gan_plugin.data.subsets import apportion
 from gan_plugin.errors import UserError
 
-MODES = ("exact", "greedy", "random")
 # a deviation of so much of a class, or of half an object, is none: the solver may stop there
 _TOLERANCE = 0.001
 
@@ -36,8 +36,8 @@ def split(
     Raises:
         UserError: an unknown mode, ratios that cannot be, a part without images, or no solution in time.
     """
-    if mode not in MODES:
-        raise UserError(f"There is no mode {mode!r} of splitting; use one of {', '.join(MODES)}.")
+    if mode not in SPLITS:
+        raise UserError(f"There is no mode {mode!r} of splitting; use one of {', '.join(SPLITS)}.")
     sizes = part_sizes(len(counts), ratios)
     if len(sizes) == 1:
         return np.zeros(len(counts), int)

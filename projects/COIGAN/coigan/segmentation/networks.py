@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torchvision.models import segmentation
 
+from coigan.choices import NETWORKS
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.discriminators.layers import build_norm
 
@@ -68,7 +69,6 @@ _TORCHVISION = {
     "deeplabv3_r101": segmentation.deeplabv3_resnet101,
     "deeplabv3_mobilenet": segmentation.deeplabv3_mobilenet_v3_large,
 }
-NETWORKS = ("unet", "unet_small", *_TORCHVISION)
 
 
 def build_segmenter(name: str) -> nn.Module:

@@ -16,8 +16,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from car_gan.ab import Sets, ab_story, make_ab_plan
-from gan_plugin.comparison.training_sets import add_plan_arguments, check_jobs, compare_training_sets, named_paths
+from _command_line import add_plan_arguments
 
 _ONLY = "synthetic"
 
@@ -40,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, run what is left, write the report, print the differences."""
-    check_jobs(args.jobs)
+    from car_gan.ab import Sets, ab_story, make_ab_plan
+    from gan_plugin.comparison.training_sets import compare_training_sets, named_paths
+
     composed = [text if "=" in text else f"{_ONLY}={text}" for text in args.composed]
     folders = {name: Path(path) for name, path in named_paths(composed, "--composed", "[NAME=]DIR").items()}
     sets = Sets(args.real, folders, args.test, args.both)

@@ -14,12 +14,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from car_gan.colour import checked_colour
-from car_gan.data.build import build
-from car_gan.data.config import build_defaults
-from car_gan.data.review import write_review
 from car_gan.scenes.choose import add_picture_arguments, chosen_pictures
-from gan_plugin.engine.setup import merge_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Build, print the funnel, write the review page."""
+    from car_gan.colour import checked_colour
+    from car_gan.data.build import build
+    from car_gan.data.config import build_defaults
+    from car_gan.data.review import write_review
+    from gan_plugin.engine.setup import merge_options
+
     cfg = build_defaults()
     merge_options(cfg, args.config_file, args.opts)
     source = chosen_pictures(args, cfg.SPLITS, cfg.CATEGORY, checked_colour(cfg.KEY), cfg.SKIP_BROKEN)

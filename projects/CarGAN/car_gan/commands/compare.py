@@ -8,11 +8,6 @@ Writes report.html (one file, with all pictures), and what `cars.py evaluate` wr
 import argparse
 from pathlib import Path
 
-from tabulate import tabulate
-
-from car_gan.runs.report import read_arm, write_report
-from gan_plugin.errors import UserError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
@@ -24,6 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Score, draw, print."""
+    from tabulate import tabulate
+
+    from car_gan.runs.report import read_arm, write_report
+    from gan_plugin.errors import UserError
+
     names = [folder.resolve().name for folder in args.run_folders]
     if len(set(names)) < len(names):
         raise UserError(f"Two runs have the same name ({', '.join(sorted(names))}); rename a folder.")

@@ -12,12 +12,7 @@ has them all.
 import argparse
 from pathlib import Path
 
-from car_gan.compose.compose import compose
-from car_gan.compose.config import compose_defaults
-from car_gan.compose.examples import write_examples
-from car_gan.compose.samples import SampleBank
 from car_gan.scenes.choose import add_scene_arguments, chosen_scenes
-from gan_plugin.engine.setup import merge_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Compose, say what came of it, write the page of examples."""
+    from car_gan.compose.compose import compose
+    from car_gan.compose.config import compose_defaults
+    from car_gan.compose.examples import write_examples
+    from car_gan.compose.samples import SampleBank
+    from gan_plugin.engine.setup import merge_options
+
     cfg = compose_defaults()
     merge_options(cfg, args.config_file, args.opts)
     summary = compose(chosen_scenes(args, cfg.SPLITS), args.samples, cfg, args.output, workers=args.workers)

@@ -11,11 +11,6 @@ and on_ground.png (crops above samples, as the second scores see them).
 import argparse
 from pathlib import Path
 
-from tabulate import tabulate
-
-from car_gan.runs.evaluation import evaluate_trained
-from car_gan.runs.trained import load_trained
-
 from .sample import add_run_arguments
 
 
@@ -28,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and print."""
+    from tabulate import tabulate
+
+    from car_gan.runs.evaluation import evaluate_trained
+    from car_gan.runs.trained import load_trained
+
     trained = load_trained(args.run_folder, args.weights, [*args.opts, "TEST.SEED", str(args.seed + 1)])
     found = evaluate_trained(trained, args.output, truncation=args.truncation)
     for scores in filter(None, (found.scores, found.on_ground)):

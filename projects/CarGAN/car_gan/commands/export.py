@@ -13,15 +13,6 @@ import json
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from car_gan.data.build import LICENCE
-from car_gan.runs.evaluation import check_copies
-from car_gan.runs.trained import load_trained
-from car_gan.runs.training import CONFIG
-from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
-
 from .sample import add_run_arguments, licence_of_run
 
 _ADVICE = "Choose another --output, or free some disk space."
@@ -35,6 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check, trace, compare, write."""
+    import torch
+
+    from car_gan.data.build import LICENCE
+    from car_gan.runs.evaluation import check_copies
+    from car_gan.runs.trained import load_trained
+    from car_gan.runs.training import CONFIG
+    from gan_plugin.errors import UserError
+    from gan_plugin.files import write_whole
+
     trained = load_trained(args.run_folder, args.weights, args.opts)
     licence = licence_of_run(trained.run)
     check = check_copies(trained, args.output)

@@ -8,12 +8,6 @@ A conditional generator keeps the first latent's label along a strip.
 import argparse
 from pathlib import Path
 
-from car_gan.output_folder import made_folder
-from car_gan.runs.evaluation import write_picture
-from car_gan.runs.pictures import strips
-from car_gan.runs.trained import load_trained
-from gan_plugin.errors import UserError
-
 from .sample import add_run_arguments
 
 
@@ -27,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw and write."""
+    from car_gan.output_folder import made_folder
+    from car_gan.runs.evaluation import write_picture
+    from car_gan.runs.pictures import strips
+    from car_gan.runs.trained import load_trained
+    from gan_plugin.errors import UserError
+
     if args.rows < 1 or args.steps < 2:
         raise UserError("--rows must be 1 or more, and --steps 2 or more.")
     trained = load_trained(args.run_folder, args.weights, args.opts)

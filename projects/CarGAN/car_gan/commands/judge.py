@@ -10,10 +10,6 @@ key away from who marks.
 import argparse
 from pathlib import Path
 
-from car_gan.runs.judge import KEY, judge_answers, write_judge, write_judgement
-from car_gan.runs.trained import load_trained
-from gan_plugin.errors import UserError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
@@ -29,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write a page, or score its answers."""
+    from car_gan.runs.judge import KEY, judge_answers, write_judge, write_judgement
+    from car_gan.runs.trained import load_trained
+    from gan_plugin.errors import UserError
+
     if args.answers and args.key:
         judgement = judge_answers(args.answers, args.key)
         write_judgement(judgement, args.answers.with_name("judgement.json"))

@@ -7,9 +7,6 @@ cars.py review OUT --reject rejected.txt    takes the crops that the page has li
 import argparse
 from pathlib import Path
 
-from car_gan.data.review import apply_rejections, write_review
-from gan_plugin.errors import UserError
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verb."""
@@ -20,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Take out what is rejected, and write the page."""
+    from car_gan.data.review import apply_rejections, write_review
+    from gan_plugin.errors import UserError
+
     if args.most < 1:
         raise UserError(f"--most is {args.most}; set it to 1 or more.")
     if args.reject:

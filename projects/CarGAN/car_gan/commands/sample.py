@@ -9,17 +9,11 @@ and samples.json: which weights, seed and terms they come from. `cars.py compose
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-from car_gan.output_folder import made_folder
-from car_gan.runs.evaluation import write_picture
-from car_gan.runs.pictures import sheet
-from car_gan.runs.trained import load_trained
-from car_gan.runs.training import PROVENANCE
-from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 _SHEET = 64
 
@@ -45,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw and write."""
+    from car_gan.output_folder import made_folder
+    from car_gan.runs.evaluation import write_picture
+    from car_gan.runs.pictures import sheet
+    from car_gan.runs.trained import load_trained
+    from gan_plugin.errors import UserError
+    from gan_plugin.files import write_whole
+
     if args.count < 1 or args.truncation < 0:
         raise UserError("--count must be 1 or more, and --truncation 0 or more.")
     trained = load_trained(args.run_folder, args.weights, args.opts)
@@ -68,6 +69,9 @@ def run(args: argparse.Namespace) -> None:
 
 def licence_of_run(run_folder: Path) -> str:
     """The terms that the training has noted for its weights and samples."""
+    from car_gan.runs.training import PROVENANCE
+    from gan_plugin.errors import UserError
+
     try:
         return json.loads((run_folder / PROVENANCE).read_text(encoding="utf-8"))["licence"]
     except (OSError, ValueError, KeyError) as error:
@@ -76,6 +80,6 @@ def licence_of_run(run_folder: Path) -> str:
         ) from error
 
 
-def _pixels(images: torch.Tensor) -> np.ndarray:
+def _pixels(images: "torch.Tensor") -> "np.ndarray":
     """(N, C, S, S) in [-1, 1] -> (N, S, S, C) bytes."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()

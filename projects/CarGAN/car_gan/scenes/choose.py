@@ -2,13 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from car_gan.colour import Colour
+if TYPE_CHECKING:
+    from car_gan.colour import Colour
 
-from .cityscapes import Cityscapes
-from .coco import Coco
-from .pictures import CropFolder, StanfordCars
-from .scene import SceneSource
+    from .scene import SceneSource
 
 
 def add_scene_arguments(parser: argparse.ArgumentParser) -> "argparse._MutuallyExclusiveGroup":
@@ -26,7 +25,7 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--stanford", metavar="DIR", help="Stanford Cars: cars_train, cars_test, devkit")
 
 
-def chosen_scenes(args: argparse.Namespace, splits: Sequence[str], skip_broken: bool | None = None) -> SceneSource:
+def chosen_scenes(args: argparse.Namespace, splits: Sequence[str], skip_broken: bool | None = None) -> "SceneSource":
     """The street scenes that `args` name.
 
     Args:
@@ -37,6 +36,9 @@ def chosen_scenes(args: argparse.Namespace, splits: Sequence[str], skip_broken: 
     Raises:
         UserError: they are missing or broken.
     """
+    from .cityscapes import Cityscapes
+    from .coco import Coco
+
     if args.cityscapes:
         return Cityscapes(args.cityscapes, splits)
     json_file, images = args.coco
@@ -45,8 +47,8 @@ def chosen_scenes(args: argparse.Namespace, splits: Sequence[str], skip_broken: 
 
 
 def chosen_pictures(
-    args: argparse.Namespace, splits: Sequence[str], label: str, key: Colour, skip_broken: bool
-) -> SceneSource:
+    args: argparse.Namespace, splits: Sequence[str], label: str, key: "Colour", skip_broken: bool
+) -> "SceneSource":
     """The street scenes or pictures of single cars that `args` name.
 
     Args:
@@ -58,6 +60,8 @@ def chosen_pictures(
     Raises:
         UserError: they are missing or broken.
     """
+    from .pictures import CropFolder, StanfordCars
+
     if args.crops:
         return CropFolder(args.crops, label, key)
     return StanfordCars(args.stanford) if args.stanford else chosen_scenes(args, splits, skip_broken)

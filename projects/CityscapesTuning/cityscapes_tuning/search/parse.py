@@ -11,10 +11,10 @@ from gan_plugin.errors import UserError
 
 from ..data.classes import class_preset
 from ..data.parts import parse_parts
+from . import PHASES
 from .study import (
     LR,
     METHODS,
-    PHASES,
     PRUNERS,
     SAMPLERS,
     Babysit,

@@ -8,7 +8,6 @@ from typing import Any
 from ..data.parts import Part
 
 Settings = dict[str, Any]
-PHASES = ("babysit", "coarse", "fine", "confirm", "full")
 LR, MOMENTUM, WEIGHT_DECAY = "lr", "momentum", "weight_decay"
 METHODS, SAMPLERS, PRUNERS = (
     ("hyperband", "optuna"),

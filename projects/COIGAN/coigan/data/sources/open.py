@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from coigan.choices import FORMATS
 from gan_plugin.errors import UserError
 
 from .base import Source
@@ -9,8 +10,6 @@ from .cityscapes import CityscapesSource
 from .coco import CocoSource
 from .folders import FolderSource
 from .severstal import SeverstalSource
-
-FORMATS = ("auto", "severstal", "folders", "coco", "cityscapes")
 
 
 def open_source(path: str | Path, kind: str = "auto", images: str = "") -> Source:
