@@ -85,9 +85,11 @@ def test_every_command_helps_before_it_imports():
 
 
 def test_every_command_refuses_before_it_imports():
-    """A flag that none has: one line, exit code 2."""
+    """A flag or a verb that there is not: one line, exit code 2."""
     lines = [[script, *words, "--no-such-flag=1"] for script in SCRIPTS for words in ([v] for v in verbs_of(script))]
-    lines += [[script, "--no-such-flag=1"] for script in SCRIPTS]
+    lines += [
+        [script, word] for script in SCRIPTS for word in ("--no-such-flag=1", *(["paint"] if verbs_of(script) else []))
+    ]
     for line, (code, text, _) in zip(lines, answers_to(lines), strict=True):
         assert code == 2 and text.startswith("error: ") and text.count("\n") == 1, (line, text)
 

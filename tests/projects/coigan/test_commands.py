@@ -213,7 +213,6 @@ def test_segmenters_are_compared(work, capsys):
         (["train", "--data", "/nowhere"], "holds no prepared data set"),
         (["export", "nothing.pth", "x.pth"], "do not exist"),
         (["resume", "/nowhere"], "holds no config.yaml"),
-        (["paint"], "There is no verb 'paint'"),
         (["augment", "nothing.pth", "--out", "x", "--count", "1"], "do not exist"),
     ],
 )
