@@ -10,6 +10,9 @@
    reads the file: it is no longer written. The scores do not depend on it.
 4. cityscapesScripts 2.3.0 fails with an IndexError where a class has instances, but all of its predictions lie on
    ignored pixels. Such a class gets the AP 0, as one without predictions does.
+5. facebookresearch/detectron2#3712. Detectron2's Cityscapes loader leaves out every object with the key "deleted",
+   also those with `"deleted": 0`, which Cityscapes' label tool writes to all that it saves. The loader gets the objects
+   as `gan_plugin.data.cityscapes` reads them.
 
 Below them stand-ins for what PyTorch has learnt since 2.1, the oldest release that the package is meant for; with a
 newer one they are PyTorch's own.
@@ -18,6 +21,7 @@ Nothing is imported before its user imports it.
 """
 
 import importlib
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -25,7 +29,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,6 +45,7 @@ EVALUATORS = (
     "cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling",
     "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling",
 )
+LOADER = "detectron2.data.datasets.cityscapes"
 _MATCHES_FILE = "matches.json"
 
 
@@ -51,10 +56,10 @@ def apply() -> None:
     """
     if _detectron2_wants_internal_scripts() and not _exists(INTERNAL_PARENT):
         _install(_InternalScriptsFinder())
-    _install(_EvaluatorFinder())
-    for name in EVALUATORS:
+    _install(_RepairingFinder())
+    for name in (*EVALUATORS, LOADER):
         if name in sys.modules:
-            repair_evaluator(sys.modules[name])
+            repair(sys.modules[name])
 
 
 def _install(finder: MetaPathFinder) -> None:
@@ -110,13 +115,13 @@ class _InternalScriptsFinder(MetaPathFinder):
         return None
 
 
-class _EvaluatorFinder(MetaPathFinder):
-    """Repairs cityscapesScripts' evaluators as they are imported."""
+class _RepairingFinder(MetaPathFinder):
+    """Repairs cityscapesScripts' evaluators and Detectron2's loader as they are imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in EVALUATORS:
+        if fullname != LOADER and fullname not in EVALUATORS:
             return None
         spec = PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:
@@ -141,6 +146,14 @@ class _RepairingLoader(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.inner
         self.inner.exec_module(module)
+        repair(module)
+
+
+def repair(module: Any) -> None:
+    """Mend faults 2 to 5 in one of the EVALUATORS or in the LOADER, where it has them."""
+    if module.__name__ == LOADER:
+        module.json = _PolygonReader("json")
+    else:
         repair_evaluator(module)
 
 
@@ -156,6 +169,23 @@ def repair_evaluator(module: Any) -> None:
     code = module.evaluateImgLists.__code__
     if _MATCHES_FILE in code.co_consts and not isinstance(module.writeDict2JSON, _JsonWriter):
         module.writeDict2JSON = _JsonWriter(module.writeDict2JSON)
+
+
+class _PolygonReader(ModuleType):
+    """What Detectron2's loader has for the module json: it reads polygon files, and nothing else."""
+
+    @staticmethod
+    def load(file: IO[str]) -> dict[str, Any]:
+        """The content of an opened polygon file with its sound objects; a warning names what was left out."""
+        from gan_plugin.data.cityscapes import parse_polygons
+
+        # as bytes, which are in JSON's encoding, not in that of this machine
+        content = getattr(file, "buffer", file).read()
+        content = content.encode() if isinstance(content, str) else content
+        read = parse_polygons(content, getattr(file, "name", "polygons.json"))
+        if left_out := [problem.place for problem in read.problems if problem.entry]:
+            logging.getLogger(__name__).warning("Left out: %s.", "; ".join(left_out))
+        return {"imgHeight": read.height, "imgWidth": read.width, "objects": read.objects}
 
 
 class _NumpyView(ModuleType):

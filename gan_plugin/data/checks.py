@@ -1,22 +1,20 @@
 """Checks that turn a broken or missing data set into one sentence, before training and while loading."""
 
 import copy
-import json
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BitMasks, Instances, PolygonMasks
 
+from gan_plugin.data.cityscapes import examine_cityscapes
+from gan_plugin.data.findings import Findings
 from gan_plugin.data.pictures import DEEP, decode_problem, image_problem
 from gan_plugin.data.subsets import resolve_subset
 from gan_plugin.errors import UserError
 
-_IMAGE_SUFFIX = "_leftImg8bit.png"
-_TRUTH_SUFFIXES = ("_gtFine_polygons.json", "_gtFine_instanceIds.png", "_gtFine_labelIds.png")
 _PATH_KEYS = ("image_root", "image_dir", "mask_dir", "gt_dir", "json_file")
 
 
@@ -31,6 +29,7 @@ def check_datasets(names: Iterable[str]) -> None:
         UserError: unknown name, missing folder or file, a file that is not what it should be.
     """
     seen = set()
+    findings = Findings()
     for name in names:
         metadata = MetadataCatalog.get(resolve_subset(name))
         paths = tuple(metadata.get(key) for key in _PATH_KEYS)
@@ -38,9 +37,10 @@ def check_datasets(names: Iterable[str]) -> None:
             continue
         seen.add(paths)
         if str(metadata.get("evaluator_type", "")).startswith("cityscapes"):
-            _check_cityscapes(name, metadata.image_dir, metadata.gt_dir)
+            examine_cityscapes(metadata.image_dir, metadata.gt_dir, findings)
         else:
             _check_paths(name, metadata)
+    findings.conclude()
 
 
 class CheckedDatasetMapper:
@@ -109,69 +109,6 @@ def _check_paths(name: str, metadata: Any) -> None:
             )
 
 
-def _check_cityscapes(name: str, image_dir: str, gt_dir: str) -> None:
-    missing = [folder for folder in (image_dir, gt_dir) if not os.path.isdir(folder)]
-    if missing:
-        raise UserError(f"The data set '{name}' looked in {' and '.join(missing)}: no such folder. {_ways_out()}")
-    images = sorted(Path(image_dir).glob("*/*"))
-    if not images:
-        raise UserError(f"The data set '{name}' found no <city>/*{_IMAGE_SUFFIX} in {image_dir}. {_ways_out()}")
-    strays = [path for path in Path(image_dir).iterdir() if not path.is_dir()]
-    strays += [path for path in images if not path.name.endswith(_IMAGE_SUFFIX)]
-    if strays:
-        raise UserError(f"{strays[0]} is not a Cityscapes image (<city>/*{_IMAGE_SUFFIX}); move it out of {image_dir}.")
-    for image in images:
-        check_truth_of(image, Path(gt_dir))
-
-
-def check_truth_of(image: Path, gt_dir: Path) -> None:
-    """Check that the Cityscapes image <city>/<name>_leftImg8bit.png has its annotation files under `gt_dir`.
-
-    Raises:
-        UserError: a file is missing, or the polygons are not what Cityscapes defines.
-    """
-    stem = gt_dir / image.parent.name / image.name.removesuffix(_IMAGE_SUFFIX)
-    truth = [Path(f"{stem}{suffix}") for suffix in _TRUTH_SUFFIXES]
-    for path in truth:
-        if not path.is_file():
-            raise UserError(f"{path} is missing; the annotations of {image} are incomplete, so unpack gtFine again.")
-    _check_polygons(truth[0])
-
-
-def _check_polygons(path: Path) -> None:
-    from cityscapesscripts.helpers.labels import name2label
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        used = [entry for entry in content["objects"] if entry["polygon"] and "deleted" not in entry]
-        labels = {entry["label"] for entry in used}
-        broken = [entry["label"] for entry in used if not _is_polygon(entry["polygon"])]
-        int(content["imgHeight"]), int(content["imgWidth"])
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); unpack it from gtFine again.") from error
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is JSON but no Cityscapes annotation ({error!r}); unpack it from gtFine again."
-        ) from error
-    unknown = sorted(label for label in labels if not {label, label.removesuffix("group")} & name2label.keys())
-    if unknown:
-        raise UserError(f"{path} has the label '{unknown[0]}', which Cityscapes does not define; rename or remove it.")
-    if broken:
-        raise UserError(f"{path} has a polygon of '{broken[0]}' that is not three or more points; unpack it again.")
-
-
-def _is_polygon(points: Any) -> bool:
-    return len(points) > 2 and all(len(point) == 2 and isinstance(sum(point), int | float) for point in points)
-
-
 def _environment() -> str:
     root = os.environ.get("DETECTRON2_DATASETS")
     return f"DETECTRON2_DATASETS is {root}" if root else "DETECTRON2_DATASETS is not set"
-
-
-def _ways_out() -> str:
-    return (
-        f"{_environment()}. Either download leftImg8bit and gtFine from cityscapes-dataset.com, prepare them with "
-        "cityscapesScripts and set DETECTRON2_DATASETS to the folder that holds cityscapes/, or run "
-        "`.venv/bin/python tools/make_toy_cityscapes.py OUT` and set DETECTRON2_DATASETS=OUT."
-    )

@@ -13,8 +13,8 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 
-from gan_plugin.data.pictures import image_problem
 from gan_plugin.errors import UserError
+from gan_plugin.evaluation.instance_ids import label_id, read_instance_ids
 
 
 class CityscapesInstanceMetrics(CityscapesInstanceEvaluator):
@@ -29,11 +29,21 @@ class CityscapesInstanceMetrics(CityscapesInstanceEvaluator):
 
     def reset(self) -> None:
         super().reset()
-        self._image_files: list[str] = []
+        self._sizes: dict[str, tuple[int, int] | None] = {}
+        self._unknown: UserError | None = None
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        found = [output.get("instances") for output in outputs]
+        try:
+            for index in {i for instances in found if instances is not None for i in instances.pred_classes.tolist()}:
+                label_id(self._metadata.thing_classes, index)
+        except UserError as error:
+            # kept until `evaluate`: raised here, it would leave the other processes waiting for this one
+            self._unknown = error
+            return
         super().process(inputs, outputs)
-        self._image_files.extend(record["file_name"] for record in inputs)
+        for record, instances in zip(inputs, found, strict=True):
+            self._sizes[record["file_name"]] = None if instances is None else instances.image_size
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]] | None:
         """Score everything processed since `reset`; a collective call, so every rank has to make it.
@@ -44,14 +54,22 @@ class CityscapesInstanceMetrics(CityscapesInstanceEvaluator):
             when that holds for all classes: there is no NaN to write to JSON.
 
         Raises:
-            UserError: an instance-id image is missing or cannot be decoded.
+            UserError: an instance-id image is missing, broken, or of the wrong kind or size, or the model predicts a
+                class that is unknown; on the main process only.
         """
         # gathering also waits until every process has written its predictions
-        gathered = comm.gather(self._image_files)
+        gathered = comm.gather((self._sizes, self._unknown))
         if not comm.is_main_process():
             return None
         try:
-            averages = self._official_averages(sorted({name for names in gathered for name in names}))
+            for _, unknown in gathered:
+                if unknown is not None:
+                    raise unknown
+            sizes = {name: size for part, _ in gathered for name, size in part.items()}
+            truth = {name: truth_of(name, self._metadata.gt_dir) for name in sorted(sizes)}
+            for name, path in truth.items():
+                read_instance_ids(path, sizes[name])
+            averages = self._official_averages(truth)
         finally:
             self._working_dir.cleanup()
         scores = {"AP": averages["allAp"], "AP50": averages["allAp50%"]}
@@ -59,24 +77,17 @@ class CityscapesInstanceMetrics(CityscapesInstanceEvaluator):
             scores |= {f"AP-{name}": score["ap"], f"AP50-{name}": score["ap50%"]}
         return OrderedDict(cityscapes=in_percent(scores, self._logger))
 
-    def _official_averages(self, image_files: list[str]) -> dict[str, Any]:
+    def _official_averages(self, truth: Mapping[str, str]) -> dict[str, Any]:
         import cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling as official
 
-        truth = [truth_of(image_file, self._metadata.gt_dir) for image_file in image_files]
-        predictions = [os.path.join(self._temp_dir, _stem(image_file) + "_pred.txt") for image_file in image_files]
+        predictions = [os.path.join(self._temp_dir, _stem(image_file) + "_pred.txt") for image_file in truth]
         # the script keeps its settings in a module global; a copy leaves other evaluators in this process alone
         settings = copy.copy(official.args)
         settings.predictionPath = os.path.abspath(self._temp_dir)
         settings.gtInstancesFile = os.path.join(self._temp_dir, "gtInstances.json")
         settings.JSONOutput = False
         settings.quiet = True
-        try:
-            return official.evaluateImgLists(predictions, truth, settings)["averages"]
-        except Exception as error:
-            problem = next(filter(None, map(image_problem, truth)), None)
-            if problem is None:
-                raise
-            raise UserError(problem) from error
+        return official.evaluateImgLists(predictions, list(truth.values()), settings)["averages"]
 
 
 def truth_of(image_file: str, gt_dir: str) -> str:

@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from cityscapesscripts.helpers.labels import name2label
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from PIL import Image
 
-from gan_plugin.data.pictures import image_problem
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.cityscapes import in_percent, truth_of
 from gan_plugin.evaluation.cityscapes_matching import Comparison, compare, concatenate, precisions
-from gan_plugin.evaluation.instance_ids import EVALUATED
+from gan_plugin.evaluation.instance_ids import EVALUATED, label_id, read_instance_ids
 
 
 class FastCityscapesInstanceEvaluator(DatasetEvaluator):
@@ -80,8 +77,9 @@ class FastCityscapesInstanceEvaluator(DatasetEvaluator):
 
     def _compare(self, image_file: str, output: dict[str, Any]) -> Comparison:
         path = truth_of(image_file, self._metadata.gt_dir)
-        ids = _read_ids(path)
-        labels, scores, masks = self._columns(output["instances"]) if "instances" in output else ([], [], [])
+        instances = output.get("instances")
+        ids = read_instance_ids(path, instances.image_size if instances is not None else None)
+        labels, scores, masks = self._columns(instances) if instances is not None else ([], [], [])
         try:
             return compare(ids, _as_masks(masks), labels, scores)
         except UserError as error:
@@ -89,17 +87,9 @@ class FastCityscapesInstanceEvaluator(DatasetEvaluator):
 
     def _columns(self, instances: Any) -> tuple[list[int], list[float], Any]:
         """Label ids, scores, and masks in the computer's memory."""
-        labels = [self._label_of(index) for index in instances.pred_classes.tolist()]
+        labels = [label_id(self._metadata.thing_classes, index) for index in instances.pred_classes.tolist()]
         masks = instances.pred_masks
         return labels, instances.scores.tolist(), masks.cpu() if isinstance(masks, torch.Tensor) else masks
-
-    def _label_of(self, index: int) -> int:
-        name = self._metadata.thing_classes[index]
-        if name not in name2label:
-            raise UserError(
-                f"The class '{name}' is not one of Cityscapes; set the data set's thing_classes to its names."
-            )
-        return name2label[name].id
 
 
 def _named(table: np.ndarray) -> dict[str, float]:
@@ -116,11 +106,3 @@ def _as_masks(masks: Sequence[Any]) -> Iterator[np.ndarray | dict[str, Any]]:
     for mask in masks:
         pixels = mask if isinstance(mask, dict) else np.asarray(mask)
         yield pixels if isinstance(pixels, dict) or pixels.dtype == bool else pixels.astype(np.uint8) != 0
-
-
-def _read_ids(path: str) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image)
-    except Exception as error:  # as in image_problem: Pillow's decoders have many
-        raise UserError(image_problem(path) or f"{path} cannot be decoded ({error}).") from error

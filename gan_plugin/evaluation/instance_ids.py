@@ -1,11 +1,15 @@
 """What lies below a mask in a Cityscapes instance-id image: pixels of each piece of truth, void, and all else."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from cityscapesscripts.helpers.labels import labels
+from cityscapesscripts.helpers.labels import labels, name2label
+from PIL import Image
 
+from gan_plugin.data.cityscapes import id_image_problem
+from gan_plugin.data.pictures import image_problem
 from gan_plugin.errors import UserError
 
 EVALUATED = {label.id: label.name for label in labels if label.hasInstances and not label.ignoreInEval}
@@ -14,6 +18,53 @@ _KNOWN = np.array([label.id for label in labels if label.id >= 0])
 _VOID = np.array([label.id for label in labels if label.id >= 0 and label.ignoreInEval])
 # bins of the counts; those of the pieces follow
 _ELSEWHERE, ON_VOID, FIRST_PIECE = 0, 1, 2
+
+
+def read_instance_ids(path: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """(H, W) whole numbers: an instance-id image of gtFine, so whole and so sound that it can be evaluated.
+
+    Args:
+        path: of the file.
+        size: height and width that it must have.
+
+    Raises:
+        UserError: it is missing, broken, of the wrong kind or size, or has ids that Cityscapes does not define; the
+            sentence names it.
+    """
+    if problem := id_image_problem(path, *(size or (0, 0))[::-1]):
+        raise UserError(problem.sentence)
+    try:
+        with Image.open(path) as image:
+            ids = np.asarray(image)
+    except Exception as error:  # as in image_problem: Pillow's decoders have many
+        raise UserError(image_problem(path) or f"{path} cannot be decoded ({error}).") from error
+    try:
+        _count_ids(ids)
+    except UserError as error:
+        raise UserError(f"{path} is no instance-id image: {error}; unpack gtFine again.") from error
+    return ids
+
+
+def label_id(classes: Sequence[str], index: int) -> int:
+    """Cityscapes' id of the class that the model calls `index`.
+
+    Args:
+        classes: `thing_classes` of the data set.
+        index: from 0 on.
+
+    Raises:
+        UserError: there is no such class, or Cityscapes does not know it.
+    """
+    if not 0 <= index < len(classes):
+        raise UserError(
+            f"The model predicts class {index}, but the data set has {len(classes)} classes; set "
+            f"MODEL.ROI_HEADS.NUM_CLASSES to {len(classes)}."
+        )
+    if classes[index] not in name2label:
+        raise UserError(
+            f"The class '{classes[index]}' is not one of Cityscapes; set the data set's thing_classes to its names."
+        )
+    return name2label[classes[index]].id
 
 
 class InstanceIds:

@@ -194,7 +194,7 @@ def test_missing_and_broken_truth_is_a_sentence_and_no_files_stay(cityscapes):
     truth = cityscapes / "gtFine" / "val" / "ulm" / "ulm_000000_000019_gtFine_instanceIds.png"
     evaluator = CityscapesInstanceMetrics(NAME)
     truth.write_bytes(b"broken")
-    with pytest.raises(UserError, match=f"{truth}: the image cannot be decoded"):
+    with pytest.raises(UserError, match=f"{truth}: this is no instance id image"):
         scores_of(evaluator, {image: found})
     truth.unlink()
     with pytest.raises(UserError, match=f"{truth} is missing"):

@@ -13,7 +13,7 @@ from PIL import Image
 from random_cityscapes import CLASSES, HEIGHT, WIDTH, as_instances, random_images, scores_of, write_truth
 from support import plugin_cfg
 
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, explanation
 from gan_plugin.evaluation.build import build_evaluator
 from gan_plugin.evaluation.cityscapes import CityscapesInstanceMetrics
 from gan_plugin.evaluation.cityscapes_matching import compare
@@ -150,33 +150,52 @@ def test_the_config_chooses(cityscapes, tmp_path):
         build_evaluator(cfg, NAME)
 
 
-def test_broken_truth_is_a_sentence(cityscapes):
-    images = random_images(cityscapes, 0, count=1)
-    path = cityscapes / "ulm" / "ulm_000000_000019_gtFine_instanceIds.png"
-    evaluator = FastCityscapesInstanceEvaluator(NAME)
-    for ids, problem in (
-        (np.full((HEIGHT, WIDTH), 34000, np.uint16), "id 34000, which Cityscapes does not define"),
-        (np.where(np.eye(HEIGHT, WIDTH), 500, 26001).astype(np.uint16), "id 500, which Cityscapes does not define"),
-        (np.zeros((HEIGHT, WIDTH, 3), np.uint8), "has shape"),
-        (np.zeros((HEIGHT, WIDTH + 1), np.uint16), "rows and columns where a predicted mask has"),
-    ):
-        Image.fromarray(ids).save(path)
-        with pytest.raises(UserError, match=f"{path} is not the truth of .*{problem}"):
-            scores_of(evaluator, images)
-    path.write_bytes(b"broken")
-    with pytest.raises(UserError, match=f"{path}: the image cannot be decoded"):
-        scores_of(evaluator, images)
-    path.unlink()
-    with pytest.raises(UserError, match=f"{path} is missing"):
-        scores_of(evaluator, images)
+def saved(ids):
+    return lambda path: Image.fromarray(ids).save(path)
 
 
-def test_an_unknown_class_is_a_sentence(cityscapes):
+SOUND = np.full((HEIGHT, WIDTH), 26001, np.uint16)
+BROKEN_TRUTH = {
+    "unknown id": (saved(np.full_like(SOUND, 34000)), "the id 34000, which Cityscapes does not define"),
+    "one unknown pixel": (saved(np.where(np.eye(HEIGHT, WIDTH), 500, SOUND).astype(np.uint16)), "the id 500"),
+    "colour": (saved(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), "8 bits a value and colours"),
+    "colour with alpha": (saved(np.zeros((HEIGHT, WIDTH, 4), np.uint8)), "8 bits a value and transparency"),
+    "8 bits": (saved((SOUND % 256).astype(np.uint8)), "8 bits a value and grey values"),
+    "1 bit": (saved(SOUND > 0), "1 bits a value and grey values"),
+    "palette": (lambda path: Image.new("P", (WIDTH, HEIGHT)).save(path), "bits a value and a palette"),
+    "wider": (saved(np.zeros((HEIGHT, WIDTH + 1), np.uint16)), f"{WIDTH + 1}x{HEIGHT}, not {WIDTH}x{HEIGHT}"),
+    "turned": (saved(np.ascontiguousarray(SOUND.T)), f"{HEIGHT}x{WIDTH}, not {WIDTH}x{HEIGHT}"),
+    "JPEG": (lambda path: Image.new("L", (WIDTH, HEIGHT)).save(path, "JPEG"), "it is no PNG file"),
+    "text": (lambda path: path.write_bytes(b"broken"), "it is no PNG file"),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:90]), "cannot be decoded"),
+    "missing": (lambda path: path.unlink(), "is missing"),
+}
+
+
+@pytest.mark.parametrize("evaluator", [FastCityscapesInstanceEvaluator, CityscapesInstanceMetrics])
+@pytest.mark.parametrize("name", BROKEN_TRUTH)
+def test_both_evaluators_name_the_truth_file_that_is_broken(cityscapes, evaluator, name):
+    break_it, problem = BROKEN_TRUTH[name]
+    images = random_images(cityscapes, 0, count=3)
+    path = cityscapes / "ulm" / "ulm_000002_000019_gtFine_instanceIds.png"
+    break_it(path)
+    with pytest.raises(UserError) as caught:
+        scores_of(evaluator(NAME), images)
+    sentence = explanation(caught.value)
+    assert problem in sentence and sentence.count(str(path)) == 1
+
+
+@pytest.mark.parametrize("evaluator", [FastCityscapesInstanceEvaluator, CityscapesInstanceMetrics])
+def test_an_unknown_class_is_a_sentence(cityscapes, evaluator):
     images = random_images(cityscapes, 0, count=1)
     MetadataCatalog.remove(NAME)
     MetadataCatalog.get(NAME).set(thing_classes=["cat"] * len(CLASSES), gt_dir=str(cityscapes))
     with pytest.raises(UserError, match="'cat' is not one of Cityscapes"):
-        scores_of(FastCityscapesInstanceEvaluator(NAME), images)
+        scores_of(evaluator(NAME), images)
+    MetadataCatalog.remove(NAME)
+    MetadataCatalog.get(NAME).set(thing_classes=[], gt_dir=str(cityscapes))
+    with pytest.raises(UserError, match="the data set has 0 classes; set MODEL.ROI_HEADS.NUM_CLASSES"):
+        scores_of(evaluator(NAME), images)
 
 
 def _evaluate_on_rank(rank, rendezvous, parts, results):
