@@ -11,11 +11,34 @@ def add_gan_config(cfg: CN) -> None:
     Call it after `detectron2.config.get_cfg()` and before merging a YAML file. Besides `MODEL.GAN.ENABLED: True` a
     config names the two components: `MODEL.META_ARCHITECTURE: AdversarialRCNN` and
     `MODEL.ROI_MASK_HEAD.NAME: AdversarialMaskHead`; with ENABLED False these two are the plain Mask R-CNN.
+
+    A key that the config has already, because another project has defined one of that name, keeps its value.
+
+    Raises:
+        UserError: the config has a value under a name that is a group of keys here.
     """
+    _fill(cfg, _defaults())
+
+
+def _fill(node: CN, defaults: CN, path: str = "") -> None:
+    for key, default in defaults.items():
+        if key not in node:
+            setattr(node, key, default)
+        elif isinstance(default, CN):
+            if not isinstance(node[key], CN):
+                raise UserError(
+                    f"The config has {path}{key} = {node[key]!r}, but gan_plugin keeps a group of keys there; "
+                    "call yours otherwise."
+                )
+            _fill(node[key], default, f"{path}{key}.")
+
+
+def _defaults() -> CN:
+    cfg = CN({"MODEL": {}, "SOLVER": {}, "TEST": {}, "DATASETS": {}})
     cfg.MODEL.GAN = _gan_node()
     cfg.SOLVER.DISC = _discriminator_solver_node()
     # the generator's optimizer: "sgd" is Detectron2's own; "adam" and "adamw" use BASE_LR and WEIGHT_DECAY, which is an
-    # L2 term of the loss for the one and decoupled for the other (AdversarialTrainer)
+    # L2 term of the loss for the one and decoupled for the other; capitals do not matter (AdversarialTrainer)
     cfg.SOLVER.OPTIMIZER = "sgd"
     # for adam and adamw
     cfg.SOLVER.BETAS = (0.9, 0.999)
@@ -33,6 +56,7 @@ def add_gan_config(cfg: CN) -> None:
     # mean AP, cAP (by class) and rAP (over IoU thresholds) of single images, as "per_image/AP" and so on
     cfg.TEST.PER_IMAGE_AP = False
     _add_data_keys(cfg)
+    return cfg
 
 
 def _gan_node() -> CN:
@@ -183,9 +207,13 @@ CHOICES = {
 def check_choice(key: str, value: str) -> str:
     """Return `value` if it is one of the known values of config key `key`.
 
+    The name of an optimizer may be in capitals, as other projects write it; it is returned in small letters.
+
     Raises:
         UserError: it is not; the sentence lists the known ones.
     """
+    if key.endswith(".OPTIMIZER"):
+        value = value.lower()
     if value not in CHOICES[key]:
         known = ", ".join(repr(choice) for choice in CHOICES[key])
         raise UserError(f"{key} is {value!r}, which is unknown; set it to one of {known}.")

@@ -1,5 +1,6 @@
 """The repairs of known-broken upstream packages, each against a process in which the fault is present."""
 
+import importlib
 import json
 import os
 import re
@@ -7,13 +8,17 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from PIL import Image
 
 from gan_plugin import compat
+from gan_plugin.engine.train_loader import ResumableTrainLoader, build_resumable_train_loader
 
 ROOT = Path(__file__).resolve().parents[1]
 DETECTRON2 = Path(find_spec("detectron2").origin).parent
@@ -191,3 +196,81 @@ def test_the_view_of_numpy_is_numpy_with_in1d_and_sums_of_nothing():
     assert flat.tolist() == [False, True, True, False]
     assert view.in1d(np.array([1, 2]), [2], invert=True).tolist() == [True, False]
     assert view.cumsum([]).tolist() == [0] and view.cumsum([1, 2]).tolist() == [1, 3]
+
+
+class TestOlderPyTorch:
+    """The stand-ins, where PyTorch lacks what they stand in for, against PyTorch's own."""
+
+    def test_the_norm_of_all_numbers(self, monkeypatch):
+        tensors = [torch.tensor([3.0, 0.0]), torch.tensor([[4.0], [12.0]])]
+        assert compat.total_norm(tensors).item() == pytest.approx(13)
+        monkeypatch.delattr(torch.nn.utils, "get_total_norm", raising=False)
+        assert compat.total_norm(tensors).item() == pytest.approx(13)
+
+    def test_whether_autocast_is_on(self, monkeypatch):
+        assert not compat.is_autocast_enabled("cpu")
+        with torch.autocast("cpu", torch.bfloat16), monkeypatch.context() as older:
+            assert compat.is_autocast_enabled("cpu") and not compat.is_autocast_enabled("cuda")
+            older.setattr(torch, "is_autocast_enabled", lambda: False)  # of CUDA
+            assert compat.is_autocast_enabled("cpu") and not compat.is_autocast_enabled("cuda")
+
+    def test_a_scaler_of_losses(self, monkeypatch):
+        for _ in range(2):
+            scaler = compat.grad_scaler("cpu", enabled=False)
+            assert not scaler.is_enabled() and scaler.scale(torch.tensor(2.0)).item() == 2
+            monkeypatch.delattr(torch.amp, "GradScaler", raising=False)
+
+    def test_fused_adam_is_adam_also_where_there_is_none(self):
+        class OnGpuOnly(torch.optim.Adam):
+            def __init__(self, parameters, fused=None, **options):
+                assert list(parameters)
+                if fused:
+                    raise RuntimeError("`fused=True` requires all the params to be on a GPU")
+                super().__init__(parameters, **options)
+
+        weights = []
+        for kind in (torch.optim.Adam, OnGpuOnly):
+            weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+            optimizer = compat.fused_adam(kind, iter([weight]), lr=0.1, betas=(0.5, 0.9), weight_decay=0.01)
+            for _ in range(3):
+                optimizer.zero_grad()
+                weight.square().sum().backward()
+                optimizer.step()
+            weights.append(weight.detach())
+        torch.testing.assert_close(*weights)
+
+
+def test_the_loaders_of_newer_detectron2_train_alike(monkeypatch):
+    """Upstream's build_batch_data_loader has taken a seed and made the generator itself since; ours does not ask it."""
+    build = importlib.import_module("detectron2.data.build")
+
+    def with_its_own_generator(*args, seed=None, **options):
+        assert "generator" not in options, "DataLoader() got multiple values for keyword argument 'generator'"
+        return build_batches(*args, generator=torch.Generator().manual_seed(seed or 0), **options)
+
+    build_batches = build.build_batch_data_loader
+    monkeypatch.setattr(build, "build_batch_data_loader", with_its_own_generator)
+    records = [{"file_name": str(number), "width": 2, "height": 1} for number in range(6)]
+    loader = ResumableTrainLoader(records, dict, seed=3, total_batch_size=2, aspect_ratio_grouping=True)
+    order = list(islice(TrainingSampler(6, seed=3), 6))
+    assert [[r["file_name"] for r in batch] for batch in islice(loader, 3)] == [
+        [str(order[2 * n]), str(order[2 * n + 1])] for n in range(3)
+    ]
+
+
+@pytest.mark.parametrize("sqrt", [None, True, False])
+def test_the_root_of_repeat_factors_is_asked_for_where_there_is_a_key(run_cfg, monkeypatch, sqrt):
+    """Upstream got DATALOADER.REPEAT_SQRT and the argument together."""
+    asked = {}
+
+    def with_sqrt(dicts, threshold, **options):
+        asked.update(options)
+        return torch.ones(len(dicts))
+
+    monkeypatch.setattr(RepeatFactorTrainingSampler, "repeat_factors_from_category_frequency", staticmethod(with_sqrt))
+    run_cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
+    run_cfg.DATALOADER.pop("REPEAT_SQRT", None)
+    if sqrt is not None:
+        run_cfg.DATALOADER.REPEAT_SQRT = sqrt
+    next(iter(build_resumable_train_loader(run_cfg)))
+    assert asked == ({} if sqrt is None else {"sqrt": sqrt})

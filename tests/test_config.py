@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_argument_parser
 
 from gan_plugin import AdversarialTrainer, add_gan_config
 from gan_plugin.config import CHOICES
 from gan_plugin.data.builtin import prepare_datasets
+from gan_plugin.engine.optimizers import build_generator_optimizer
 from gan_plugin.engine.setup import load_config
+from gan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml"))
@@ -118,3 +121,34 @@ def test_thesis_settings_are_in_the_full_configs():
     assert (gan.LABELS.REAL, gan.LABELS.FAKE, gan.LABELS.FLIP_PROB) == ((0.7, 1.2), (0.0, 0.3), 0.05)
     epoch = 2975 // cfg.SOLVER.IMS_PER_BATCH + 1
     assert list(cfg.SOLVER.STEPS) == [3 * epoch, 6 * epoch, 9 * epoch]
+
+
+def define(cfg):
+    """What other projects define, some under our names."""
+    cfg.SOLVER.OPTIMIZER = "ADAMW"
+    cfg.SOLVER.DISC = CfgNode({"BASE_LR": 0.5})
+    cfg.TEST.BEST_METRIC = "bbox/AP"
+    cfg.DATASETS.SUBSETS = CfgNode({"SEED": 7})
+
+
+@pytest.mark.parametrize("first, second", [(define, add_gan_config), (add_gan_config, define)])
+def test_what_another_project_defines_stays_in_either_order(first, second):
+    cfg = get_cfg()
+    first(cfg)
+    second(cfg)
+    add_gan_config(cfg)
+    assert (cfg.SOLVER.OPTIMIZER, cfg.TEST.BEST_METRIC) == ("ADAMW", "bbox/AP")
+    assert (cfg.SOLVER.DISC.BASE_LR, cfg.DATASETS.SUBSETS.SEED) == (0.5, 7)
+    # and ours are all there beside them
+    ours = get_cfg()
+    add_gan_config(ours)
+    assert set(leaves(cfg, "")) == set(leaves(ours, ""))
+    optimizer = build_generator_optimizer(cfg, torch.nn.Linear(2, 2))
+    assert type(optimizer) is torch.optim.AdamW
+
+
+def test_a_value_where_we_have_a_group_of_keys_is_a_sentence():
+    cfg = get_cfg()
+    cfg.SOLVER.DISC = 0.1
+    with pytest.raises(UserError, match=r"SOLVER\.DISC = 0\.1"):
+        add_gan_config(cfg)

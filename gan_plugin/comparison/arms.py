@@ -32,7 +32,7 @@ def _paper_system(cfg: CfgNode) -> Settings:
         "MODEL.GAN.BOX.NORM": gan.MASK.NORM,
         "MODEL.ROI_HEADS.NAME": {stock: ours for ours, stock in STOCK_ROI_HEADS.items()}.get(heads, heads),
     }
-    if cfg.SOLVER.OPTIMIZER == "sgd":
+    if cfg.SOLVER.OPTIMIZER.lower() == "sgd":
         settings |= {
             "SOLVER.DISC.OPTIMIZER": "sgd",
             "SOLVER.DISC.BASE_LR": cfg.SOLVER.BASE_LR / 5,

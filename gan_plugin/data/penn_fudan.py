@@ -18,7 +18,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from gan_plugin.data.pictures import image_problem, read_header
-from gan_plugin.data.subsets import draw_subsets, replace_registration
+from gan_plugin.data.subsets import draw_subsets, offer_registration
 from gan_plugin.errors import UserError
 
 SPLITS = ("train_a", "train_b", "val")
@@ -49,7 +49,8 @@ def register_penn_fudan(
         prefix: the start of the three names, for keeping several splits side by side.
 
     Returns:
-        The three names. Registering again replaces the earlier registration.
+        The three names. Registering again replaces the earlier registration; a user's own data set of such a name
+        stays.
 
     Raises:
         UserError: on loading, if a folder, a mask or an image is missing or unusable.
@@ -63,7 +64,7 @@ def register_penn_fudan(
         "mask_dir": str(folder / "PedMasks"),
     }
     for split in SPLITS:
-        replace_registration(f"{prefix}_{split}", partial(load_penn_fudan, folder, split, seed, sizes), metadata)
+        offer_registration(f"{prefix}_{split}", partial(load_penn_fudan, folder, split, seed, sizes), metadata)
     return [f"{prefix}_{split}" for split in SPLITS]
 
 

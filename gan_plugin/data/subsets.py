@@ -75,12 +75,27 @@ def draw_subsets(
     return subsets
 
 
+# name -> the loader under it, of what the two functions below have registered
+_registered: dict[str, Callable[[], list[Record]]] = {}
+
+
 def replace_registration(name: str, loader: Callable[[], list[Record]], metadata: Mapping[str, Any]) -> None:
     """Register `name` in both catalogs, forgetting whatever was registered under that name before."""
     DatasetCatalog.pop(name, None)
     MetadataCatalog.pop(name, None)
     DatasetCatalog.register(name, loader)
     MetadataCatalog.get(name).set(**metadata)
+    _registered[name] = loader
+
+
+def offer_registration(name: str, loader: Callable[[], list[Record]], metadata: Mapping[str, Any]) -> None:
+    """`replace_registration`, unless the name is that of a user's own data set, which stays."""
+    if name not in DatasetCatalog or _is_ours(name):
+        replace_registration(name, loader, metadata)
+
+
+def _is_ours(name: str) -> bool:
+    return DatasetCatalog[name] is _registered.get(name)
 
 
 def register_subsets(name: str, seed: int = 0, sizes: Sizes = DEFAULT_SIZES) -> list[str]:
@@ -93,7 +108,7 @@ def register_subsets(name: str, seed: int = 0, sizes: Sizes = DEFAULT_SIZES) -> 
             Cityscapes training images. Scaled down in proportion where the data set has fewer images.
 
     Returns:
-        The registered names. Registering again replaces the earlier split.
+        The three names. Registering again replaces the earlier split; a user's own data set of such a name stays.
 
     Raises:
         UserError: `name` is not registered; later, when the records are loaded: too few images.
@@ -104,7 +119,7 @@ def register_subsets(name: str, seed: int = 0, sizes: Sizes = DEFAULT_SIZES) -> 
         sizes = dict(zip(SUBSET_SUFFIXES, sizes, strict=True))
     family = _Family(name, seed, dict(sizes))
     for suffix in sizes:
-        replace_registration(family.child(suffix), family.loader(suffix), _inherited_metadata(name))
+        offer_registration(family.child(suffix), family.loader(suffix), _inherited_metadata(name))
     return [family.child(suffix) for suffix in sizes]
 
 
@@ -157,8 +172,8 @@ class _Family:
                 if record["file_name"] in suffix_of:
                     self.records[suffix_of[record["file_name"]]].append(record)
             # COCO-format parents learn their class names only while they load
-            for suffix in self.sizes:
-                MetadataCatalog.get(self.child(suffix)).set(**_inherited_metadata(self.parent))
+            for child in filter(_is_ours, map(self.child, self.sizes)):
+                MetadataCatalog.get(child).set(**_inherited_metadata(self.parent))
             self.parent_loader = parent_loader
         return self.records
 

@@ -80,7 +80,7 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
         cfg = self.cfg
         disc = getattr(self._trainer, "disc_optimizer", None)
         # Adam's steps do not depend on the size of the gradients, which is what the factor scales.
-        scales = cfg.SOLVER.OPTIMIZER == "sgd"
+        scales = cfg.SOLVER.OPTIMIZER.lower() == "sgd"
         return self.arrange_hooks(
             self.schedule_hooks(
                 disc and build_discriminator_scheduler(cfg, disc), cfg.MODEL.GAN.DISC_LR_FACTOR if scales else 1.0

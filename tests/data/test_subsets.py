@@ -4,7 +4,10 @@ import random
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from support import plugin_cfg
 
+from gan_plugin.data.builtin import prepare_datasets, register_builtin_datasets
+from gan_plugin.data.penn_fudan import register_penn_fudan
 from gan_plugin.data.subsets import apportion, draw_subsets, register_subsets, resolve_subset
 from gan_plugin.errors import UserError
 
@@ -107,3 +110,31 @@ def test_too_few_images_is_a_sentence(parent):
     register_subsets(PARENT, 0, {f"p{number}": 1 for number in range(41)})
     with pytest.raises(UserError, match="40 images are too few"):
         names_in(f"{PARENT}_p0")
+
+
+def test_a_users_own_data_set_keeps_its_name(parent):
+    """Under a name of a built-in set or of a subset, whatever registers it later; ours are replaced as ever."""
+    own, built_in = f"{PARENT}_b", "penn_fudan_val"
+    DatasetCatalog.pop(built_in)
+    MetadataCatalog.pop(built_in, None)
+    for name in (own, built_in):
+        DatasetCatalog.register(name, lambda: [{"file_name": "mine"}])
+        MetadataCatalog.get(name).set(thing_classes=["mine"])
+    try:
+        cfg = plugin_cfg()
+        cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+        cfg.DATASETS.SUBSETS.SIZES = (3, 4, 5)
+        register_builtin_datasets()
+        register_penn_fudan("elsewhere", seed=1)
+        prepare_datasets(cfg, train=False)
+        register_subsets(PARENT, 0, (1, 2, 3))
+        register_subsets(PARENT, 0, (3, 4, 5))
+        for name in (own, built_in):
+            assert names_in(name) == ["mine"] and MetadataCatalog.get(name).thing_classes == ["mine"]
+        assert len(names_in(f"{PARENT}_a")) == 3
+        assert MetadataCatalog.get("penn_fudan_train_a").mask_dir.endswith("PedMasks")
+    finally:
+        DatasetCatalog.pop(built_in)
+        MetadataCatalog.pop(built_in)
+        register_builtin_datasets()
+    assert MetadataCatalog.get(built_in).thing_classes == ["person"]

@@ -101,5 +101,7 @@ def solver_settings(settings: Settings, optimizer: str) -> Settings:
         named["SOLVER.WEIGHT_DECAY"] = settings[WEIGHT_DECAY]
     if MOMENTUM in settings:
         momentum: Any = settings[MOMENTUM]
-        named.update({"SOLVER.MOMENTUM": momentum} if optimizer == "sgd" else {"SOLVER.BETAS": [momentum, 0.999]})
+        named.update(
+            {"SOLVER.MOMENTUM": momentum} if optimizer.lower() == "sgd" else {"SOLVER.BETAS": [momentum, 0.999]}
+        )
     return named
