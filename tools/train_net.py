@@ -57,11 +57,13 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     if args.eval_only and not cfg.MODEL.WEIGHTS:
         raise UserError("--eval-only needs weights to evaluate; add MODEL.WEIGHTS path/to/model_final.pth.")
-    prepare_datasets(cfg, train=not args.eval_only)
+    remarks = prepare_datasets(cfg, train=not args.eval_only)
     if comm.is_main_process():
         claim_output_dir(cfg, resume=args.resume, eval_only=args.eval_only)
     default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
+    logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
+    for remark in remarks:
+        logger.warning(remark)
     with explanations_logged():
         evaluate(cfg) if args.eval_only else train(cfg, resume=args.resume)
 

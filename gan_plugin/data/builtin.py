@@ -1,17 +1,19 @@
 """The data sets that are there once the package is imported, and those that a config names."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from detectron2.data.datasets.coco import load_coco_json
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.utils import comm
 
-from gan_plugin.data.checks import check_datasets
+from gan_plugin.data.examine import Demand, Examination, Repairs, register, restore
 from gan_plugin.data.penn_fudan import register_penn_fudan
 from gan_plugin.data.subsets import SUBSET_SUFFIXES, register_subsets, replace_registration, resolve_subset
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, sentence_of
 
 
 def datasets_root() -> str:
@@ -41,28 +43,96 @@ def register_coco_json(entry: Sequence[str]) -> None:
     replace_registration(name, partial(load_coco_json, json_file, images, name), metadata)
 
 
-def prepare_datasets(cfg: CfgNode, *, train: bool) -> None:
-    """Register what `cfg.DATASETS` asks for and check that it is there.
+def prepare_datasets(cfg: CfgNode, *, train: bool, compare: bool = True) -> list[str]:
+    """Register what `cfg.DATASETS` asks for and examine it; every process of a run has to call it.
+
+    The main process reads. What it repairs, all of them see: the data sets are registered anew, from copies in
+    OUTPUT_DIR/data if they are COCO JSON files. If masks are run lengths, INPUT.MASK_FORMAT of `cfg` is changed.
 
     Args:
         cfg: with the plugin's keys; DATASETS.PENN_FUDAN and DATASETS.SUBSETS give seeds and sizes, and
             DATASETS.COCO_JSON the files of further data sets.
         train: whether the training sets are needed as well as the test sets.
+        compare: whether the model's number of classes and the pictures have to match; a program that only looks at a
+            finished run does without.
+
+    Returns:
+        What was repaired and left out, a line for each kind, to be logged; nothing in other processes than the main.
 
     Raises:
-        UserError: a data set is unknown, absent or broken; see `check_datasets`.
+        UserError: data sets are unknown, absent or broken; all that is wrong is told together.
     """
     register_penn_fudan(datasets_root(), cfg.DATASETS.PENN_FUDAN.SEED, cfg.DATASETS.PENN_FUDAN.SIZES)
     for entry in cfg.DATASETS.COCO_JSON:
         register_coco_json(entry)
-    sizes = dict(zip(SUBSET_SUFFIXES, cfg.DATASETS.SUBSETS.SIZES, strict=True))
     if train and not cfg.DATASETS.TRAIN:
         raise UserError("DATASETS.TRAIN is empty: name a config with --config-file, or a data set to train on.")
-    names = [*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST]
+    demand = demand_of(cfg, train=train, compare=compare)
+    names = [*demand.train, *demand.test]
+    for base in {demand.base_of(name)[0] for name in names}:
+        restore(resolve_subset(base))
+    repairs = _in_main_process(lambda: _repairs(demand, cfg, compare))
+    register(repairs, demand)
     for name in names:
-        parent, _, suffix = name.rpartition("_")
-        if parent in DatasetCatalog and suffix in sizes:
-            register_subsets(parent, cfg.DATASETS.SUBSETS.SEED, sizes)
-        else:
-            resolve_subset(name, cfg.DATASETS.SUBSETS.SEED, sizes)
-    check_datasets(names)
+        parent, suffix = demand.base_of(name)
+        if suffix:
+            register_subsets(parent, demand.seed, demand.sizes)
+    if repairs.bitmask:
+        was_frozen = cfg.is_frozen()
+        cfg.defrost()
+        cfg.INPUT.MASK_FORMAT = "bitmask"
+        if was_frozen:
+            cfg.freeze()
+    return repairs.remarks if comm.is_main_process() else []
+
+
+def demand_of(cfg: CfgNode, *, train: bool, compare: bool = True) -> Demand:
+    """What a run of `cfg` asks of its data; arguments as of `prepare_datasets`."""
+    key = _classes_key(cfg) if compare else ""
+    classes: Any = cfg
+    for part in key.split(".") if key else ():
+        classes = classes[part]
+    return Demand(
+        train=tuple(cfg.DATASETS.TRAIN) if train else (),
+        test=tuple(cfg.DATASETS.TEST),
+        sizes=dict(zip(SUBSET_SUFFIXES, cfg.DATASETS.SUBSETS.SIZES, strict=True)),
+        seed=cfg.DATASETS.SUBSETS.SEED,
+        on_bad=cfg.DATASETS.ON_BAD,
+        masks=cfg.MODEL.MASK_ON,
+        mask_format=cfg.INPUT.MASK_FORMAT if train else "",
+        classes=classes if key else 0,
+        classes_key=key,
+    )
+
+
+def _classes_key(cfg: CfgNode) -> str:
+    """The key of the number of classes; "" for an architecture that is not Detectron2's."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    if name == "RetinaNet":
+        return "MODEL.RETINANET.NUM_CLASSES"
+    known = name in META_ARCH_REGISTRY and issubclass(META_ARCH_REGISTRY.get(name), GeneralizedRCNN)
+    return "MODEL.ROI_HEADS.NUM_CLASSES" if known else ""
+
+
+def _repairs(demand: Demand, cfg: CfgNode, compare: bool) -> Repairs:
+    examination = Examination(demand)
+    if compare:
+        examination.examine_pictures()
+    examination.findings.refuse()
+    return examination.repairs(os.path.join(cfg.OUTPUT_DIR, "data"))
+
+
+def _in_main_process(work: Callable[[], Repairs]) -> Repairs:
+    """What `work` returns in the main process, also in the others; or the UserError that it raises, in all of them."""
+    result: Repairs | str = ""
+    if comm.is_main_process():
+        try:
+            result = work()
+        except UserError as error:
+            if comm.get_world_size() == 1:
+                raise
+            result = sentence_of(error)
+    result = comm.all_gather(result)[0]
+    if isinstance(result, str):
+        raise UserError(result)
+    return result

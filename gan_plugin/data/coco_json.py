@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gan_plugin.errors import UserError
 from gan_plugin.files import first_line
 
 from . import kinds
 from .findings import Findings, Kind
-from .shapes import area_of, examine_box, examine_mask, is_finite, is_number, short
+from .pictures import read_header
+from .shapes import area_of, examine_box, examine_mask, is_finite, is_number, short, whole
 
 Entry = dict[str, Any]
 _LARGEST_SIDE = 1_000_000
@@ -31,14 +33,21 @@ class CocoFile:
         content: the whole file. Every image has id, file_name, width and height; every category id and name; every
             annotation id, image_id, category_id, bbox, area, iscrowd and, if masks were asked for, segmentation.
         changed: whether it differs from the file, so that other readers of the file would not see the same.
+        classes: the names of the categories in the order of their ids, which is that of Detectron2's classes; empty
+            if the categories are wrong.
         left_out: the broken annotations.
+        objects: the number of annotations that are no crowd.
+        has_truth: whether it has a list of annotations.
     """
 
     path: Path
     folder: Path
     content: Entry
     changed: bool = False
+    classes: list[str] = field(default_factory=list)
     left_out: list[Entry] = field(default_factory=list)
+    objects: int = 0
+    has_truth: bool = True
 
     @property
     def images(self) -> list[Entry]:
@@ -161,6 +170,7 @@ class _Reading:
     def run(self) -> None:
         categories, images, annotations = (self._list(name) for name in ("categories", "images", "annotations"))
         self._read_categories(categories)
+        self._settle_pictures(images or [])
         self._read_images(images)
         if annotations is not None:
             self._read_annotations(annotations)
@@ -177,6 +187,7 @@ class _Reading:
         self.place = f'"{name}"'
         if name == "annotations" and name not in self.file.content and self.file.path.name.startswith("image_info"):
             self.findings.add(kinds.NO_TRUTH, self.file.path, self.place)
+            self.file.has_truth = False
             return None
         self.note(kinds.NO_LIST)
         self.file.content[name] = []
@@ -216,6 +227,8 @@ class _Reading:
         if entries is not None and not entries:
             self.place = '"categories"'
             self.note(kinds.NO_CATEGORIES)
+        if entries and len(names) == len(self.categories) == len(entries):
+            self.file.classes = [entry["name"] for entry in self.file.categories]
 
     def _whole_id(self, entry: Entry) -> int | None:
         raw = entry.get("id")
@@ -247,9 +260,10 @@ class _Reading:
         if entries is not None and not entries:
             self.place = '"images"'
             self.note(kinds.NO_IMAGES)
-        self._find_pictures(entries or [])
 
     def _size_of(self, entry: Entry) -> tuple[int, int] | None:
+        if entry.get("width") is None and entry.get("height") is None:
+            self._take_size(entry)
         width, height = sides = whole(entry.get("width")), whole(entry.get("height"))
         if width is None or height is None or not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
             was = ", ".join(
@@ -262,7 +276,16 @@ class _Reading:
             entry["width"], entry["height"] = sides
         return width, height
 
-    def _find_pictures(self, entries: list[Any]) -> None:
+    def _take_size(self, entry: Entry) -> None:
+        """From the picture, if there is one."""
+        try:
+            header = read_header(self.file.picture(entry))
+        except (UserError, KeyError, TypeError):
+            return
+        self.note(kinds.SIZE_MADE)
+        entry["width"], entry["height"] = header.width, header.height
+
+    def _settle_pictures(self, entries: list[Any]) -> None:
         """Settle the folder and the slashes."""
         named = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
         if self.file.folder is None:
@@ -315,6 +338,7 @@ class _Reading:
             for number, entry in enumerate(kept, start=1):
                 entry["id"] = number
         self.file.content["annotations"] = kept
+        self.file.objects = sum(not entry["iscrowd"] for entry in kept)
 
     def _is_sound(self, entry: Entry) -> bool:
         known = self._refers(entry, "image_id", self.sizes, kinds.NO_SUCH_IMAGE)
@@ -386,14 +410,3 @@ class _Reading:
 
 def _tell_nobody(*problem: Any) -> None:
     """Of a mask that nobody asked for."""
-
-
-def whole(value: Any) -> int | None:
-    """`value` as a whole number, if it is one or was written as 3.0 or "3"; else None."""
-    if type(value) is int:
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value.strip().lstrip("-").isascii() and value.strip().lstrip("-").isdigit():
-        return int(value) if len(value) < 20 else None
-    return None

@@ -34,6 +34,7 @@ FILE_TWICE = Kind(Grade.REFUSED, "the file_name is there twice", "merge the two 
 BACKSLASHES = Kind(Grade.REPAIRED, "the file_name has backslashes", "they were taken for slashes")
 SIZE_FORM = Kind(Grade.REFUSED, "width and height are not whole numbers above 0", "write those of the picture")
 SIZE_TYPE = Kind(Grade.REPAIRED, "width or height are not written as whole numbers", "they were made so")
+SIZE_MADE = Kind(Grade.REPAIRED, "there is no width and height", "they were taken from the picture")
 NO_SUCH_IMAGE = Kind(Grade.BAD, "the image_id is that of no image", "correct or remove it")
 NO_SUCH_CATEGORY = Kind(Grade.BAD, "the category_id is that of no category", "list the category, or correct it")
 CROWD_FORM = Kind(Grade.BAD, "iscrowd is neither 0 nor 1", "correct it")
@@ -77,3 +78,37 @@ BOX_CORNERS = Kind(
 BOX_ELSEWHERE = Kind(Grade.BAD, "the box is not around its mask", "correct one of them")
 BOX_MADE = Kind(Grade.REPAIRED, "there is no box, or one without area", "it was taken from the mask")
 RUNS_SIZE_TYPE = Kind(Grade.REPAIRED, "the size of run lengths is not written as whole numbers", "it was made so")
+
+# what a user's own function returns
+FUNCTION = Kind(Grade.REFUSED, "the function that is registered for it fails", "mend it")
+IMAGE_ID_MADE = Kind(Grade.REPAIRED, "there is no image_id", "it was made from the place of the record")
+ANNOTATIONS_MADE = Kind(Grade.REPAIRED, "there is no list of annotations", "it was taken for empty")
+CLASS_FORM = Kind(Grade.BAD, "the category_id is not the number of a class", "count classes from 0")
+BOX_MODE = Kind(Grade.BAD, "bbox_mode is neither BoxMode.XYXY_ABS nor BoxMode.XYWH_ABS", "set it to what the box is")
+ARRAY = Kind(Grade.REPAIRED, "the mask is an array", "it was encoded as run lengths, which evaluators take as well")
+NO_CLASSES = Kind(
+    Grade.REFUSED, "its metadata have no thing_classes", "set them with MetadataCatalog.get(name).thing_classes = [...]"
+)
+
+# data sets and the model
+NO_PATH = Kind(Grade.REFUSED, "it needs a path that does not exist", "put the data there, or point to where they are")
+NOTHING = Kind(Grade.REFUSED, "there is no annotated object", "name another data set, or annotate this one")
+NUMBER_OF_CLASSES = Kind(
+    Grade.REFUSED, "its number of classes is not that of the model", "set the key to the number of classes"
+)
+OTHER_CLASSES = Kind(
+    Grade.REFUSED, "its classes are not those of the training set", "give both the same classes in the same order"
+)
+MATCHED = Kind(
+    Grade.REPAIRED, "its category ids are not those of the training set", "the categories were matched by name"
+)
+PRESET_CLASSES = Kind(
+    Grade.REFUSED,
+    "its metadata give other thing_classes than the categories of its file, in the order of their ids",
+    "take them out of the metadata",
+)
+RUNS_AS_POLYGONS = Kind(
+    Grade.REPAIRED,
+    'a mask is run lengths, which INPUT.MASK_FORMAT "polygon" does not take',
+    'INPUT.MASK_FORMAT was set to "bitmask"',
+)

@@ -16,7 +16,7 @@ import pycocotools.mask as mask_util
 from . import kinds
 from .findings import Kind
 
-_HUGE = 1e15
+_NUMBERS = {int, float}
 # x0, y0, x1, y1 in pixels
 Extent = tuple[float, float, float, float]
 Note = Callable[[Kind, str, str], None]
@@ -46,54 +46,59 @@ def examine_mask(segmentation: Any, width: int, height: int, note: Note) -> tupl
 
 
 def _examine_polygons(parts: Sequence[Any], width: int, height: int, note: Note) -> tuple[Any, Extent, float] | None:
-    sound = []
+    sound, extents, flat = [], [], True
     for part in parts:
-        if not isinstance(part, list):
-            part = part.tolist() if isinstance(part, np.ndarray) else part
-        kind = _fault_of_polygon(part, width, height)
-        if kind is None:
+        if isinstance(part, np.ndarray):
+            part = part.tolist()
+        found = _examine_polygon(part, width, height)
+        if not isinstance(found, Kind):
             sound.append(part)
-        elif kind is not kinds.FEW_POINTS:
-            note(kind, "segmentation", "")
+            extents.append(found[0])
+            flat = flat and found[1]
+        elif found is not kinds.FEW_POINTS:
+            note(found, "segmentation", "")
             return None
     if not sound:
         note(kinds.FEW_POINTS, "segmentation", "")
         return None
     if len(sound) < len(parts):
         note(kinds.FEW_POINTS_BESIDE, "segmentation", "")
-    left, top = min(min(part[::2]) for part in sound), min(min(part[1::2]) for part in sound)
-    right, bottom = max(max(part[::2]) for part in sound), max(max(part[1::2]) for part in sound)
+    left, top, right, bottom = extents[0]
+    for other in extents[1:]:
+        left, top = min(left, other[0]), min(top, other[1])
+        right, bottom = max(right, other[2]), max(bottom, other[3])
     if left >= width or right <= 0 or top >= height or bottom <= 0:
         note(kinds.OUTSIDE, "segmentation", "")
         return None
-    area = math.nan
-    if not any(_signed_area(part) for part in sound):
-        # a figure of eight cancels itself out, so count the pixels
-        area = area_of(sound, width, height)
+    # a figure of eight cancels itself out, so count its pixels
+    area = area_of(sound, width, height) if flat else math.nan
     return sound, (left, top, right, bottom), area
 
 
-def _fault_of_polygon(part: Any, width: int, height: int) -> Kind | None:
+def _examine_polygon(part: Any, width: int, height: int) -> tuple[Extent, bool] | Kind:
+    """The extent of a polygon and whether it may be without area, or what is wrong with it."""
     if not isinstance(part, list | tuple):
         return kinds.NESTED
-    if not set(map(type, part)) <= {int, float} and not all(is_number(value) for value in part):
+    if not set(map(type, part)) <= _NUMBERS and not all(map(is_number, part)):
         return kinds.NESTED if any(isinstance(value, list | tuple | np.ndarray) for value in part) else kinds.NO_NUMBER
-    if not part:
-        return kinds.FEW_POINTS
-    if not (min(part) > -_HUGE and max(part) < _HUGE):
-        return kinds.FAR if all(-math.inf < value < math.inf for value in part) else kinds.NO_NUMBER
-    if math.isnan(sum(part)):
+    if not _is_finite_sum(part):
         return kinds.NO_NUMBER
     if len(part) % 2:
         return kinds.ODD
+    if len(part) < 6:
+        return kinds.FEW_POINTS
     xs, ys = part[::2], part[1::2]
-    if not (-width <= min(xs) and max(xs) <= 2 * width and -height <= min(ys) and max(ys) <= 2 * height):
+    left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+    if not (-width <= left and right <= 2 * width and -height <= top and bottom <= 2 * height):
         return kinds.FAR
-    return kinds.FEW_POINTS if len(part) < 6 else None
+    # three points that are not in line are enough; only if these are, all of them are looked at
+    x, y, second, third = xs[0], ys[0], len(xs) // 3, 2 * len(xs) // 3
+    flat = (xs[second] - x) * (ys[third] - y) == (xs[third] - x) * (ys[second] - y) and not _signed_area(xs, ys)
+    return (left, top, right, bottom), flat
 
 
-def _signed_area(part: list[float]) -> float:
-    xs, ys = part[::2], part[1::2]
+def _signed_area(xs: list[float], ys: list[float]) -> float:
+    """Twice the area of a polygon by the shoelace formula."""
     return sum(map(mul, xs, ys[1:] + ys[:1])) - sum(map(mul, xs[1:] + xs[:1], ys))
 
 
@@ -169,7 +174,8 @@ def examine_box(box: Any, extent: Extent | None, width: int, height: int, note: 
     if box is None or isinstance(box, list) and not box:
         note(kinds.BOX_MADE if made else kinds.NO_BOX, "bbox", "")
         return made
-    if not (isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))):
+    plain = isinstance(box, list) and len(box) == 4 and set(map(type, box)) <= _NUMBERS and _is_finite_sum(box)
+    if not plain and not (isinstance(box, list) and len(box) == 4 and all(map(is_finite, box))):
         note(kinds.BOX_FORM, "bbox", f" ({short(box)})")
         return None
     x, y, w, h = box
@@ -226,6 +232,15 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
+def _is_finite_sum(numbers: Sequence[float]) -> bool:
+    """Whether all `numbers` are finite; the sum of those that are is finite, too, unless they are huge."""
+    try:
+        return -math.inf < sum(numbers) < math.inf
+    except OverflowError:
+        # whole numbers of JSON may be too large for a float, but they are none the less far away
+        return all(map(is_finite, numbers))
+
+
 def is_finite(value: Any) -> bool:
     """Whether it is a finite number; whole numbers of JSON may be too large for a float."""
     return is_number(value) and -math.inf < value < math.inf
@@ -235,3 +250,14 @@ def short(value: Any) -> str:
     """`value` as it is written, cut off where it is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def whole(value: Any) -> int | None:
+    """`value` as a whole number, if it is one or was written as 3.0 or "3"; else None."""
+    if type(value) is int:
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.strip().lstrip("-").isascii() and value.strip().lstrip("-").isdigit():
+        return int(value) if len(value) < 20 else None
+    return None

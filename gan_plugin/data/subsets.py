@@ -139,6 +139,11 @@ def resolve_subset(name: str, seed: int = 0, sizes: Mapping[str, int] = DEFAULT_
     return name
 
 
+def is_subset(name: str) -> bool:
+    """Whether `register_subsets` has registered `name`."""
+    return getattr(DatasetCatalog[name], "__qualname__", "").startswith(_Family.__qualname__)
+
+
 def unknown_dataset(name: str) -> UserError:
     """The error for a data set that is not registered, with the registered names that come nearest."""
     near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3, cutoff=0.5)

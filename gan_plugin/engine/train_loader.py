@@ -1,5 +1,6 @@
 """Training batches that depend on the seed and the iteration alone, so that a resumed run sees what it would have."""
 
+import re
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -230,6 +231,9 @@ def training_records(names: Any, filter_empty: bool = True, **options: Any) -> l
     try:
         return get_detection_dataset_dicts(names, filter_empty, **options)
     except AssertionError as error:
+        # Detectron2's two sentences on that; whatever else a data set asserts is another matter
+        if names and not re.match(r"Dataset '.*' is empty!|No valid data found in ", str(error)):
+            raise
         raise UserError(
             f"There is nothing to train on in DATASETS.TRAIN {tuple(names)}: {error or 'no data set'}. "
             "Images without instances are left out unless DATALOADER.FILTER_EMPTY_ANNOTATIONS is False."

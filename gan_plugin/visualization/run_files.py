@@ -35,10 +35,12 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str], str]:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
         # only this node: a project's own keys elsewhere are none of our business
         cfg.DATASETS.merge_from_other_cfg(CfgNode(config["DATASETS"]))
+        # what decides over repairs, and where the run has put them
+        cfg.MODEL.MASK_ON, cfg.OUTPUT_DIR = bool(config["MODEL"]["MASK_ON"]), str(folder)
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         return {}, [], f"config.yaml cannot be read ({type(error).__name__})."
     try:
-        prepare_datasets(cfg, train=False)
+        prepare_datasets(cfg, train=False, compare=False)
     except UserError as error:
         return config, [], f"The test set is not available, so no images are shown: {error}"
     return config, list(cfg.DATASETS.TEST), ""

@@ -34,7 +34,7 @@ def files(tmp_path):
 def cfg_for(*entries):
     cfg = plugin_cfg()
     cfg.merge_from_list(["DATASETS.COCO_JSON", repr(entries), "DATASETS.TRAIN", "('named_by_config',)"])
-    cfg.DATASETS.TEST = ()
+    cfg.DATASETS.TEST, cfg.MODEL.ROI_HEADS.NUM_CLASSES = (), 2
     return cfg
 
 
@@ -52,5 +52,5 @@ def test_the_config_registers_it(files):
 def test_what_is_wrong_is_a_sentence(files):
     with pytest.raises(UserError, match=r"each entry is \(name, JSON file, image folder\)"):
         prepare_datasets(cfg_for(("named_by_config", str(files / "truth.json"))), train=True)
-    with pytest.raises(UserError, match="'named_by_config' needs .*nothing.json, which does not exist"):
+    with pytest.raises(UserError, match="'named_by_config': it needs a path that does not exist .*nothing.json"):
         prepare_datasets(cfg_for(("named_by_config", str(files / "nothing.json"), str(files))), train=True)
