@@ -29,7 +29,7 @@ class ImageStep(ObservedStep):
     model: ImageGame
 
     def __init__(
-        self, game: ImageGame, phases: list[Phase], data_loader: Iterable[Any], *, accumulate: int, amp: bool
+        self, game: ImageGame, phases: list[Phase], data_loader: Iterable[Any], *, accumulate: int, **options: Any
     ) -> None:
         """
         Args:
@@ -37,7 +37,7 @@ class ImageStep(ObservedStep):
             phases: of the game, each with its own optimizer or sharing one.
             data_loader: endless; yields lists of items for `game.collate`.
             accumulate: batches of a step.
-            amp: whether to compute in mixed precision.
+            options: `amp` and `grad_scaler`, as for ObservedStep.
 
         Raises:
             ValueError: the game is simultaneous, and an optimizer or a parameter belongs to two phases.
@@ -48,7 +48,7 @@ class ImageStep(ObservedStep):
                 "The phases of a simultaneous game share an optimizer or a parameter, so one would clear what the "
                 "other has learnt; make them one phase, or let the players move in turn."
             )
-        super().__init__(game, data_loader, phases[0].optimizer, accumulate=accumulate, amp=amp)
+        super().__init__(game, data_loader, phases[0].optimizer, accumulate=accumulate, **options)
         self._phases = phases
 
     def run_step(self) -> None:
@@ -62,6 +62,7 @@ class ImageStep(ObservedStep):
         losses: Losses = {}
         for turn in [due] if self.model.simultaneous else [[phase] for phase in due]:
             losses |= self._play(turn, rounds)
+        self._update_scale()
         self._write_metrics(losses, seconds)
 
     def _play(self, turn: list[Phase], rounds: list[Any]) -> Losses:
@@ -71,8 +72,6 @@ class ImageStep(ObservedStep):
             losses |= self._learn(phase, rounds, keep_graph=phase is not turn[-1])
         for phase in turn:
             self._step(phase)
-        # after every turn, since phases of two turns may share an optimizer
-        self.grad_scaler.update()
         return losses
 
     def _learn(self, phase: Phase, rounds: list[Any], keep_graph: bool) -> Losses:
@@ -96,16 +95,15 @@ class ImageStep(ObservedStep):
     def _step(self, phase: Phase) -> None:
         parameters = phase.parameters()
         average_gradients(parameters)
-        if phase.clip_norm > 0 or phase.clip_value > 0:
-            self.grad_scaler.unscale_(phase.optimizer)
+        self._unscale(phase.name, parameters)
         if (self.iter // phase.every + 1) % GRADIENT_NORM_PERIOD == 0:
-            unscaled = phase.clip_norm > 0 or phase.clip_value > 0
-            record_gradient_norm(phase.name, parameters, 1.0 if unscaled else self.grad_scaler.get_scale())
-        if phase.clip_value > 0:
-            nn.utils.clip_grad_value_(parameters, phase.clip_value)
-        if phase.clip_norm > 0:
-            nn.utils.clip_grad_norm_(parameters, phase.clip_norm)
-        self.grad_scaler.step(phase.optimizer)
+            record_gradient_norm(phase.name, parameters)
+        learning = [parameter for parameter in parameters if parameter.grad is not None]
+        if phase.clip_value > 0 and learning:
+            nn.utils.clip_grad_value_(learning, phase.clip_value)
+        if phase.clip_norm > 0 and learning:
+            nn.utils.clip_grad_norm_(learning, phase.clip_norm)
+        phase.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         optimizers = {phase.name: phase.optimizer.state_dict() for phase in self._phases}

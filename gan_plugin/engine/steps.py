@@ -1,7 +1,7 @@
 """One iteration of training: of both players with one optimizer, or one after the other with two."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,21 +11,49 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gan_plugin.compat import grad_scaler, total_norm
-from gan_plugin.modeling.meta_arch import discriminator_parameters, discriminators_of, record_totals
+from gan_plugin import compat
+from gan_plugin.modeling.meta_arch import (
+    discriminator_parameters,
+    discriminators_of,
+    generator_parameters,
+    record_totals,
+)
 
 from .distributed import average_gradients
-from .guard import check_finite
+from .guard import check_finite, diverged
 from .layout import lay_out_states
 
 # Norms are for the eye: computed as often as Detectron2's writers write.
 GRADIENT_NORM_PERIOD = 20
+# A loss scale halves with every overflow; gradients that have not fitted in so far never will.
+_LEAST_SCALE = 2.0**-10
 
 Losses = dict[str, torch.Tensor]
 
 
+class _Gradients:
+    """The gradients of one player, in the form in which a GradScaler takes an optimizer.
+
+    It would let an optimizer step once an update, or not at all where one gradient has overflowed; but players may
+    share an optimizer, and a discriminator may step several times in an iteration.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.param_groups = [{"params": parameters}]
+        self.are_finite = False
+
+    def step(self) -> None:
+        """What the scaler calls once it has divided the gradients by the scale, if all of them are finite."""
+        self.are_finite = True
+
+
 class ObservedStep(SimpleTrainer):
-    """A Detectron2 step that checks every loss before the weights see it, and records gradient norms."""
+    """A Detectron2 step that checks every loss before the weights see it, and records gradient norms.
+
+    Mixed precision: the scale of the losses stays the same within an iteration. After a player's last backward pass
+    `_unscale` divides its gradients by it, so that norms, clipping, hooks and optimizers see them as without mixed
+    precision; `_update_scale` ends the iteration.
+    """
 
     def __init__(
         self,
@@ -35,13 +63,25 @@ class ObservedStep(SimpleTrainer):
         *,
         accumulate: int = 1,
         amp: bool = False,
+        grad_scaler: Any = None,
     ) -> None:
+        """
+        Args:
+            model: on its device.
+            data_loader: batches of model inputs.
+            optimizer: of the weights that learn.
+            accumulate: batches of a step.
+            amp: whether to compute in mixed precision.
+            grad_scaler: a GradScaler; by default one that scales in float16 only.
+        """
         super().__init__(model, data_loader, optimizer)
         self.accumulate = accumulate
         device = next(model.parameters()).device.type
         self._autocast = _autocast(device) if amp else nullcontext
         # Without mixed precision, or in bfloat16, which has the range of float32, it hands everything through.
-        self.grad_scaler = grad_scaler(device, enabled=amp and device == "cuda")
+        self.grad_scaler = grad_scaler or compat.grad_scaler(device, enabled=amp and device == "cuda")
+        # kept until the update, since the scaler tells them apart by their ids
+        self._unscaled: list[Any] = []
 
     def _next_batch(self) -> tuple[Any, float]:
         """A batch, and the seconds that it took."""
@@ -59,10 +99,48 @@ class ObservedStep(SimpleTrainer):
         total = torch.stack([loss.float() for loss in losses.values()]).sum() * (gain / self.accumulate)
         self.grad_scaler.scale(total).backward(inputs=learning, retain_graph=keep_graph)
 
-    def after_backward(self) -> None:
-        super().after_backward()
+    def _unscale(self, player: str, parameters: Sequence[nn.Parameter]) -> None:
+        """Divide the gradients of one player by the loss scale; it loses them, and so rests, if they have overflowed.
+
+        Args:
+            player: such as "generator", for the sentence of the error.
+            parameters: of the player, which has done all its backward passes.
+
+        Raises:
+            NonFiniteLossError: they are not finite with hardly any scale either.
+        """
+        # each once, also where networks share a weight
+        learning = list(dict.fromkeys(parameter for parameter in parameters if parameter.grad is not None))
+        if not learning:
+            return
+        gradients: Any = _Gradients(learning)
+        self.grad_scaler.step(gradients)
+        self._unscaled.append(gradients)
+        if gradients.are_finite:
+            return
+        if self.grad_scaler.get_scale() < _LEAST_SCALE:
+            raise diverged(self.iter, f"the gradients of the {player} are not finite at any loss scale")
+        for parameter in learning:
+            parameter.grad = None
+
+    def _update_scale(self) -> None:
+        """Let the scale shrink if gradients of this iteration have overflowed, or else grow now and then."""
+        # The scaler cannot be asked after an iteration without any gradient.
+        if self._unscaled:
+            self.grad_scaler.update()
+            self._unscaled.clear()
+        if self.grad_scaler.is_enabled() and (self.iter + 1) % GRADIENT_NORM_PERIOD == 0:
+            get_event_storage().put_scalar("grad_scale", self.grad_scaler.get_scale(), smoothing_hint=False)
+
+    def _unscale_discriminators(self) -> None:
+        rest_idle_discriminator(self.model)
+        for parameters in discriminators_of(self.model):
+            self._unscale("discriminator", parameters)
+        self._record_norm("discriminator", discriminator_parameters(self.model))
+
+    def _record_norm(self, player: str, parameters: Iterable[nn.Parameter]) -> None:
         if (self.iter + 1) % GRADIENT_NORM_PERIOD == 0:
-            record_gradient_norms(self.model, self.grad_scaler.get_scale())
+            record_gradient_norm(player, parameters)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
@@ -91,11 +169,14 @@ class JointStep(ObservedStep):
                 check_finite(losses, self.iter)
                 self._backward(losses)
             records.append(losses)
-        rest_idle_discriminator(self.model)
+        generator = generator_parameters(self.model)
+        self._unscale("generator", generator)
+        self._record_norm("generator", generator)
+        self._unscale_discriminators()
         self.after_backward()
         self._write_metrics(mean_losses(records), seconds)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
+        self.optimizer.step()
+        self._update_scale()
 
     def _apart(self, is_last: bool) -> AbstractContextManager:
         # Gradients travel between processes once, with the last batch.
@@ -148,15 +229,18 @@ class AlternatingStep(ObservedStep):
             generator, discriminator = self._thesis(data) if self.order == "thesis" else self._paper(data)
             generators.append(generator)
             discriminators.append(discriminator)
-        average_gradients(self._generator_parameters())
+        learning = generator_parameters(self.model)
+        average_gradients(learning)
+        self._unscale("generator", learning)
+        self._record_norm("generator", learning)
         if self.order == "paper":
             self._step_discriminator()
         self.after_backward()
         generator, discriminator = mean_losses(generators), mean_losses(discriminators)
         record_totals(generator, discriminator)
         self._write_metrics({**generator, **discriminator}, seconds)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
+        self.optimizer.step()
+        self._update_scale()
 
     def _thesis(self, data: Any) -> tuple[Losses, Losses]:
         with self._autocast():
@@ -183,7 +267,6 @@ class AlternatingStep(ObservedStep):
         for number in range(self.disc_steps):
             if number:
                 self._step_discriminator()
-                self.grad_scaler.update()
                 self.disc_optimizer.zero_grad()
             with self._autocast():
                 losses = self.model.discriminator_losses(pairs)
@@ -193,11 +276,8 @@ class AlternatingStep(ObservedStep):
 
     def _step_discriminator(self) -> None:
         average_gradients(discriminator_parameters(self.model))
-        rest_idle_discriminator(self.model)
-        self.grad_scaler.step(self.disc_optimizer)
-
-    def _generator_parameters(self) -> list[nn.Parameter]:
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self._unscale_discriminators()
+        self.disc_optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "disc_optimizer": self.disc_optimizer.state_dict()}
@@ -225,25 +305,12 @@ def rest_idle_discriminator(model: nn.Module) -> None:
                 parameter.grad = None
 
 
-def record_gradient_norms(model: nn.Module, scale: float = 1.0) -> None:
-    """Put the Euclidean norm of either player's gradient into the event storage, before any clipping.
-
-    Args:
-        model: after the backward pass.
-        scale: what mixed precision has multiplied the losses by.
-    """
-    disc = discriminator_parameters(model)
-    of_disc = {id(parameter) for parameter in disc}
-    record_gradient_norm("generator", [p for p in model.parameters() if id(p) not in of_disc], scale)
-    record_gradient_norm("discriminator", disc, scale)
-
-
-def record_gradient_norm(player: str, parameters: Iterable[nn.Parameter], scale: float = 1.0) -> None:
-    """Put the Euclidean norm of all gradients of `parameters`, divided by `scale`, into the event storage."""
+def record_gradient_norm(player: str, parameters: Iterable[nn.Parameter]) -> None:
+    """Put the Euclidean norm of all gradients of `parameters` into the event storage, before any clipping."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if gradients:
-        norm = total_norm(gradients)
-        get_event_storage().put_scalar(f"grad_norm/{player}", norm.item() / scale, smoothing_hint=False)
+        norm = compat.total_norm(gradients)
+        get_event_storage().put_scalar(f"grad_norm/{player}", norm.item(), smoothing_hint=False)
 
 
 def _autocast(device: str) -> Any:

@@ -135,14 +135,14 @@ class Adversary(nn.Module):
 
     def judge(self, inputs: torch.Tensor, pair: RealFakePair) -> Verdicts:
         """The discriminator's verdicts on `inputs`, the real or the fake side of `pair` or something of their shape."""
-        return self.discriminator(*self._arguments(inputs, pair))
+        return _in_single_precision(self.discriminator(*self._arguments(inputs, pair)))
 
     def _judge_as_constant(self, inputs: torch.Tensor, pair: RealFakePair) -> Verdicts:
         # Detached weights and copied buffers: the verdict's gradient reaches the inputs alone, and running statistics
         # see each fake once, in the discriminator's own pass.
         state = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
         state |= {name: buffer.clone() for name, buffer in self.discriminator.named_buffers()}
-        return functional_call(self.discriminator, state, self._arguments(inputs, pair))
+        return _in_single_precision(functional_call(self.discriminator, state, self._arguments(inputs, pair)))
 
     def _arguments(self, inputs: torch.Tensor, pair: RealFakePair) -> tuple[torch.Tensor, ...]:
         return (inputs, pair.samples.classes) if getattr(self.discriminator, "conditional", False) else (inputs,)
@@ -194,6 +194,12 @@ def adversaries(**by_name: Adversary | None) -> nn.ModuleDict:
         by_name: "mask" and "box".
     """
     return nn.ModuleDict({name: adversary for name, adversary in by_name.items() if adversary is not None})
+
+
+def _in_single_precision(verdicts: Verdicts) -> Verdicts:
+    """Logits in float32: a loss in float16 could not hold the scaled gradient that it starts from."""
+    # a feature distance sums in single precision by itself
+    return verdicts.float() if isinstance(verdicts, torch.Tensor) else verdicts
 
 
 def _nothing(verdicts: Verdicts) -> torch.Tensor:

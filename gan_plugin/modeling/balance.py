@@ -34,7 +34,8 @@ class GradientNormBalance:
         """
         own = torch.stack([_gradient_norm(value, last_layer) for value in (reference, loss)])
         norms = mean_over_processes(own)
-        return (norms[0] / (norms[1] + _DELTA)).clamp(max=self.max_weight)
+        # where either has overflowed in half precision, the ratio is unknown and nothing should pull
+        return torch.where(norms.isfinite().all(), norms[0] / (norms[1] + _DELTA), 0).clamp(max=self.max_weight)
 
 
 def _gradient_norm(loss: torch.Tensor, weight: nn.Parameter) -> torch.Tensor:

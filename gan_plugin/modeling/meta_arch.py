@@ -191,3 +191,9 @@ def discriminators_of(model: nn.Module) -> list[list[nn.Parameter]]:
 def discriminator_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The parameters of all discriminators; all others are the generator's."""
     return [parameter for parameters in discriminators_of(model) for parameter in parameters]
+
+
+def generator_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """All parameters but the discriminators'."""
+    of_discriminators = {id(parameter) for parameter in discriminator_parameters(model)}
+    return [parameter for parameter in model.parameters() if id(parameter) not in of_discriminators]

@@ -124,4 +124,5 @@ def reconstruction_loss(samples: MaskSamples) -> torch.Tensor:
     matched = samples.matched
     if not bool(matched.any()):
         return samples.zero()
-    return (samples.logits[matched].sigmoid() - samples.truth[matched]).abs().mean()
+    # float32, since a mean in float16 could not hold the scaled gradient that it starts from
+    return (samples.logits[matched].float().sigmoid() - samples.truth[matched]).abs().mean()

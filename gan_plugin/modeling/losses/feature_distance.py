@@ -35,5 +35,7 @@ class MultiLayerL1(AdversarialObjective):
 
 def _distance(real: Features, fake: Features) -> torch.Tensor:
     """Two tuples of (R, K_i) to the mean of |real - fake| over all R * sum(K_i) entries."""
-    total = torch.stack([(a - b).abs().sum() for a, b in zip(real, fake, strict=True)]).sum()
+    # in float32 at least: a sum in float16 could hold neither itself nor the scaled gradient that it starts from
+    kind = torch.promote_types(real[0].dtype, torch.float32)
+    total = torch.stack([(a - b).abs().sum(dtype=kind) for a, b in zip(real, fake, strict=True)]).sum()
     return total / sum(a.numel() for a in real)

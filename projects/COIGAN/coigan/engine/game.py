@@ -133,7 +133,8 @@ class InpaintingGame(ImageGame):
         return self._augments[_REFERENCE if network is self.ref_discriminator else _IMAGE](images)
 
     def _judge(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        return network(self._augmented(network, images))
+        # float32, as in `judge_pair`
+        return network(self._augmented(network, images)).float()
 
     def _judge_pair(
         self, network: nn.Module, real: torch.Tensor, fake: torch.Tensor

@@ -97,7 +97,7 @@ class ShapeGame(ImageGame):
 
     def _generator(self, real: torch.Tensor) -> Losses:
         fake = self.generator.draw(self._styles(len(real))).float()
-        return {"loss_adv_shape": self._objective.generator_loss(self.discriminator(fake))}
+        return {"loss_adv_shape": self._objective.generator_loss(self.discriminator(fake).float())}
 
     def _path(self, real: torch.Tensor) -> Losses:
         with torch.autocast(self.device.type, enabled=False):

@@ -130,7 +130,8 @@ class CarGame(ImageGame):
         psi(phi(x)) + <e_y, phi(x)>, both linear in the features phi(x) before the last layer. Its first output is psi,
         and the weights of output 1 + y are e_y.
         """
-        outputs = self.discriminator(images)
+        # float32: a loss in float16 could not hold the scaled gradient that it starts from
+        outputs = self.discriminator(images).float()
         return outputs if labels is None else outputs[:, 0] + outputs.gather(1, 1 + labels[:, None])[:, 0]
 
     def generate(self, shared: Round) -> tuple[torch.Tensor, torch.Tensor | None]:
