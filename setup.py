@@ -52,6 +52,7 @@ setup(
             "gan-compare = gan_plugin_tools.compare:command",
             "gan-visualize = gan_plugin_tools.visualize:command",
             "gan-export = gan_plugin_tools.export_generator:command",
+            "gan-results-page = gan_plugin_tools.results_page:command",
             "gan-toy-cityscapes = gan_plugin_tools.make_toy_cityscapes:command",
             "gan-demo = gan_plugin_tools.demo:command",
         ]
