@@ -16,7 +16,7 @@ env: $(READY)  ## build .venv: pinned packages, Detectron2, this package
 
 $(READY): requirements.txt setup.py tools/install_detectron2.py tools/_detectron2_wheel.py tools/detectron2-864913f.blobs
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
-		echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13: name one that is, as in make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+		echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13, which the pinned packages need: name one that is, as in make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
 		exit 2; }
 	@echo "Creating .venv ..."
 	@$(PYTHON) -m venv .venv
