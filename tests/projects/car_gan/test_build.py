@@ -196,11 +196,11 @@ def test_broken_pictures_and_polygons(cli, toy, tmp_path, capsys):
     arguments = ("build", "--cityscapes", tmp_path, "--output", tmp_path / "out", *OFF)
     truth = sorted((tmp_path / "cityscapes/gtFine").rglob("*_polygons.json"))[2]
     content = json.loads(truth.read_text())
-    content["objects"].append({"label": "car", "polygon": []})
+    content["objects"].append({"label": "car", "polygon": [[0, 0], [9, 9]]})
     truth.write_text(json.dumps(content))
     assert cli(*arguments) == 2
     said = capsys.readouterr().err
-    assert truth.name in said and "is empty" in said and "set SKIP_BROKEN True" in said
+    assert truth.name in said and "fewer than three points" in said and "with SKIP_BROKEN True" in said
     assert cli(*arguments[:3], "--output", tmp_path / "skipped", *OFF, "SKIP_BROKEN", "True") == 0
     assert json.loads((tmp_path / "skipped/funnel.json").read_text())["dropped"]["broken"] == 1
     kept = lines(tmp_path / "skipped/manifest.jsonl")

@@ -10,6 +10,7 @@ from car_gan.scenes.coco import Coco
 from PIL import Image
 from pycocotools.coco import COCO
 
+from gan_plugin.data.cityscapes import parse_polygons
 from gan_plugin.errors import UserError
 
 CAR = 26
@@ -38,10 +39,15 @@ def square(label, x, y, side):
     return {"label": label, "polygon": [[x, y], [x + side - 1, y], [x + side - 1, y + side - 1], [x, y + side - 1]]}
 
 
+def painted(entries):
+    content = {"imgHeight": 12, "imgWidth": 20, "objects": entries}
+    return paint(parse_polygons(json.dumps(content).encode("utf-8-sig"), "truth.json"))
+
+
 def test_what_a_nearer_object_hides_is_counted():
     """A car of 10x10 pixels under a person of 5x5 in its corner, and a second car behind the first one."""
     entries = [square("car", 0, 0, 4), square("car", 0, 0, 10), square("person", 5, 5, 5), square("cargroup", 14, 2, 3)]
-    scene = paint(entries, (12, 20), "truth.json")
+    scene = painted(entries)
     behind, car, person, group = scene.objects
     assert (car.area, car.outline_area, car.visible, car.number) == (75, 100, 0.75, 1)
     assert car.box == (0, 0, 10, 10) == car.outline and person.box == (5, 5, 10, 10)
@@ -52,16 +58,22 @@ def test_what_a_nearer_object_hides_is_counted():
 @pytest.mark.parametrize(
     "entry, sentence",
     [
-        ({"label": "car", "polygon": []}, "the polygon of car number 0 is empty: it has 0 points"),
-        ({"label": "car", "polygon": [[1, 1], [4, 4]]}, "has 2 points, and an area takes three"),
-        (square("car", 30, 2, 5), "number 0 lies outside of the picture of 20x12 pixels"),
+        ({"label": "car", "polygon": [[1, 1], [4, 4]]}, "a polygon has fewer than three points"),
+        (square("cargroup", 30, 2, 5), "the object lies outside of the picture"),
+        ({"label": "car", "polygon": [[1, 1], [4, float("nan")], [2, 2]]}, "a coordinate is no finite number"),
+        (square("car", 1e9, 2, 5), "a coordinate lies farther outside"),
     ],
 )
 def test_a_broken_polygon_is_named_and_the_others_stay(entry, sentence):
-    scene = paint([entry, square("car", 0, 0, 4)], (12, 20), "truth.json")
-    assert [label for label, _ in scene.broken] == ["car"]
-    assert scene.broken[0][1].startswith("truth.json: ") and sentence in scene.broken[0][1]
-    assert [(thing.number, thing.area) for thing in scene.objects] == [(1, 16)]
+    scene = painted([entry, square("car", 0, 0, 4), square("car", 0, 0, 4) | {"deleted": 1}])
+    ((label, said),) = scene.broken
+    assert label == "car" and said.startswith(f"truth.json, object 0 ({entry['label']}): ") and sentence in said
+    assert [thing.area for thing in scene.objects] == [16]
+
+
+def test_an_object_that_was_not_deleted_and_one_without_points(tmp_path):
+    scene = painted([square("car", 0, 0, 4) | {"deleted": 0}, {"label": "car", "polygon": []}])
+    assert [thing.area for thing in scene.objects] == [16] and not scene.broken
 
 
 @pytest.fixture
@@ -127,11 +139,15 @@ def test_broken_cityscapes_files(toy, tmp_path):
     source = Cityscapes(tmp_path)
     first, second = source.files()[:2]
     Path(first.truth).write_text('{"objects": [')
-    with pytest.raises(UserError, match="is no Cityscapes annotation"):
+    with pytest.raises(UserError, match="this is not valid JSON"):
         source.load(first)
-    Path(second.truth).write_text('{"imgHeight": 8, "imgWidth": 8, "objects": [{"label": "spaceship", "polygon": []}]}')
-    with pytest.raises(UserError, match="the label 'spaceship', which Cityscapes does not define"):
-        source.load(second)
+    ship = square("spaceship", 0, 0, 8)
+    Path(second.truth).write_text(json.dumps({"imgHeight": 192, "imgWidth": 384, "objects": [ship]}))
+    ((label, said),) = source.load(second).broken
+    assert label == "" and "object 0 (spaceship): Cityscapes does not define the label 'spaceship'" in said
+    with pytest.raises(UserError, match="not valid JSON") as caught:
+        Cityscapes(tmp_path)
+    assert "the label 'spaceship'" in str(caught.value) and first.truth in str(caught.value)
     Path(first.truth).unlink()
-    with pytest.raises(UserError, match="polygons.json is missing, the annotation of"):
-        source.files()
+    with pytest.raises(UserError, match="polygons.json: the annotation of an image is missing"):
+        Cityscapes(tmp_path, on_bad="skip")

@@ -31,7 +31,7 @@ def chosen_scenes(args: argparse.Namespace, splits: Sequence[str], skip_broken: 
     Args:
         args: with what `add_scene_arguments` adds.
         splits: of Cityscapes.
-        skip_broken: whether broken annotations of a COCO JSON are left out; None if there is no such choice.
+        skip_broken: whether broken annotations are left out; None if there is no such choice.
 
     Raises:
         UserError: they are missing or broken.
@@ -39,10 +39,10 @@ def chosen_scenes(args: argparse.Namespace, splits: Sequence[str], skip_broken: 
     from .cityscapes import Cityscapes
     from .coco import Coco
 
-    if args.cityscapes:
-        return Cityscapes(args.cityscapes, splits)
-    json_file, images = args.coco
     on_bad, option = "skip" if skip_broken else "stop", "" if skip_broken is None else "SKIP_BROKEN True"
+    if args.cityscapes:
+        return Cityscapes(args.cityscapes, splits, on_bad, option)
+    json_file, images = args.coco
     return Coco(json_file, images, on_bad, option)
 
 

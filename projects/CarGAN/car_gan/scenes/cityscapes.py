@@ -1,21 +1,29 @@
 """Cityscapes' layout: leftImg8bit/<split>/<city>/*_leftImg8bit.png and gtFine/<split>/<city>/*_gtFine_polygons.json."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from gan_plugin.data.cityscapes import (
+    IMAGE_SUFFIX,
+    NO_LABEL,
+    NOTHING,
+    POLYGONS,
+    Polygons,
+    examine_cityscapes,
+    files_of,
+    read_polygons,
+)
+from gan_plugin.data.findings import Findings, Grade, Problem
 from gan_plugin.errors import UserError
 
 from . import licence
 from .scene import Scene, SceneFile, SceneObject, tight
 
 SPLITS = ("train", "val", "test")
-_IMAGE, _TRUTH = "_leftImg8bit.png", "_gtFine_polygons.json"
 # where a car can stand
 _ROAD = ("road", "parking")
 # what can be in front of a car besides the classes with instances; the last three reach the lower border, and are the
@@ -33,14 +41,18 @@ class Cityscapes:
     # the classes with instances, in Detectron2's order
     categories = dict(enumerate(("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"), start=1))
 
-    def __init__(self, folder: str | Path, splits: Sequence[str] = SPLITS) -> None:
+    def __init__(
+        self, folder: str | Path, splits: Sequence[str] = SPLITS, on_bad: str = "stop", option: str = ""
+    ) -> None:
         """
         Args:
             folder: that holds leftImg8bit and gtFine, or a folder cityscapes that does.
             splits: of SPLITS; those that are absent are passed over.
+            on_bad, option: what becomes of broken annotations, see `Findings`.
 
         Raises:
-            UserError: the folder has not that layout, or a split is unknown.
+            UserError: the folder has not that layout, a split is unknown, or something is the matter with pictures or
+                annotations; all of it is told together.
         """
         given = Path(folder)
         self.folder = given / "cityscapes" if (given / "cityscapes").is_dir() else given
@@ -55,89 +67,64 @@ class Cityscapes:
             )
         toy = (self.folder / "toy_cityscapes.json").is_file()
         self.licence = licence.TOY if toy else licence.CITYSCAPES
+        findings = Findings(on_bad, option)
+        self._files: list[SceneFile] = []
+        for split in self._splits:
+            images, truth = self.folder / "leftImg8bit" / split, self.folder / "gtFine" / split
+            examine_cityscapes(images, truth, findings, truth=(POLYGONS,))
+            for image in sorted(images.glob(f"*/*{IMAGE_SUFFIX}")):
+                city, stem = image.parent.name, image.name.removesuffix(IMAGE_SUFFIX)
+                file = SceneFile(f"{split}/{city}/{stem}", image, city, str(files_of(image, truth).polygons))
+                self._files.append(file)
+        # the public annotation of Cityscapes' test split is a dummy
+        findings.groups.pop(NOTHING, None)
+        findings.conclude()
 
     def files(self) -> list[SceneFile]:
-        found = []
-        for split in self._splits:
-            for image in sorted((self.folder / "leftImg8bit" / split).glob(f"*/*{_IMAGE}")):
-                stem, city = image.name.removesuffix(_IMAGE), image.parent.name
-                truth = self.folder / "gtFine" / split / city / f"{stem}{_TRUTH}"
-                if not truth.is_file():
-                    raise UserError(f"{truth} is missing, the annotation of {image}; unpack gtFine again.")
-                found.append(SceneFile(f"{split}/{city}/{stem}", image, city, str(truth)))
-        if not found:
-            raise UserError(f"{self.place} has no image <split>/<city>/*{_IMAGE}; unpack leftImg8bit there.")
-        return found
+        return self._files
 
     def load(self, file: SceneFile) -> Scene:
-        content = _read(Path(file.truth))
-        return paint(content["objects"], (int(content["imgHeight"]), int(content["imgWidth"])), file.truth)
+        return paint(read_polygons(file.truth))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["objects"] = [entry for entry in content["objects"] if not entry.get("deleted")]
-        for entry in content["objects"]:
-            str(entry["label"]), [(float(x), float(y)) for x, y in entry["polygon"]]
-        int(content["imgHeight"]), int(content["imgWidth"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no Cityscapes annotation ({error!r}); unpack it from gtFine again.") from error
-    return content
-
-
-def paint(entries: Sequence[dict[str, Any]], shape: tuple[int, int], place: str) -> Scene:
-    """Paint polygons over one another, later ones over earlier ones, and take apart what is seen of each.
-
-    Args:
-        entries: "label" and "polygon" [[x, y], ...] of each object, as polygons.json lists them.
-        shape: height and width of the picture.
-        place: of the annotation, for sentences.
-
-    Raises:
-        UserError: a label is none of Cityscapes'.
-    """
+def paint(read: Polygons) -> Scene:
+    """Paint polygons over one another, later ones over earlier ones, and take apart what is seen of each."""
+    shape = (read.height, read.width)
     numbers: Counter[str] = Counter()
     named: list[tuple[int, str, bool, bool, list[tuple[float, float]]]] = []
-    broken: list[tuple[str, str]] = []
     owner = Image.new("I", shape[::-1], 0)
     drawer = ImageDraw.Draw(owner)
-    for entry in entries:
-        label, group, has_instances, drawn = _label(entry["label"], place)
+    for entry in read.objects:
+        label, group, has_instances, drawn = _label(entry["label"])
         number = numbers[label]
         numbers[label] += has_instances and not group
         points = [(float(x), float(y)) for x, y in entry["polygon"]]
-        problem = _problem(points, shape)
-        if problem:
-            broken.append((label, f"{place}: the polygon of {entry['label']} number {number} {problem}."))
-        elif drawn:
+        if drawn:
             named.append((number, label, group, has_instances, points))
             drawer.polygon(points, fill=len(named))
     owners = np.asarray(owner)
     objects = [_object(index + 1, owners, *of_one) for index, of_one in enumerate(named)]
     road = np.isin(owners, [index + 1 for index, (_, label, *_) in enumerate(named) if label in _ROAD])
-    return Scene(objects, shape, road, broken)
+    return Scene(
+        objects, shape, road, [_broken(problem) for problem in read.problems if problem.kind.grade is Grade.BAD]
+    )
 
 
-def _label(text: str, place: str) -> tuple[str, bool, bool, bool]:
+def _broken(problem: Problem) -> tuple[str, str]:
+    """The class of an entry that cannot be painted, as far as it has one, and what is wrong with it."""
+    text = problem.entry.partition("(")[2].removesuffix(")")
+    known = problem.kind is not NO_LABEL and text
+    return _label(text)[0] if known else "", problem.sentence
+
+
+def _label(text: str) -> tuple[str, bool, bool, bool]:
     """The class, whether it is a group, whether its instances are told apart, and whether it is painted at all."""
     from cityscapesscripts.helpers.labels import name2label
 
     group = text not in name2label and text.endswith("group")
     name = text.removesuffix("group") if group else text
-    if name not in name2label:
-        raise UserError(f"{place} has the label '{text}', which Cityscapes does not define; rename or remove it.")
     label = name2label[name]
     return name, group, label.hasInstances, label.id >= 0
-
-
-def _problem(points: Sequence[tuple[float, float]], shape: tuple[int, int]) -> str | None:
-    if len(points) < 3:
-        return f"is empty: it has {len(points)} points, and an area takes three"
-    xs, ys = zip(*points, strict=True)
-    if max(xs) < 0 or max(ys) < 0 or min(xs) >= shape[1] or min(ys) >= shape[0]:
-        return f"lies outside of the picture of {shape[1]}x{shape[0]} pixels"
-    return None
 
 
 def _object(

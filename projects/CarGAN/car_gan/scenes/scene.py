@@ -82,7 +82,7 @@ class Scene:
         objects: in painter's order, far to near, where the data set has one.
         shape: height and width of the picture in pixels.
         road: `shape` bool, where a car can stand; None if the data set does not say.
-        broken: the label of each object whose annotation is unusable, and a sentence that says why.
+        broken: the label of each object that was left out because its annotation is unusable, and why that is so.
     """
 
     objects: list[SceneObject]

@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 
 from coigan.data.regions import Region, tight
+from gan_plugin.data.cityscapes import IMAGE_SUFFIX, files_of, id_image_problem
+from gan_plugin.data.findings import Findings
+from gan_plugin.data.pictures import read_header
 from gan_plugin.errors import UserError
 
 from .base import check_pictures
-
-_IMAGE, _TRUTH = "_leftImg8bit.png", "_gtFine_instanceIds.png"
 
 
 class CityscapesSource:
@@ -21,7 +22,7 @@ class CityscapesSource:
         splits: whose images are taken.
 
     Raises:
-        UserError: there are no images, or the truth of one is missing.
+        UserError: there are no images, or one of them or its truth is missing or not what it should be.
     """
 
     def __init__(self, folder: str | Path, splits: tuple[str, ...] = ("train",)) -> None:
@@ -32,18 +33,25 @@ class CityscapesSource:
         self._label = {label.id: number for number, label in enumerate(evaluated)}
         root = Path(folder)
         self.images = sorted(
-            path for split in splits for path in (root / "leftImg8bit" / split).glob(f"*/*{_IMAGE}") if path.is_file()
+            path
+            for split in splits
+            for path in (root / "leftImg8bit" / split).glob(f"*/*{IMAGE_SUFFIX}")
+            if path.is_file()
         )
         if not self.images:
-            raise UserError(f"{root} holds no leftImg8bit/{splits[0]}/<city>/*{_IMAGE}; unpack Cityscapes there.")
+            raise UserError(f"{root} holds no leftImg8bit/{splits[0]}/<city>/*{IMAGE_SUFFIX}; unpack Cityscapes there.")
         self._truth = []
         for image in self.images:
-            city, split = image.parent.name, image.parent.parent.name
-            truth = root / "gtFine" / split / city / f"{image.name.removesuffix(_IMAGE)}{_TRUTH}"
+            truth = files_of(image, root / "gtFine" / image.parent.parent.name).instance_ids
             if not truth.is_file():
                 raise UserError(f"{truth} is missing, so {image} has no annotation; unpack gtFine there.")
             self._truth.append(truth)
         check_pictures(self.images)
+        findings = Findings(option="")
+        for image, truth in zip(self.images, self._truth, strict=True):
+            if problem := id_image_problem(truth, *read_header(image)[:2]):
+                findings.add(*problem)
+        findings.conclude()
 
     def name(self, number: int) -> str:
         """The file's own name, which begins with its city."""
@@ -57,11 +65,9 @@ class CityscapesSource:
         """The visible part of each instance.
 
         Raises:
-            UserError: the instance image cannot be decoded or has another size.
+            UserError: the instance image cannot be decoded.
         """
         ids = self._instances(number)
-        if ids.shape != (height, width):
-            raise UserError(f"{self._truth[number]} has another size than its image; unpack gtFine again.")
         found = []
         for value in np.unique(ids[ids >= 1000]):
             label = self._label.get(int(value) // 1000)
