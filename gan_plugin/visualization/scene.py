@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+
+from gan_plugin.data.pictures import read_rgb
 
 from . import panels
 from .embed import photo
@@ -24,7 +25,7 @@ class Scene:
             longest: pixels of the pictures' longer side.
         """
         self.truth = panels.instances_of_record(record)
-        self.pixels = np.asarray(Image.open(record["file_name"]).convert("RGB"))
+        self.pixels = read_rgb(record["file_name"])
         self._classes, self._longest = classes, longest
         self._picture = panels.scale(self.pixels, longest)
 

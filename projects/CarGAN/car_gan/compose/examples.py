@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as rle_tools
 
 from car_gan.figures import inline_picture
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.visualization.page import save_page, template
 
 from .matting import leak_map
@@ -52,8 +53,7 @@ def write_examples(folder: Path, bank: SampleBank | None = None, most: int = 6) 
 
 
 def _scene(folder: Path, image: dict[str, Any], annotations: list[dict[str, Any]]) -> dict[str, Any]:
-    with Image.open(folder / image["file_name"]) as opened:
-        pixels = np.asarray(opened.convert("RGB"))
+    pixels = read_rgb(folder / image["file_name"])
     drawn = pixels.copy()
     for annotation in annotations:
         mask = _mask(annotation, image)

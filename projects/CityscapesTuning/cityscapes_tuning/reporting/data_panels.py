@@ -6,8 +6,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.visualization.panels import (
     AGREEMENT,
     DIFFERENCE_LEGEND,
@@ -35,7 +35,7 @@ def data_pictures(content: Mapping[str, Any]) -> list[Picture]:
     record = max(content["records"], key=_variety)
     if not record["annotations"] or not Path(record["file_name"]).is_file():
         return []
-    image = np.asarray(Image.open(record["file_name"]).convert("RGB"))
+    image = read_rgb(record["file_name"])
     truth = instances_of_record(record)
     masks = [instance.mask for instance in truth]
     names = [classes[instance.label] for instance in truth]

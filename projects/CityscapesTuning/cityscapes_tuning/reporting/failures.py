@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.visualization.curves import INK
 from gan_plugin.visualization.panels import Instance, draw_instances, instances_of_record
 
@@ -106,7 +106,7 @@ def failure_pictures(judged: Judged, content: Mapping[str, Any]) -> list[Picture
 
 
 def _tile(case: Failure, record: Mapping[str, Any]) -> np.ndarray:
-    image = np.asarray(Image.open(record["file_name"]).convert("RGB"))
+    image = read_rgb(record["file_name"])
     drawn = draw_instances(image, [case.instance.mask], [case.text], [(230, 159, 0)])
     x0, y0, x1, y1 = mask_box(case.instance.mask)
     side = min(max(48, 2 * (x1 - x0), 2 * (y1 - y0)), *image.shape[:2])

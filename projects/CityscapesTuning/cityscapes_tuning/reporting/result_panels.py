@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
-from PIL import Image
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.engine.checkpoint import SafeCheckpointer
 from gan_plugin.engine.setup import load_config
 from gan_plugin.evaluation.per_image_ap import image_ap, match
@@ -57,7 +57,7 @@ def result_pictures(judged: Mapping[str, Judged], content: Mapping[str, Any], be
         return []
     middle = shown[len(shown) // 2]
     record = records[middle]
-    image = np.asarray(Image.open(record["file_name"]).convert("RGB"))
+    image = read_rgb(record["file_name"])
     truth = instances_of_record(record)
     found, _ = confident(judged[best].predictions.get(middle, []), _SCORE)
     classes = judged[best].classes
