@@ -7,7 +7,7 @@ READY := .venv/.ready
 CHECKED := gan_plugin tools tests configs $(wildcard projects)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo demo-tuning demo-cars demo-coigan test lint bench clean
+.PHONY: help env demo demo-tuning demo-cars demo-coigan test lint bench gpu clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ lint: env  ## check style, format and types; changes nothing
 
 bench: env  ## measure speed and memory
 	$(BIN)/python tools/benchmark.py
+
+gpu: env  ## tests, training and speed on a GPU, in 8 minutes; without one in miniature (OUT: output/gpu)
+	$(BIN)/python tools/gpu_check.py --out $(or $(OUT),output/gpu)
 
 clean:  ## delete .venv, caches and build files; keeps output/ and datasets/
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

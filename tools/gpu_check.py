@@ -37,7 +37,7 @@ CARRIED = (
     *("fvcore", "iopath", "antlr4-python3-runtime", "pycocotools", "cityscapesScripts", "shapely", "omegaconf"),
     *("hydra-core", "yacs", "termcolor", "pyquaternion", "appdirs", "faster-coco-eval", "portalocker", "tabulate"),
     *("cloudpickle", "safetensors", "coloredlogs", "humanfriendly", "setuptools", "pytest", "iniconfig", "pluggy"),
-    *("hypothesis", "sortedcontainers"),
+    *("hypothesis", "sortedcontainers", "packaging", "pygments", "tqdm", "PyYAML"),
 )
 _TARGET = [*("--python-version", "3.12", "--implementation", "cp", "--abi", "cp312", "--abi", "abi3", "--abi", "none")]
 for _glibc in ("2014", "_2_17", "_2_24", "_2_27", "_2_28", "_2_34"):
