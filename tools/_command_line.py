@@ -5,13 +5,38 @@ needs in the function that does the work: --help and a wrong argument answer at 
 """
 
 import argparse
+import logging
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
+# What other packages warn of that no user can mend: the module, and how it begins (without comma and colon).
+_WARNINGS = {
+    # Detectron2 and fvcore script functions as they are imported; a trace is what an export is asked for
+    "torch.jit._script": "`torch.jit.",
+    "torch.jit._trace": "`torch.jit.",
+    # Detectron2's anchors
+    "torch.functional": "torch.meshgrid",
+    # Detectron2's AMPTrainer; and the first step of a training with AMP, which is left out if it overflows
+    "detectron2.engine.train_loop": "`torch.cuda.amp.",
+    "torch.optim.lr_scheduler": "Detected call of `lr_scheduler.step()` before",
+    "detectron2.model_zoo.model_zoo": "pkg_resources is deprecated",
+}
+# the same of what PyTorch logs: its logger and how the message begins
+_LOGGED = {
+    # Detectron2 asks for it in its layers
+    "torch.fx._symbolic_trace": "is_fx_tracing will return true",
+    # Detectron2 lists the environment of a run, on a machine without a GPU too
+    "torch.utils.cpp_extension": "No CUDA runtime is found",
+}
+# On a CPU torch's threads would spin as they wait for each other, which costs a core that others need: a training
+# beside another program took more than twice as long.
+_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 # the flags of `training_parser` that take no value
 _SWITCHES = ("--resume", "--eval-only", "-h", "--help")
 
@@ -27,11 +52,35 @@ def run_command_line(
     """
     try:
         args = parse(None)
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        _ignore_warnings()
         from gan_plugin.errors import run_command_line as explained
 
         return explained(lambda: work(args))
     except KeyboardInterrupt:
         return stopped()
+
+
+def _ignore_warnings() -> None:
+    """Ignore _WARNINGS in this process and those it starts, unless the user has said by -W what to do with warnings."""
+    if sys.warnoptions:
+        return
+    for module, text in _WARNINGS.items():
+        warnings.filterwarnings("ignore", re.escape(text), module=re.escape(module))
+    os.environ["PYTHONWARNINGS"] = ",".join(f"ignore:{text}::{module}" for module, text in _WARNINGS.items())
+
+
+class _Developers(logging.Filter):
+    """Drops what _LOGGED holds."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith(_LOGGED.get(record.name, "\0"))
+
+
+# here, so that it holds in the processes that a training spawns too: they import its script
+for _name in _LOGGED:
+    logging.getLogger(_name).addFilter(_Developers())
 
 
 def stopped() -> int:

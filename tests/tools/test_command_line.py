@@ -1,12 +1,16 @@
 """Every command reads its arguments before anything heavy is imported."""
 
+import argparse
 import json
+import logging
+import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
-from _command_line import training_parser
+from _command_line import run_command_line, training_parser
 from coigan import choices
 from coigan.augmentation import BASELINES
 from coigan.segmentation.losses import LOSSES
@@ -110,3 +114,68 @@ def test_what_is_said_without_imports_is_true():
     assert set(choices.BASELINES) == set(BASELINES) and set(choices.LOSSES) == set(LOSSES)
     with pytest.raises(Exception, match=", ".join(choices.NETWORKS)):
         build_segmenter("none")
+
+
+@pytest.fixture
+def untouched(monkeypatch):
+    """The process's settings as they are before a command, and put back after it."""
+    for name in ("OMP_WAIT_POLICY", "PYTHONWARNINGS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        yield
+
+
+def end_of(work):
+    return run_command_line(lambda arguments: argparse.Namespace(), lambda args: work())
+
+
+def shown(module, text, category=FutureWarning):
+    """How many warnings of a module's a user sees."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.warn_explicit(text, category, f"{module}.py", 1, module)
+    return len(seen)
+
+
+def test_warnings_that_no_user_can_mend_are_ignored_and_all_others_shown(untouched, monkeypatch):
+    ours, theirs = "`torch.jit.script` is deprecated", "torch.jit._script"
+    logged = ("is_fx_tracing will return true for both", "something else")
+
+    def work():
+        assert not shown(theirs, ours) and shown(theirs, "something else") and shown("mine", ours)
+        code = f"import warnings as w; w.warn_explicit({ours!r}, FutureWarning, 'f', 1, {theirs!r})"
+        assert not subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+        logger = logging.getLogger("torch.fx._symbolic_trace")
+        records = [logger.makeRecord(logger.name, logging.WARNING, "", 1, text, (), None) for text in logged]
+        assert [bool(logger.filter(record)) for record in records] == [False, True]
+
+    assert end_of(work) == 0
+    monkeypatch.setattr(sys, "warnoptions", ["error"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert end_of(lambda: 0 if shown(theirs, ours) else 1) == 0
+
+
+def test_threads_wait_without_spinning_unless_the_user_says_so(untouched, monkeypatch):
+    assert end_of(lambda: 0 if os.environ["OMP_WAIT_POLICY"] == "PASSIVE" else 1) == 0
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert end_of(lambda: 0 if os.environ["OMP_WAIT_POLICY"] == "ACTIVE" else 1) == 0
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def interrupted_on_the_way():
+    try:
+        interrupted()
+    finally:
+        raise RuntimeError("half done")
+
+
+@pytest.mark.parametrize("work", [interrupted, interrupted_on_the_way])
+def test_ctrl_c_is_one_line(untouched, capsys, work):
+    assert end_of(work) == 130
+    assert capsys.readouterr().err == "Stopped by Ctrl-C.\n"

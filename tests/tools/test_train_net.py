@@ -5,6 +5,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -64,6 +65,11 @@ def start(pedestrians, *more, **options):
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
 
 
+def assert_no_warnings(text):
+    """Neither of Python's nor of PyTorch's logs; nor a traceback."""
+    assert not re.search(r"Warning|^\[?W\d{4} |Traceback", text, re.MULTILINE), text
+
+
 def test_killed_and_resumed_equals_unbroken(pedestrians, tmp_path):
     options = ["SOLVER.MAX_ITER", 6, "SOLVER.CHECKPOINT_PERIOD", 3, "DATASETS.TEST", "()"]
     whole = start(pedestrians, *arguments(tmp_path / "whole", *options))
@@ -77,7 +83,9 @@ def test_killed_and_resumed_equals_unbroken(pedestrians, tmp_path):
     assert not (tmp_path / "broken/model_final.pth").exists()
     resumed = start(pedestrians, *arguments(tmp_path / "broken", "--resume", *options))
     for process in (whole, resumed):
-        assert process.wait(timeout=120) == 0, process.stderr.read().decode()
+        said = process.communicate(timeout=120)[1].decode()
+        assert process.returncode == 0, said
+        assert_no_warnings(said)
     a, b = (torch.load(tmp_path / run / "model_final.pth", weights_only=True)["model"] for run in ("whole", "broken"))
     assert a.keys() == b.keys() and any(name.startswith("adversaries.") for name in a)
     for name in a:
@@ -96,7 +104,9 @@ def test_a_signal_to_the_whole_process_group_leaves_a_checkpoint(pedestrians, tm
         time.sleep(0.05)
     os.killpg(process.pid, number)
     assert process.wait(timeout=60) == code, process.stderr.read().decode()[-3000:]
-    (said,) = [line for line in process.stderr.read().decode().splitlines() if line.startswith("Stopped by ")]
+    errors = process.stderr.read().decode()
+    assert_no_warnings(errors)
+    (said,) = [line for line in errors.splitlines() if line.startswith("Stopped by ")]
     assert said.startswith(f"Stopped by {number.name} after iteration") and said.endswith("Continue with --resume.")
     checkpoint = run / (run / "last_checkpoint").read_text()
     assert torch.load(checkpoint, weights_only=True)["iteration"] >= 0
