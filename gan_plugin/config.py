@@ -1,6 +1,11 @@
 """Every config key of the plugin with its default and one comment; no other place knows a default."""
 
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
 from detectron2.config import CfgNode as CN
+from fvcore.common.registry import Registry
 
 from gan_plugin.errors import UserError
 
@@ -204,17 +209,34 @@ CHOICES = {
 }
 
 
+# names that a sentence lists
+_MOST = 20
+
+
 def check_choice(key: str, value: str) -> str:
-    """Return `value` if it is one of the known values of config key `key`.
+    """`check_name` with the known values of config key `key`.
 
     The name of an optimizer may be in capitals, as other projects write it; it is returned in small letters.
+    """
+    return check_name(key, value.lower() if key.endswith(".OPTIMIZER") else value, CHOICES[key])
+
+
+def check_name(key: str, name: str, known: Iterable[str]) -> str:
+    """Return `name`, the value of config key `key`, if it is one of `known`, such as the names in a registry.
 
     Raises:
-        UserError: it is not; the sentence lists the known ones.
+        UserError: it is not; the sentence lists the known ones, and asks about the nearest.
     """
-    if key.endswith(".OPTIMIZER"):
-        value = value.lower()
-    if value not in CHOICES[key]:
-        known = ", ".join(repr(choice) for choice in CHOICES[key])
-        raise UserError(f"{key} is {value!r}, which is unknown; set it to one of {known}.")
-    return value
+    known = list(known)
+    if name in known:
+        return name
+    near = difflib.get_close_matches(str(name), known, n=1)
+    asked = f"did you mean {near[0]!r}? The" if near else "the"
+    more = f" and {len(known) - _MOST} more" if len(known) > _MOST else ""
+    listed = ", ".join(map(repr, known[:_MOST]))
+    raise UserError(f"{key} is {name!r}, which is unknown; {asked} known ones are {listed}{more}.")
+
+
+def registered(key: str, name: str, registry: Registry) -> Any:
+    """What config key `key` names in `registry`; errors as in `check_name`."""
+    return registry.get(check_name(key, name, sorted(entry for entry, _ in registry)))

@@ -41,8 +41,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--allow-pickle",
         action="store_true",
-        help="read a .pkl of Detectron2's model zoo as CHECKPOINT. DANGEROUS: reading a pickle runs whatever code its "
-        "author put there, with your rights; only for files whose origin you trust. A .pth never needs this",
+        help="read a .pkl of Detectron2's model zoo, or a .pth with objects besides weights, as CHECKPOINT. DANGEROUS: "
+        "reading a pickle runs whatever code its author put there, with your rights; only for files whose origin you "
+        "trust. A .pth of a run never needs this",
     )
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     args = parser.parse_args(arguments)

@@ -34,12 +34,15 @@ def evaluate(cfg: "DictConfig") -> None:
 
     from gan_plugin.engine import lazy_trainer
     from gan_plugin.engine.checkpoint import SafeCheckpointer
+    from gan_plugin.engine.lazy_config import as_yaml
     from gan_plugin.engine.results import append_metrics, log_results
+    from gan_plugin.engine.run_dir import save_config
 
     model = lazy_trainer.build_model(cfg)
     checkpointer = SafeCheckpointer(model, cfg.train.output_dir)
     checkpointer.weights_key = "train.init_checkpoint"
     extra = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=False)
+    save_config(cfg.train.output_dir, as_yaml(cfg), over_run=False)
     results = lazy_trainer.evaluate(cfg, model)
     if comm.is_main_process():
         log_results(results)
@@ -48,22 +51,30 @@ def evaluate(cfg: "DictConfig") -> None:
 
 def train(cfg: "DictConfig", *, resume: bool) -> None:
     """Train from the last checkpoint in train.output_dir if `resume` is set, else from train.init_checkpoint."""
+    from gan_plugin.engine.lazy_config import as_yaml
     from gan_plugin.engine.lazy_trainer import LazyTrainer
+    from gan_plugin.engine.run_dir import save_config
 
     trainer = LazyTrainer(cfg)
     trainer.resume_or_load(resume=resume)
+    save_config(cfg.train.output_dir, as_yaml(cfg))
     trainer.train()
 
 
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says, in this process."""
-    from detectron2.engine import default_setup
     from detectron2.utils import comm
-    from detectron2.utils.logger import setup_logger
 
     from gan_plugin.data.checks import check_datasets
-    from gan_plugin.engine.lazy_config import dataset_names, fixed_values, load_lazy_config
-    from gan_plugin.engine.run_dir import claim_folder
+    from gan_plugin.engine.lazy_config import (
+        as_yaml,
+        call_defaults,
+        dataset_names,
+        fixed_values,
+        is_fixed,
+        load_lazy_config,
+    )
+    from gan_plugin.engine.run_dir import begin_run, claim_folder
     from gan_plugin.errors import explanations_logged
 
     cfg = load_lazy_config(args)
@@ -74,13 +85,15 @@ def run(args: argparse.Namespace) -> None:
         claim_folder(
             cfg.train.output_dir,
             fixed_values(cfg),
+            call_defaults(cfg),
             resume=args.resume,
             eval_only=args.eval_only,
             key="train.output_dir",
             weights_key="train.init_checkpoint",
+            owns=is_fixed,
         )
-    default_setup(cfg, args)
-    setup_logger(cfg.train.output_dir, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
+    benchmark = cfg.train.get("cudnn_benchmark", False) and not args.eval_only
+    begin_run(cfg.train.output_dir, args, as_yaml(cfg), "gan_plugin", seed=cfg.train.seed, benchmark=benchmark)
     with explanations_logged():
         evaluate(cfg) if args.eval_only else train(cfg, resume=args.resume)
 

@@ -8,6 +8,7 @@ Data sets are looked for under $DETECTRON2_DATASETS (default: ./datasets).
 """
 
 import argparse
+import logging
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,10 +26,12 @@ def evaluate(cfg: "CfgNode") -> None:
     from gan_plugin import AdversarialTrainer
     from gan_plugin.engine.checkpoint import SafeCheckpointer
     from gan_plugin.engine.results import append_metrics, log_results
+    from gan_plugin.engine.run_dir import save_config
 
     model = AdversarialTrainer.build_model(cfg)
     extra = SafeCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=False)
-    results = AdversarialTrainer.test(cfg, model)
+    save_config(cfg.OUTPUT_DIR, cfg.dump(), over_run=False)
+    results = AdversarialTrainer.evaluate(cfg, model)
     if comm.is_main_process():
         log_results(results)
         append_metrics(cfg.OUTPUT_DIR, results, iteration=extra.get("iteration", 0))
@@ -37,33 +40,35 @@ def evaluate(cfg: "CfgNode") -> None:
 def train(cfg: "CfgNode", *, resume: bool) -> None:
     """Train from the last checkpoint in OUTPUT_DIR if `resume` is set, else from MODEL.WEIGHTS."""
     from gan_plugin import AdversarialTrainer
+    from gan_plugin.engine.run_dir import save_config
 
     trainer = AdversarialTrainer(cfg)
     trainer.resume_or_load(resume=resume)
+    save_config(cfg.OUTPUT_DIR, cfg.dump())
     trainer.train()
 
 
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says, in this process."""
-    from detectron2.engine import default_setup
     from detectron2.utils import comm
-    from detectron2.utils.logger import setup_logger
 
     from gan_plugin.data.builtin import prepare_datasets
-    from gan_plugin.engine.run_dir import claim_output_dir
+    from gan_plugin.engine.run_dir import begin_run, claim_output_dir
     from gan_plugin.engine.setup import load_config
     from gan_plugin.errors import UserError, explanations_logged
 
     cfg = load_config(args)
     if args.eval_only and not cfg.MODEL.WEIGHTS:
         raise UserError("--eval-only needs weights to evaluate; add MODEL.WEIGHTS path/to/model_final.pth.")
+    if args.eval_only and not cfg.DATASETS.TEST:
+        raise UserError("--eval-only needs data sets to evaluate on; name them in DATASETS.TEST.")
     remarks = prepare_datasets(cfg, train=not args.eval_only)
     if comm.is_main_process():
         claim_output_dir(cfg, resume=args.resume, eval_only=args.eval_only)
-    default_setup(cfg, args)
-    logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
+    benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
+    begin_run(cfg.OUTPUT_DIR, args, cfg.dump(), "gan_plugin", seed=cfg.SEED, benchmark=benchmark)
     for remark in remarks:
-        logger.warning(remark)
+        logging.getLogger("gan_plugin").warning(remark)
     with explanations_logged():
         evaluate(cfg) if args.eval_only else train(cfg, resume=args.resume)
 

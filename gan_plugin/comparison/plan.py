@@ -6,6 +6,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from gan_plugin.config_files import differences, flat, read_yaml, told
 from gan_plugin.errors import UserError
 
 from .arms import Settings, arm_settings
@@ -160,25 +161,27 @@ def extended(former: Plan, asked: Plan, folder: str) -> Plan:
     Raises:
         UserError: they differ in anything else.
     """
-    changed = {
-        "other images or sizes": former.split != asked.split,
-        "other iterations": (former.iterations_a, former.iterations_b) != (asked.iterations_a, asked.iterations_b),
-        "another config": former.config != asked.config,
-        "another schedule": (former.stage_a, former.stage_b) != (asked.stage_a, asked.stage_b),
-        **{
-            f"other keys for the arm '{arm}'": former.arms[arm] != settings
-            for arm, settings in asked.arms.items()
-            if arm in former.arms
-        },
-    }
-    differing = [what for what, differs in changed.items() if differs]
-    if differing:
+    changes = differences(_lasting(former, asked), _lasting(asked, former))
+    if changes:
         raise UserError(
-            f"{folder} holds a comparison with {differing[0]}; repeat it as it was, with "
-            "more arms or seeds if you like, or choose another --output."
+            f"{folder} holds a comparison that was begun with {told(changes)}; repeat it as it was, with more arms or "
+            "seeds if you like, or choose another --output."
         )
     seeds = sorted({*former.seeds, *asked.seeds})
     return replace(former, arms={**former.arms, **asked.arms}, seeds=seeds)
+
+
+def _lasting(plan: Plan, other: Plan) -> dict[str, Any]:
+    """What two plans of one folder must agree on, in the user's words: options, config keys, keys of shared arms."""
+    parts = {"stage A": plan.stage_a, "stage B": plan.stage_b}
+    parts |= {f"arm {arm}": settings for arm, settings in plan.arms.items() if arm in other.arms}
+    return {
+        "--iters-a": plan.iterations_a,
+        "--iters-b": plan.iterations_b,
+        **{f"images {name}": value for name, value in asdict(plan.split).items()},
+        **flat(read_yaml(plan.config, "The config of the comparison")),
+        **{f"{part}: {key}": value for part, settings in parts.items() for key, value in settings.items()},
+    }
 
 
 def command_of(plan: Mapping[str, Any]) -> str:

@@ -1,43 +1,162 @@
-"""Values of config keys that would only fail deep inside, refused with a sentence."""
+"""Values of config keys that would only fail deep inside, refused with a sentence; and keys that do nothing."""
 
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY, ROI_MASK_HEAD_REGISTRY
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import (
+    ANCHOR_GENERATOR_REGISTRY,
+    BACKBONE_REGISTRY,
+    META_ARCH_REGISTRY,
+    PROPOSAL_GENERATOR_REGISTRY,
+    ROI_BOX_HEAD_REGISTRY,
+    ROI_HEADS_REGISTRY,
+    ROI_KEYPOINT_HEAD_REGISTRY,
+    ROI_MASK_HEAD_REGISTRY,
+    RPN_HEAD_REGISTRY,
+    SEM_SEG_HEADS_REGISTRY,
+    GeneralizedRCNN,
+    PanopticFPN,
+    ProposalNetwork,
+    RetinaNet,
+    SemanticSegmentor,
+)
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import Res5ROIHeads, StandardROIHeads
+from detectron2.projects.point_rend import PointRendMaskHead
+from detectron2.projects.point_rend.point_head import POINT_HEAD_REGISTRY
+from fvcore.common.registry import Registry
 
-from gan_plugin.config import CHOICES, check_choice
+from gan_plugin.config import CHOICES, add_gan_config, check_choice, registered
+from gan_plugin.config_files import flat, look_up
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.build import check_evaluation
+from gan_plugin.modeling.discriminators import discriminator_class, sight_of
+from gan_plugin.modeling.losses import OBJECTIVE_REGISTRY
+
+_logger = logging.getLogger(__name__)
+# keys that a warning names
+_NAMED = 4
+_OFF = "MODEL.GAN.ENABLED is False"
 
 
 def check_values(cfg: CfgNode) -> None:
     """Raise a UserError that names the first key whose value is out of range, and the range."""
     for key, is_good, expected in _RULES:
-        value = _value_of(cfg, key)
+        value = look_up(cfg, key)
         if not is_good(value):
             raise UserError(f"{key} is {value!r}; set it to {expected}.")
     for key in CHOICES:
-        check_choice(key, _value_of(cfg, key))
+        check_choice(key, look_up(cfg, key))
     check_evaluation(cfg)
     if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and cfg.SOLVER.MAX_ITER in cfg.SOLVER.STEPS:
         raise UserError(f"SOLVER.STEPS holds {cfg.SOLVER.MAX_ITER}, which is MAX_ITER; set steps before the end.")
-    for key, name, registry in (
-        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
-        ("MODEL.ROI_MASK_HEAD.NAME", cfg.MODEL.ROI_MASK_HEAD.NAME, ROI_MASK_HEAD_REGISTRY),
+    architecture = _check_names(cfg)
+    if cfg.TEST.AUG.ENABLED and (
+        not issubclass(architecture, GeneralizedRCNN) or cfg.MODEL.KEYPOINT_ON or cfg.MODEL.LOAD_PROPOSALS
     ):
-        if name not in registry:
-            known = ", ".join(sorted(entry for entry, _ in registry))
-            raise UserError(f"{key} is {name!r}, which is unknown; the registered ones are {known}.")
+        raise UserError(
+            "TEST.AUG.ENABLED is for a GeneralizedRCNN without keypoints and precomputed proposals; set it to False."
+        )
 
 
-def _value_of(cfg: CfgNode, key: str) -> Any:
-    value: Any = cfg
-    for part in key.split("."):
-        value = value[part]
-    return value
+def _check_names(cfg: CfgNode) -> type:
+    """Refuse an unknown name of any part that the chosen model builds; returns the class of the model."""
+
+    def part(key: str, registry: Registry) -> type:
+        found = registered(f"MODEL.{key}", look_up(cfg.MODEL, key), registry)
+        # a registered function has no parts that are known here
+        return found if isinstance(found, type) else object
+
+    model, architecture = cfg.MODEL, part("META_ARCHITECTURE", META_ARCH_REGISTRY)
+    if issubclass(architecture, GeneralizedRCNN | ProposalNetwork | RetinaNet | SemanticSegmentor):
+        part("BACKBONE.NAME", BACKBONE_REGISTRY)
+    proposes = issubclass(architecture, GeneralizedRCNN | ProposalNetwork)
+    if proposes and model.PROPOSAL_GENERATOR.NAME != "PrecomputedProposals":
+        proposals = part("PROPOSAL_GENERATOR.NAME", PROPOSAL_GENERATOR_REGISTRY)
+        if issubclass(proposals, RPN):
+            part("RPN.HEAD_NAME", RPN_HEAD_REGISTRY)
+            part("ANCHOR_GENERATOR.NAME", ANCHOR_GENERATOR_REGISTRY)
+    if issubclass(architecture, RetinaNet):
+        part("ANCHOR_GENERATOR.NAME", ANCHOR_GENERATOR_REGISTRY)
+    if issubclass(architecture, PanopticFPN | SemanticSegmentor):
+        part("SEM_SEG_HEAD.NAME", SEM_SEG_HEADS_REGISTRY)
+    if issubclass(architecture, GeneralizedRCNN):
+        heads = part("ROI_HEADS.NAME", ROI_HEADS_REGISTRY)
+        if issubclass(heads, StandardROIHeads):
+            part("ROI_BOX_HEAD.NAME", ROI_BOX_HEAD_REGISTRY)
+            if model.KEYPOINT_ON:
+                part("ROI_KEYPOINT_HEAD.NAME", ROI_KEYPOINT_HEAD_REGISTRY)
+        if model.MASK_ON and issubclass(heads, StandardROIHeads | Res5ROIHeads):
+            mask_head = part("ROI_MASK_HEAD.NAME", ROI_MASK_HEAD_REGISTRY)
+            if issubclass(mask_head, PointRendMaskHead) and model.ROI_MASK_HEAD.POINT_HEAD_ON:
+                part("POINT_HEAD.NAME", POINT_HEAD_REGISTRY)
+    for player in ("MASK", "BOX"):
+        if model.GAN.ENABLED and model.GAN[player].ENABLED:
+            discriminator_class(cfg, player)
+            part(f"GAN.{player}.OBJECTIVE", OBJECTIVE_REGISTRY)
+    return architecture
+
+
+def keys_without_effect(cfg: CfgNode) -> dict[str, list[str]]:
+    """{why: keys} of all that `cfg` sets to other values than their defaults although nothing looks at them."""
+    default = get_cfg()
+    add_gan_config(default)
+    defaults, now = flat(default), flat(cfg)
+    changed = [key for key, value in now.items() if key in defaults and value != defaults[key]]
+    found: dict[str, list[str]] = {}
+    for why, idle, keys in _idle(cfg):
+        hits = [key for key in changed if idle and key.startswith(keys) and not key.endswith(".ENABLED")]
+        changed = [key for key in changed if key not in hits]
+        if hits:
+            found[why] = hits
+    return found
+
+
+def _idle(cfg: CfgNode) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
+    """(why, whether it is so, beginnings of the keys that have no effect then)."""
+    gan = cfg.MODEL.GAN
+    optimizer, of_disc = cfg.SOLVER.OPTIMIZER.lower(), cfg.SOLVER.DISC.OPTIMIZER.lower()
+    of_game = tuple(f"MODEL.GAN.{key}" for key in gan if key not in ("ENABLED", "EMA"))
+    yield _OFF, not gan.ENABLED, (*of_game, "SOLVER.DISC.")
+    players = [player for player in ("MASK", "BOX") if gan[player].ENABLED]
+    for player in ("MASK", "BOX"):
+        yield f"MODEL.GAN.{player}.ENABLED is False", player not in players, (f"MODEL.GAN.{player}.",)
+    joint = ("MODEL.GAN.ORDER", "MODEL.GAN.DISC_STEPS", "SOLVER.DISC.")
+    yield "MODEL.GAN.MODE is joint", gan.MODE == "joint", joint
+    yield "MODEL.GAN.MODE is alternating", gan.MODE == "alternating", ("MODEL.GAN.DISC_LR_FACTOR",)
+    momentum = ("SOLVER.MOMENTUM", "SOLVER.NESTEROV", "MODEL.GAN.DISC_LR_FACTOR")
+    yield f"SOLVER.OPTIMIZER is {optimizer}", optimizer in ("adam", "adamw"), momentum
+    yield "SOLVER.OPTIMIZER is sgd", optimizer == "sgd", ("SOLVER.BETAS",)
+    yield "SOLVER.DISC.OPTIMIZER is sgd", of_disc == "sgd", ("SOLVER.DISC.BETAS",)
+    yield f"SOLVER.DISC.OPTIMIZER is {of_disc}", of_disc in ("adam", "adamw"), ("SOLVER.DISC.MOMENTUM",)
+    yield "MODEL.GAN.EMA.DECAY is 0", gan.EMA.DECAY == 0, ("MODEL.GAN.EMA.EVALUATE",)
+    yield "MODEL.GAN.BALANCE.ENABLED is False", not gan.BALANCE.get("ENABLED", True), ("MODEL.GAN.BALANCE.",)
+    penalties = gan.REG.R1_GAMMA or gan.REG.GP_WEIGHT
+    yield "MODEL.GAN.REG has no penalty", not penalties, ("MODEL.GAN.REG.EVERY",)
+    yield "MODEL.GAN.MASK.MATCHING is proposal", gan.MASK.MATCHING == "proposal", ("MODEL.GAN.MASK.MATCH_IOU",)
+    if gan.ENABLED:
+        sights = {sight_of(discriminator_class(cfg, player), player) for player in players}
+        yield "no discriminator looks at RoI features", sights <= {"masks"}, ("MODEL.GAN.ROI_POOLING",)
+        labels = any(OBJECTIVE_REGISTRY.get(gan[player].OBJECTIVE).uses_labels for player in players)
+        yield "no objective knows labels", not labels, ("MODEL.GAN.LABELS.",)
+    yield "DATASETS.TEST is empty", not cfg.DATASETS.TEST, ("TEST.EVAL_PERIOD", "TEST.BEST_METRIC", "TEST.AUG.")
+    yield "TEST.AUG.ENABLED is False", not cfg.TEST.AUG.ENABLED, ("TEST.AUG.",)
+
+
+def warn_of_idle_keys(cfg: CfgNode) -> None:
+    """A warning in the log for each of `keys_without_effect`'s reasons, with the first few keys.
+
+    Only a note where the whole game is off: that is how a baseline is made of a config with a game.
+    """
+    for why, keys in keys_without_effect(cfg).items():
+        more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+        has = "have" if len(keys) > 1 else "has"
+        level = logging.INFO if why == _OFF else logging.WARNING
+        _logger.log(level, f"{', '.join(keys[:_NAMED])}{more} {has} no effect, because {why}.")
 
 
 def _at_least(low: float) -> Callable[[Any], bool]:

@@ -1,7 +1,11 @@
 """Checkpoints that are whole or absent, and sentences for files that are neither."""
 
+import io
 import os
 import pickle
+import pickletools
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +16,67 @@ from gan_plugin.files import first_line, write_whole
 
 BEST_PREFIX = "model_best"
 _ADVICE = "The checkpoints before it are kept; free some disk space and continue with --resume."
+_ANOTHER = "name another file, such as a model_*.pth of a run"
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+)
+# what torch.load says of a pickle that it understands and does not restore
+_REFUSED = re.compile(r"(?:GLOBAL|Unsupported class) ([\w.]+)|TorchScript")
+
+
+class UnsafeCheckpointError(UserError):
+    """A file that is whole, but whose objects only running code could restore."""
+
+
+def read_safely(path: str | os.PathLike, content: bytes | None = None, *, advice: str = _ANOTHER) -> Any:
+    """What torch has saved as `path`, on the CPU, without running any code in it.
+
+    Args:
+        path: of the file.
+        content: of the file, where it is at hand.
+        advice: what to do if it is no checkpoint.
+
+    Raises:
+        UnsafeCheckpointError: it holds objects.
+        UserError: it cannot be read, or is no such file.
+    """
+    try:
+        return torch.load(path if content is None else io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (OSError, *_UNREADABLE) as error:
+        if name := _object_in(path, content, error):
+            raise UnsafeCheckpointError(
+                f"{path} holds objects besides weights ({name}), which only running code in the file could restore, so "
+                "it is not read; if you trust its origin, write its weights anew with tools/export_generator.py FILE "
+                "OUT.pth --allow-pickle."
+            ) from error
+        if isinstance(error, OSError) and not os.access(path, os.R_OK):
+            raise UserError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from error
+        raise UserError(
+            f"{path} is not a checkpoint, or was cut short while it was written ({first_line(error)[:100]}); {advice}."
+        ) from error
+
+
+def _object_in(path: str | os.PathLike, content: bytes | None, error: Exception) -> str:
+    """What kind of object a whole file holds that torch.load has refused; "" for a file that is not whole."""
+    if refused := _REFUSED.search(str(error)):
+        return refused[1] or "a TorchScript program"
+    strings, found = [], ""
+    try:
+        # a plain pickle; a file of torch in which there is an object has been found above
+        for code, value, _ in pickletools.genops(Path(path).read_bytes() if content is None else content):
+            strings += [value] if "UNICODE" in code.name else []
+            if "GLOBAL" in code.name:
+                found = found or (str(value).replace(" ", ".") if value else ".".join(strings[-2:]))
+    except (OSError, ValueError, IndexError, KeyError):
+        return ""
+    return found
 
 
 class NonFiniteWeightError(UserError, FloatingPointError):
@@ -29,6 +94,7 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     # the config key that names the initial weights, for sentences about them
     weights_key = "MODEL.WEIGHTS"
+    _resumes = False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save model, checkpointables and `kwargs` as `name`.pth.
@@ -70,14 +136,15 @@ class SafeCheckpointer(DetectionCheckpointer):
                     "are kept. Lower SOLVER.BASE_LR, or switch SOLVER.CLIP_GRADIENTS on, and --resume."
                 )
 
-    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As DetectionCheckpointer.load.
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """As DetectionCheckpointer.load; with all checkpointables, that is to resume, every weight has to fit.
 
         Raises:
             UserError: the file is missing, is not a checkpoint, or belongs to another kind of run.
         """
+        self._resumes = checkpointables is None and bool(self.checkpointables)
         try:
-            return super().load(path, *args, **kwargs)
+            return super().load(path, checkpointables)
         except (OSError, AssertionError) as error:
             raise UserError(
                 f"The weights {path} cannot be read: {first_line(error)}. Check {self.weights_key}; without a "
@@ -103,15 +170,35 @@ class SafeCheckpointer(DetectionCheckpointer):
             raise pickle.UnpicklingError(first_line(error)) from error
         if not isinstance(loaded.get("model"), dict) or not loaded["model"]:
             raise ValueError("it holds no dictionary of weights")
+        missing = [key for key in self.checkpointables if key not in loaded] if self._resumes else []
+        if missing:
+            raise UserError(
+                f"{filename} holds weights alone, so no run can be resumed from it; name a model_*.pth of the run in "
+                f"last_checkpoint, or begin another run with it as {self.weights_key}."
+            )
         return loaded
 
     def _torch_load(self, f: str) -> Any:
-        # said here, since PyTorch refuses code by itself from 2.6 on only
-        return torch.load(f, map_location="cpu", weights_only=True)
+        advice = f"name another file in {self.weights_key}, or in OUTPUT_DIR/last_checkpoint when you resume"
+        return read_safely(f, advice=advice)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         incompatible = super()._load_model(checkpoint)
         untouched = {*incompatible.missing_keys, *(shape[0] for shape in incompatible.incorrect_shapes)}
+        if self._resumes and (untouched or incompatible.unexpected_keys):
+            self._refuse_misfit(incompatible)
         if untouched.issuperset(name for name, _ in self.model.named_parameters()):
             raise ValueError("not one of its weights belongs to this model")
         return incompatible
+
+    def _refuse_misfit(self, incompatible: Any) -> None:
+        words = [
+            *(f"{name} is {was} there and {now} here" for name, was, now in incompatible.incorrect_shapes),
+            *(f"{name} is not there" for name in incompatible.missing_keys),
+            *(f"{name} is not here" for name in incompatible.unexpected_keys),
+        ]
+        more = f", and {len(words) - 2} more" if len(words) > 2 else ""
+        raise UserError(
+            f"The checkpoint in {self.save_dir} does not fit the model of this config: {'; '.join(words[:2])}{more}. "
+            f"Resume it with the config it was begun with, or begin another run with its weights as {self.weights_key}."
+        )

@@ -1,13 +1,11 @@
 """The generator of a training checkpoint as a model of stock Detectron2: its weights and its config."""
 
-import io
 import pickle
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import safetensors.torch
 import torch
-import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
@@ -15,7 +13,10 @@ from detectron2.projects.point_rend import add_pointrend_config
 from torch import nn
 
 from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
+from gan_plugin.files import first_line, write_whole
+
+from .checkpoint import UnsafeCheckpointError, read_safely
+from .setup import merge_file
 
 SUFFIXES = (".pth", ".safetensors")
 ADVICE = "Choose another place or free some disk space."
@@ -38,14 +39,14 @@ def read_generator(path: Path, *, average: bool = False, allow_pickle: bool = Fa
     Args:
         path: a `.pth` of a training run, read without running any code in it, or a model zoo's `.pkl`.
         average: take the moving average that GeneratorEMA keeps in place of the last weights.
-        allow_pickle: read a `.pkl`, which RUNS WHATEVER CODE THE FILE HOLDS.
+        allow_pickle: read a `.pkl`, or a `.pth` with objects, which RUNS WHATEVER CODE THE FILE HOLDS.
 
     Raises:
         UserError: the file is missing, cannot be read in this way, is no checkpoint, or has no average.
     """
     if not path.is_file():
         raise UserError(f"The checkpoint {path} does not exist; name a file such as OUTPUT_DIR/model_final.pth.")
-    state = _read_pickle(path, allow_pickle) if path.suffix == ".pkl" else read_safely(path)
+    state = _read_pickle(path, allow_pickle) if path.suffix == ".pkl" else _read_torch(path, allow_pickle)
     weights = state.get("model", state) if isinstance(state, dict) else None
     if not is_state_dict(weights):
         raise UserError(f"{path} is not a checkpoint: it holds no dictionary of weights; name a model_*.pth of a run.")
@@ -61,26 +62,16 @@ def read_generator(path: Path, *, average: bool = False, allow_pickle: bool = Fa
     return {name: _compact(averages[name]) for name in names}
 
 
-def read_safely(path: Path, content: bytes | None = None) -> Any:
-    """What torch has saved as `path`, on the CPU, without running any code in it.
-
-    Args:
-        path: of the file.
-        content: of the file, where it is at hand.
-
-    Raises:
-        UserError: it cannot be read so.
-    """
-    file = path if content is None else io.BytesIO(content)
+def _read_torch(path: Path, allow_objects: bool) -> Any:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
-    except _UNREADABLE as error:
-        raise UserError(
-            f"{path} is not a checkpoint, was cut short while it was written, or holds objects that only running "
-            "code could restore, which is refused; name a model_*.pth of a run."
-        ) from error
+        return read_safely(path)
+    except UnsafeCheckpointError:
+        if not allow_objects:
+            raise
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # its code may fail in any way
+        raise UserError(f"{path} cannot be restored here ({type(error).__name__}: {first_line(error)}).") from error
 
 
 def _read_pickle(path: Path, allowed: bool) -> Any:
@@ -153,11 +144,7 @@ def stock_config(path: Path) -> CfgNode:
         raise UserError(f"The config file {path} does not exist; name the run's config.yaml with --config-file.")
     cfg = get_cfg()
     cfg.set_new_allowed(True)
-    try:
-        cfg.merge_from_file(str(path), allow_unsafe=False)
-    except (yaml.YAMLError, KeyError, ValueError, AssertionError, OSError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"The config file {path} is wrong: {reason}.") from error
+    merge_file(cfg, str(path))
     stock = get_cfg()
     if "PointRend" in cfg.MODEL.ROI_MASK_HEAD.NAME:
         add_pointrend_config(stock)

@@ -3,7 +3,9 @@
 import argparse
 import copy
 import difflib
+import inspect
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 import yaml
 from detectron2 import model_zoo
 from detectron2.config import LazyConfig, instantiate
-from detectron2.utils.registry import _convert_target_to_string
+from detectron2.utils.registry import _convert_target_to_string, locate
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -19,10 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from gan_plugin.config import CHOICES
+from gan_plugin.config_files import flat, read_config, read_yaml
 from gan_plugin.errors import UserError
 from gan_plugin.files import first_line
-
-from .run_dir import read_plain
 
 # What `train` has beside the keys of Detectron2's common/train.py, with its defaults.
 TRAIN_DEFAULTS: dict[str, Any] = {
@@ -45,14 +46,17 @@ TRAIN_DEFAULTS: dict[str, Any] = {
 }
 _NEEDED = ("model", "dataloader.train", "optimizer", "lr_multiplier")
 _NEEDED_TO_ALTERNATE = ("disc_optimizer", "disc_lr_multiplier")
-# What a checkpoint's optimizers and weights depend on; a run cannot change it half way.
+# What a checkpoint depends on besides the model; a run cannot change it half way.
 _FIXED = (
     "train.gan.mode",
+    "train.gan.order",
+    "train.gan.disc_steps",
+    "train.ema.decay",
     "optimizer._target_",
     "disc_optimizer._target_",
-    "model.adversaries.mask.discriminator",
-    "model.adversaries.box.discriminator",
 )
+# "${train.gan.mode}"
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _ABSENT = object()
 
 
@@ -85,6 +89,9 @@ def _load_file(path: str) -> DictConfig:
         raise UserError("There is no config: name a LazyConfig with --config-file, such as one in configs/lazy/.")
     if not os.path.isfile(path):
         raise UserError(f"The config file {path} does not exist; check --config-file.")
+    if path.endswith((".yaml", ".yml")):
+        # Detectron2 would make the objects that it describes.
+        return OmegaConf.create(read_config(path), flags={"allow_objects": True})
     try:
         return LazyConfig.load(path)
     except Exception as error:  # a config is code, which may fail in any way
@@ -202,15 +209,63 @@ def dataset_names(cfg: DictConfig, parts: Iterable[str]) -> list[str]:
     return [name for names in found for name in ([names] if isinstance(names, str) else names)]
 
 
+def is_fixed(key: str) -> bool:
+    """Whether a resumed run must not change the flat `key`: all of the model but what only tests and pictures need."""
+    leaf = key.rpartition(".")[2]
+    in_model = key.startswith("model.") and not leaf.startswith("test_") and leaf != "sample_period"
+    return in_model or key in _FIXED
+
+
 def fixed_values(cfg: DictConfig) -> dict[str, Any]:
-    """What a resumed run must not change, as it is read from config.yaml."""
-    values = {key: OmegaConf.select(cfg, key, default=None) for key in _FIXED}
-    return {key: read_plain(yaml.dump(_by_name({"_target_": value})))["_target_"] for key, value in values.items()}
+    """What a resumed run must not change, by flat key, as it is read from config.yaml."""
+    values = flat(read_yaml(as_yaml(cfg), "The config", objects=True))
+    fixed = {key: value for key, value in values.items() if is_fixed(key)}
+    # a value elsewhere that the model takes over by its name
+    names = {name for value in fixed.values() if isinstance(value, str) for name in _REFERENCE.findall(value)}
+    return fixed | {name: values[name] for name in names if name in values}
+
+
+def call_defaults(cfg: DictConfig) -> dict[str, Any]:
+    """The defaults of all arguments of the model's calls, and of `train`, by flat key."""
+    defaults = flat(OmegaConf.to_container(train_defaults(), resolve=False), "train.")
+    nodes: list[tuple[str, Any]] = [("model", OmegaConf.to_container(cfg.model, resolve=False))]
+    while nodes:
+        prefix, node = nodes.pop()
+        nodes += [(f"{prefix}.{name}", value) for name, value in node.items() if isinstance(value, dict)]
+        try:
+            target = node["_target_"]
+            arguments = inspect.signature(locate(target) if isinstance(target, str) else target).parameters
+        except (KeyError, ImportError, TypeError, ValueError):
+            continue
+        given = {
+            name: argument.default for name, argument in arguments.items() if argument.default is not argument.empty
+        }
+        defaults |= {f"{prefix}.{name}": default for name, default in given.items()}
+    return defaults
+
+
+def as_yaml(cfg: DictConfig) -> str:
+    """The config as LazyConfig.save writes it: calls by name, objects as tags, and what YAML cannot hold as a text."""
+    return yaml.dump(_by_name(cfg), Dumper=_Dumper, default_flow_style=None, allow_unicode=True, width=9999)
+
+
+class _Dumper(yaml.Dumper):
+    def represent_object(self, data: Any) -> yaml.Node:
+        try:
+            return super().represent_object(data)
+        except (TypeError, yaml.YAMLError):
+            return self.represent_str(f"a {type(data).__module__}.{type(data).__qualname__}")
+
+
+# not in a class body, where the base class' own function would stay registered
+_Dumper.add_multi_representer(object, _Dumper.represent_object)
 
 
 def _by_name(value: Any) -> Any:
-    """Plain dictionaries with the names of what is called, as LazyConfig.save writes them."""
+    """Plain dictionaries with the names of what is called."""
     value = OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
+    if isinstance(value, list):
+        return [_by_name(entry) for entry in value]
     if isinstance(value, dict):
         named = {key: _by_name(entry) for key, entry in value.items()}
         target = named.get("_target_")

@@ -36,6 +36,8 @@ from .writers import GamePrinter, SamplePictureWriter
 _logger = logging.getLogger(__name__)
 _FINAL = "model_final"
 _AVERAGE = "model_final_ema"
+# what the results with test-time augmentation are filed under
+TTA = "tta"
 
 
 class GameLoop(TrainerBase):
@@ -150,6 +152,10 @@ class GameLoop(TrainerBase):
         """
         raise NotImplementedError
 
+    def evaluate_augmented(self, subfolder: str) -> Any:
+        """As `evaluate_weights`, with test-time augmentation, at the end of a run; {} without."""
+        return {}
+
     def before_train(self) -> None:
         super().before_train()
         if self._rng_state is not None:
@@ -230,11 +236,17 @@ class GameLoop(TrainerBase):
         self._rng_state = state_dict["rng"]
 
     def _evaluate(self) -> dict[str, float]:
-        results = self.evaluate_weights("")
+        results = self._results("")
         if self._ema is not None and self._evaluate_ema:
             with self._ema.in_place():
-                results["ema"] = self.evaluate_weights("ema")
+                results["ema"] = self._results("ema")
         self._last_eval_results = results
         if comm.is_main_process():
             log_results(results)
         return finite_metrics(results)
+
+    def _results(self, subfolder: str) -> Any:
+        results = self.evaluate_weights(subfolder)
+        at_end = max(self.iter, self.start_iter) >= self.max_iter
+        augmented = self.evaluate_augmented(subfolder) if at_end else {}
+        return {**results, TTA: augmented} if augmented else results

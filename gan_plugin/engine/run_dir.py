@@ -4,70 +4,84 @@ import glob
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import yaml
+import torch
 from detectron2.config import CfgNode
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
 
+from gan_plugin.config_files import Change, differences, flat, look_up, read_yaml, told
 from gan_plugin.errors import UserError
 from gan_plugin.files import UNFINISHED, write_whole
 
 from .checkpoint import BEST_PREFIX
+from .setup import default_config
 
+CONFIG = "config.yaml"
 _PROBE_BYTES = 1 << 16
 _TAG = "last_checkpoint"
-# What a checkpoint's optimizers and weights depend on; a run cannot change it half way.
-_FIXED = (
-    "MODEL.GAN.ENABLED",
-    "MODEL.GAN.MODE",
-    "MODEL.GAN.MASK.ENABLED",
-    "MODEL.GAN.MASK.DISCRIMINATOR",
-    "MODEL.GAN.MASK.CHANNELS",
-    "MODEL.GAN.MASK.NORM",
-    "MODEL.GAN.BOX.ENABLED",
-    "MODEL.GAN.BOX.DISCRIMINATOR",
-    "MODEL.GAN.BOX.CHANNELS",
-    "MODEL.GAN.BOX.NORM",
-    "MODEL.GAN.REG.SPECTRAL_NORM",
-    "SOLVER.OPTIMIZER",
-    "SOLVER.DISC.OPTIMIZER",
+# What of MODEL a resumed run may change: where it runs, what it starts from, what only tests and pictures look at.
+FREE_KEYS = (
+    "MODEL.DEVICE",
+    "MODEL.WEIGHTS",
+    "MODEL.GAN.COMPILE",
+    "MODEL.GAN.EMA.EVALUATE",
+    "MODEL.GAN.VIS_PERIOD",
+    "MODEL.PANOPTIC_FPN.COMBINE",
+    "MODEL.POINT_HEAD.SUBDIVISION_NUM_POINTS",
+    "MODEL.POINT_HEAD.SUBDIVISION_STEPS",
+    "MODEL.RETINANET.NMS_THRESH_TEST",
+    "MODEL.RETINANET.SCORE_THRESH_TEST",
+    "MODEL.RETINANET.TOPK_CANDIDATES_TEST",
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST",
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
+    "MODEL.RPN.POST_NMS_TOPK_TEST",
+    "MODEL.RPN.PRE_NMS_TOPK_TEST",
 )
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Reads what a LazyConfig leaves, whose objects are of no interest here, and runs none of them."""
-
-
-_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
-
-
-def read_plain(source: Any) -> Any:
-    """The YAML of `source`, text or an open file, with None for every object of Python."""
-    return yaml.load(source, _PlainLoader)
+# What else a checkpoint depends on.
+_FIXED = ("SOLVER.OPTIMIZER",)
+_FIXED_TO_ALTERNATE = ("SOLVER.DISC.OPTIMIZER",)
 
 
 def claim_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
-    """`claim_folder` for OUTPUT_DIR."""
-    claim_folder(cfg.OUTPUT_DIR, values_of(cfg, _FIXED), resume=resume, eval_only=eval_only)
+    """`claim_folder` for OUTPUT_DIR; a resumed run keeps all of MODEL but FREE_KEYS, and its optimizers."""
+    gan = cfg.MODEL.GAN
+    fixed = flat({"MODEL": cfg.MODEL})
+    if not gan.ENABLED:
+        # of a game that is not played only the average acts
+        kept = ("MODEL.GAN.ENABLED", *(f"MODEL.GAN.EMA.{name}" for name in gan.EMA))
+        fixed = {key: value for key, value in fixed.items() if not key.startswith("MODEL.GAN.") or key in kept}
+    free = tuple(f"{key}." for key in FREE_KEYS)
+    fixed = {key: value for key, value in fixed.items() if not f"{key}.".startswith(free)}
+    fixed |= values_of(cfg, _FIXED + _FIXED_TO_ALTERNATE * (gan.ENABLED and gan.MODE == "alternating"))
+    claim_folder(cfg.OUTPUT_DIR, fixed, flat(default_config()), resume=resume, eval_only=eval_only)
 
 
 def claim_folder(
     path: str,
-    fixed: Mapping[str, object],
+    fixed: Mapping[str, Any],
+    defaults: Mapping[str, Any],
     *,
     resume: bool,
     eval_only: bool,
     key: str = "OUTPUT_DIR",
     weights_key: str = "MODEL.WEIGHTS",
+    owns: Callable[[str], bool] | None = None,
 ) -> None:
     """Make sure that a run may write to the folder `path`, which is made if need be.
 
     Args:
         path: the output directory.
         fixed: config keys that a resumed run must not change, dots between their parts, with their values.
+        defaults: the same of all keys, for a run from before one of `fixed` existed: it did what is the default now.
         resume, eval_only: what the run is going to do.
         key, weights_key: the config keys that name the folder and the initial weights; "" for a tool without the last.
+        owns: of a LazyConfig, whose config.yaml may describe Python objects and need not have the keys of `fixed`:
+            whether a run must neither gain nor lose a key.
 
     Raises:
         UserError: it is no writable folder, or its disk is full; or it holds the checkpoint of another run and neither
@@ -94,10 +108,11 @@ def claim_folder(
         )
     last = _last_checkpoint(path, checkpoints) if checkpoints else ""
     if last:
-        for name, was, now in _changes(path, fixed):
+        if changes := _changes(path, fixed, defaults, owns):
             other = f" with its weights as {weights_key} and" if weights_key else " in"
+            config = os.path.join(path, CONFIG)
             raise UserError(
-                f"The run in {path} has {name} {was}, but this config says {now}; resume it with what it had, "
+                f"The run in {path} was begun with {told(changes)}; resume it with what it had ({config} has it all), "
                 f"or start another run{other} another {key}."
             )
         if not os.path.exists(os.path.join(path, _TAG)):
@@ -131,33 +146,68 @@ def _last_checkpoint(folder: str, checkpoints: list[str]) -> str:
     return last
 
 
-def _changes(path: str, fixed: Mapping[str, object]) -> list[tuple[str, object, object]]:
-    """(key, value in the run's config.yaml, value now) of all that differs; a key that the run had not does not."""
-    try:
-        with open(os.path.join(path, "config.yaml"), encoding="utf-8") as file:
-            before = read_plain(file)
-    except (OSError, yaml.YAMLError):
+def _changes(
+    path: str, fixed: Mapping[str, Any], defaults: Mapping[str, Any], owns: Callable[[str], bool] | None
+) -> list[Change]:
+    """What differs between the run's own config.yaml, if it left one, and `fixed`; see `claim_folder`."""
+    file = os.path.join(path, CONFIG)
+    if not os.path.isfile(file):
         return []
-    pairs = {key: (look_up(before, key), now) for key, now in fixed.items()}
-    return [(key, was, now) for key, (was, now) in pairs.items() if was is not None and was != _plain(now)]
+    try:
+        with open(file, "rb") as opened:
+            content = read_yaml(opened.read(), f"The config {file} of the run", objects=owns is not None)
+    except OSError as error:
+        raise UserError(f"The config {file} of the run cannot be read ({error.strerror}).") from error
+    if not isinstance(content, dict):
+        raise UserError(f"The config {file} of the run is damaged; write what it was begun with there, or delete it.")
+    before = {key: value for key, value in flat(content).items() if key in fixed or owns and owns(key)}
+    if owns is None:
+        # nobody can say what a key without a default was before it existed
+        before |= {key: value for key, value in fixed.items() if key not in before and key not in defaults}
+    # an optimizer's name may be in capitals
+    return [change for change in differences(before, fixed, defaults) if str(change[1]).lower() != str(change[2]).lower()]
 
 
-def values_of(cfg: CfgNode, keys: Sequence[str]) -> dict[str, object]:
+def begin_run(folder: str, args: Any, config: str, *logs: str, seed: int, benchmark: bool = False) -> None:
+    """Detectron2's `default_setup`, logs and random numbers, without its config.yaml; that is `save_config`'s.
+
+    Args:
+        folder: of the run, which gets log.txt.
+        args: of the command line, for the log.
+        config: as YAML, for the log.
+        logs: names of the loggers to set up besides Detectron2's.
+        seed: of the random numbers, which differ between processes; below 0 for any.
+        benchmark: whether cuDNN looks for its fastest algorithms.
+    """
+    rank = comm.get_rank()
+    for name in ("fvcore", *logs):
+        setup_logger(folder, distributed_rank=rank, name=name, abbrev_name=name.removesuffix("_plugin"))
+    logger = setup_logger(folder, distributed_rank=rank)
+    logger.info(f"Process {rank} of {comm.get_world_size()}")
+    logger.info(f"Environment info:\n{collect_env_info()}")
+    logger.info(f"Command line arguments: {args}")
+    logger.info(f"Running with full config:\n{config}")
+    seed_all_rng(None if seed < 0 else seed + rank)
+    torch.backends.cudnn.benchmark = benchmark
+
+
+def save_config(folder: str, config: str, *, over_run: bool = True) -> None:
+    """Leave `config` as the folder's config.yaml; call it once a checkpoint that is resumed has turned out to fit.
+
+    Args:
+        folder: of the run.
+        config: YAML.
+        over_run: False for what is no training, which leaves the config of one alone.
+    """
+    file = os.path.join(folder, CONFIG)
+    if comm.is_main_process() and (over_run or not os.path.exists(file)):
+        write_whole(file, lambda opened: opened.write(config.encode()), "Free some disk space.")
+
+
+def values_of(cfg: CfgNode, keys: Iterable[str]) -> dict[str, Any]:
     """{key: value} for the `fixed` of `claim_folder`; of a node in `keys` all that it holds."""
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     for key in keys:
         value = look_up(cfg, key)
-        inside = [f"{key}.{name}" for name in value] if isinstance(value, dict) else []
-        values |= values_of(cfg, inside) if inside else {key: value}
+        values |= flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
     return values
-
-
-def look_up(node: Any, key: str) -> object:
-    """The value at `key`, dots between its parts, of nested dictionaries; None if there is none."""
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value

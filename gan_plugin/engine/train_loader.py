@@ -17,6 +17,7 @@ from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTr
 from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
 
+from gan_plugin.config import check_name
 from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.errors import UserError
 
@@ -162,8 +163,11 @@ def _training_sampler(dataset_dicts: list[dict[str, Any]], seed: int) -> Sampler
     return TrainingSampler(len(dataset_dicts), seed=seed)
 
 
+_SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
+
+
 def _sampler_factory(cfg: CfgNode) -> Callable[[list[dict[str, Any]], int], Sampler]:
-    name = cfg.DATALOADER.SAMPLER_TRAIN
+    name = check_name("DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN, _SAMPLERS)
     if name == "TrainingSampler":
         return _training_sampler
     if name == "RepeatFactorTrainingSampler":
@@ -177,13 +181,8 @@ def _sampler_factory(cfg: CfgNode) -> Callable[[list[dict[str, Any]], int], Samp
             return RepeatFactorTrainingSampler(factors, seed=seed)
 
         return repeat_factor
-    if name == "RandomSubsetTrainingSampler":
-        ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
-        return lambda dicts, seed: RandomSubsetTrainingSampler(len(dicts), ratio, seed_shuffle=seed, seed_subset=seed)
-    raise UserError(
-        f"DATALOADER.SAMPLER_TRAIN is {name!r}, which is unknown; set it to one of TrainingSampler, "
-        "RepeatFactorTrainingSampler, RandomSubsetTrainingSampler."
-    )
+    ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
+    return lambda dicts, seed: RandomSubsetTrainingSampler(len(dicts), ratio, seed_shuffle=seed, seed_subset=seed)
 
 
 def build_resumable_train_loader(

@@ -1,5 +1,6 @@
 """Detectron2's DefaultTrainer for two players."""
 
+import logging
 import os
 from typing import Any
 
@@ -7,23 +8,27 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
-from gan_plugin.config import check_choice
+from gan_plugin.config import check_choice, check_name
 from gan_plugin.data.checks import CheckedDatasetMapper
-from gan_plugin.evaluation.build import build_evaluator
+from gan_plugin.evaluation.build import build_evaluator, metric_names
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
-from .check_config import check_values
+from .check_config import check_values, warn_of_idle_keys
 from .distributed import share_weights, wrap_for_processes
 from .guard import refuse_unsupported
 from .hooks import GeneratorEMA
-from .loop import GameLoop
+from .loop import TTA, GameLoop
 from .optimizers import build_discriminator_optimizer, build_discriminator_scheduler, build_generator_optimizer
 from .steps import AlternatingStep, JointStep
 from .train_loader import ResumableTrainLoader, build_resumable_train_loader
+
+# those of Detectron2's build_lr_scheduler
+_SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 
 
 class AdversarialTrainer(GameLoop, DefaultTrainer):
@@ -44,6 +49,10 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
         """
         # DefaultTrainer's constructor builds one optimizer over everything; what it does else is done here.
         check_values(cfg)
+        warn_of_idle_keys(cfg)
+        names = self.metric_names(cfg)
+        if cfg.TEST.BEST_METRIC and names:
+            check_name("TEST.BEST_METRIC", cfg.TEST.BEST_METRIC.removeprefix("-"), names)
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         self.cfg = cfg
         model = self.build_model(cfg)
@@ -111,6 +120,13 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
         return build_generator_optimizer(cfg, model)
 
     @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Any) -> Any:
+        """Detectron2's schedule of that name; a UserError that lists the known ones for any other."""
+        check_name("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, _SCHEDULES)
+        check_name("SOLVER.WARMUP_METHOD", cfg.SOLVER.WARMUP_METHOD, ("constant", "linear"))
+        return super().build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> ResumableTrainLoader:
         """Batches that depend on seed and iteration alone."""
         return build_resumable_train_loader(cfg)
@@ -129,11 +145,51 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
             output = os.path.join(output, dataset_name)
         return build_evaluator(cfg, dataset_name, output)
 
+    @classmethod
+    def metric_names(cls, cfg: CfgNode) -> list[str]:
+        """What an evaluation may give and TEST.BEST_METRIC name; none for a subclass that evaluates in its own way."""
+        own = [_function(cls, name) is _function(base, name) for base, name in _EVALUATION]
+        return metric_names(cfg) if cfg.DATASETS.TEST and all(own) else []
+
+    @classmethod
+    def evaluate(cls, cfg: CfgNode, model: nn.Module) -> Any:
+        """`test`, and with TEST.AUG.ENABLED once more with test-time augmentation under "tta"; nested results."""
+        results = cls.test(cfg, model)
+        return {**results, TTA: cls.test_augmented(cfg, model)} if cfg.TEST.AUG.ENABLED else results
+
+    @classmethod
+    def test_augmented(cls, cfg: CfgNode, model: nn.Module) -> Any:
+        """`test` of Detectron2's GeneralizedRCNNWithTTA, as TEST.AUG describes it; its files go to OUTPUT_DIR/tta."""
+        logging.getLogger(__name__).info("Evaluating with test-time augmentation.")
+        return cls.test(_below(cfg, TTA), GeneralizedRCNNWithTTA(cfg, model))
+
     def evaluate_weights(self, subfolder: str) -> Any:
         """`test` on DATASETS.TEST with its files in that folder of OUTPUT_DIR; returns nested results."""
-        cfg = self.cfg
-        if subfolder:
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, subfolder)
-        return self.test(cfg, self.model)
+        return self.test(_below(self.cfg, subfolder), self.model)
+
+    def evaluate_augmented(self, subfolder: str) -> Any:
+        """As `test_augmented`, {} without TEST.AUG.ENABLED."""
+        return self.test_augmented(_below(self.cfg, subfolder), self.model) if self.cfg.TEST.AUG.ENABLED else {}
+
+
+# of these methods the names of the metrics depend
+_EVALUATION = (
+    (AdversarialTrainer, "build_evaluator"),
+    (AdversarialTrainer, "build_hooks"),
+    (DefaultTrainer, "test"),
+)
+
+
+def _function(cls: type, name: str) -> Any:
+    # a bound class method is another object at each look
+    found = getattr(cls, name)
+    return getattr(found, "__func__", found)
+
+
+def _below(cfg: CfgNode, folder: str) -> CfgNode:
+    """The same config with that folder of OUTPUT_DIR in its place, "" for OUTPUT_DIR itself."""
+    if folder:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, folder)
+    return cfg

@@ -1,6 +1,9 @@
 """Choose the evaluators of a data set from its metadata and the config."""
 
+import math
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -106,4 +109,52 @@ def _coco_evaluator(dataset_name: str, folder: str, tasks: tuple[str, ...], way:
         from gan_plugin.evaluation.fast_coco import FastCOCOEvaluator
 
         return FastCOCOEvaluator(dataset_name, tasks=tasks, output_dir=folder, allow_cached_coco=False)
-    return COCOEvaluator(dataset_name, tasks=tasks, output_dir=folder, allow_cached_coco=False)
+    return COCOMetrics(dataset_name, tasks=tasks, output_dir=folder, allow_cached_coco=False)
+
+
+class COCOMetrics(COCOEvaluator):
+    """Detectron2's COCOEvaluator with the AR that pycocotools computes as well, under FastCOCOEvaluator's names."""
+
+    def _derive_coco_results(self, coco_eval: Any, iou_type: str, class_names: Any = None) -> dict[str, float]:
+        results = super()._derive_coco_results(coco_eval, iou_type, class_names)
+        names = recall_names(self._max_dets_per_image)
+        stats = [-1.0] * 12 if coco_eval is None else coco_eval.stats
+        if iou_type == "keypoints" or len(stats) != 12:
+            return results
+        pairs = zip(names, stats[6:], strict=True)
+        recalls = {name: 100 * float(value) if value >= 0 else math.nan for name, value in pairs}
+        by_class = {name: value for name, value in results.items() if "-" in name}
+        overall = {name: value for name, value in results.items() if name not in by_class}
+        return {**overall, **recalls, **by_class}
+
+
+def recall_names(limits: Sequence[int]) -> list[str]:
+    """The names of COCO's six AR: with at most so many predictions an image, and by area."""
+    return [*(f"AR{limit}" for limit in limits), *(f"AR{area}" for area in ("s", "m", "l"))]
+
+
+def metric_names(cfg: CfgNode) -> list[str]:
+    """The names that metrics.json may give the results of `build_evaluator` on DATASETS.TEST.
+
+    [] if they are not known: TEST.BEST_METRIC is of a class, and a data set tells its classes only when it is read.
+    """
+    unread = [name for name in cfg.DATASETS.TEST if not MetadataCatalog.get(name).get("thing_classes")]
+    if unread and "-" in cfg.TEST.BEST_METRIC[1:]:
+        return []
+    names: list[str] = []
+    for dataset in cfg.DATASETS.TEST:
+        metadata, masks = MetadataCatalog.get(dataset), cfg.MODEL.MASK_ON
+        classes = metadata.get("thing_classes") or []
+        of_classes = [f"AP-{name}" for name in classes] if len(classes) > 1 else []
+        scores = ["AP", "AP50", "AP75", "APs", "APm", "APl", *recall_names((1, 10, 100)), *of_classes]
+        tasks = ["segm"] * masks + ["bbox"] + ["boundary"] * cfg.TEST.BOUNDARY_AP
+        found = [f"{task}/{score}" for task in tasks for score in scores]
+        if metadata.get("evaluator_type") == "cityscapes_instance" and masks:
+            found += [f"cityscapes/{score}{of}" for score in ("AP", "AP50") for of in ("", *(f"-{c}" for c in classes))]
+        if cfg.TEST.PER_IMAGE_AP:
+            found += [f"per_image/{score}" for score in ("AP", "cAP", "rAP", "cAP_counted")]
+            found += [f"per_image/cAP-{name}" for name in classes]
+        names += [f"{dataset}/{name}" for name in found] if len(cfg.DATASETS.TEST) > 1 else found
+    names += [f"tta/{name}" for name in names] if cfg.TEST.AUG.ENABLED else []
+    average = cfg.MODEL.GAN.EMA
+    return names + ([f"ema/{name}" for name in names] if average.DECAY > 0 and average.EVALUATE else [])

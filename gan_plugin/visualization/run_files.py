@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
 from gan_plugin.config import add_gan_config
+from gan_plugin.config_files import read_yaml
 from gan_plugin.data.builtin import prepare_datasets
 from gan_plugin.engine.checkpoint import SafeCheckpointer
 from gan_plugin.engine.setup import load_config
@@ -32,12 +32,14 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str], str]:
     cfg = get_cfg()
     add_gan_config(cfg)
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        config = read_yaml(file.read_bytes(), f"The config {file}")
         # only this node: a project's own keys elsewhere are none of our business
         cfg.DATASETS.merge_from_other_cfg(CfgNode(config["DATASETS"]))
         # what decides over repairs, and where the run has put them
         cfg.MODEL.MASK_ON, cfg.OUTPUT_DIR = bool(config["MODEL"]["MASK_ON"]), str(folder)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except UserError as error:
+        return {}, [], str(error)
+    except (OSError, KeyError, TypeError, ValueError) as error:
         return {}, [], f"config.yaml cannot be read ({type(error).__name__})."
     try:
         prepare_datasets(cfg, train=False, compare=False)

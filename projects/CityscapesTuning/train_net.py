@@ -29,6 +29,7 @@ def train(cfg: "CfgNode", *, resume: bool) -> None:
     from cityscapes_tuning.training.validation import EarlyStopped
     from detectron2.utils import comm
 
+    from gan_plugin.engine.run_dir import save_config
     from gan_plugin.errors import sentence_of
 
     done = 0
@@ -36,6 +37,7 @@ def train(cfg: "CfgNode", *, resume: bool) -> None:
         limit_memory(cfg.TUNING.MEMORY_GB)
         trainer = TuningTrainer(cfg)
         trainer.resume_or_load(resume=resume)
+        save_config(cfg.OUTPUT_DIR, cfg.dump())
         status = outcome.FINISHED
         try:
             trainer.train()
@@ -70,11 +72,9 @@ def run(args: argparse.Namespace) -> None:
     """Do what the command line says, in this process."""
     from cityscapes_tuning.config import add_tuning_config
     from cityscapes_tuning.data.register import prepare_parts
-    from detectron2.engine import default_setup
     from detectron2.utils import comm
-    from detectron2.utils.logger import setup_logger
 
-    from gan_plugin.engine.run_dir import claim_output_dir
+    from gan_plugin.engine.run_dir import begin_run, claim_output_dir
     from gan_plugin.engine.setup import load_config
     from gan_plugin.errors import explanations_logged
 
@@ -82,8 +82,7 @@ def run(args: argparse.Namespace) -> None:
     prepare_parts(cfg)
     if comm.is_main_process():
         claim_output_dir(cfg, resume=args.resume, eval_only=False)
-    default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="gan_plugin", abbrev_name="gan")
+    begin_run(cfg.OUTPUT_DIR, args, cfg.dump(), "gan_plugin", seed=cfg.SEED, benchmark=cfg.CUDNN_BENCHMARK)
     with explanations_logged():
         train(cfg, resume=args.resume)
 

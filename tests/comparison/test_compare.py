@@ -157,7 +157,7 @@ def test_a_changed_plan_is_refused_and_leaves_all_as_it_was(finished, capsys):
     folder, _ = finished
     before = times(folder)
     assert start(folder, iterations=5) == 2
-    assert "holds a comparison with other iterations; repeat it as it was" in capsys.readouterr().err
+    assert "holds a comparison that was begun with --iters-a 4 (now 5)" in capsys.readouterr().err
     assert times(folder) == before
 
 

@@ -184,8 +184,10 @@ def test_evaluation_only_and_what_cannot_be_resumed(tool, tmp_path, capsys):
     capsys.readouterr()
     for change, sentence in (
         ([], "already holds a checkpoint of another run (model_final_ema.pth); add --resume"),
-        (["--resume", "train.gan.mode=joint"], "has train.gan.mode alternating, but this config says joint"),
-        (["--resume", "model.adversaries.mask.discriminator.norm=BN"], "mask.discriminator {'_target_'"),
+        (["--resume", "train.gan.mode=joint"], "begun with train.gan.mode 'alternating' (now 'joint'); resume"),
+        (["--resume", "model.adversaries.mask.discriminator.norm=SyncBN"], "mask.discriminator.norm 'GN' (now 'Sync"),
+        (["--resume", "model.adversaries.mask=null"], "mask._target_ 'gan_plugin."),
+        (["--resume", "model.backbone.norm=BN"], "model.backbone.norm '' (now 'BN')"),
         (["--eval-only"], "add train.init_checkpoint="),
     ):
         assert run_lazy(tool, trained, *change) == 2

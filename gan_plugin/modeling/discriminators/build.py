@@ -5,6 +5,7 @@ from detectron2.layers import ShapeSpec
 from fvcore.common.registry import Registry
 from torch import nn
 
+from gan_plugin.config import check_name
 from gan_plugin.errors import UserError
 
 DISCRIMINATOR_REGISTRY: Registry = Registry("DISCRIMINATOR")
@@ -30,7 +31,7 @@ def discriminator_class(cfg: CfgNode, player: str) -> type[nn.Module]:
     key, name = f"MODEL.GAN.{player}.DISCRIMINATOR", cfg.MODEL.GAN[player].DISCRIMINATOR
     fitting = sorted(entry for entry, cls in DISCRIMINATOR_REGISTRY if sight_of(cls, player) in SIGHTS[player])
     if name not in DISCRIMINATOR_REGISTRY:
-        raise UserError(f"{key} is {name!r}, which is unknown; the registered ones are {', '.join(fitting)}.")
+        check_name(key, name, fitting)
     if name not in fitting:
         raise UserError(f"{key} is {name}, which judges something else; set it to one of {', '.join(fitting)}.")
     return DISCRIMINATOR_REGISTRY.get(name)

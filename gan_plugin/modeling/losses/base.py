@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from fvcore.common.registry import Registry
 
-from gan_plugin.errors import UserError
+from gan_plugin.config import registered
 
 OBJECTIVE_REGISTRY: Registry = Registry("ADVERSARIAL_OBJECTIVE")
 
@@ -63,7 +63,4 @@ def build_objective(name: str, key: str = "MODEL.GAN.MASK.OBJECTIVE") -> Adversa
     Raises:
         UserError: no objective has that name; the sentence lists the registered ones.
     """
-    if name not in OBJECTIVE_REGISTRY:
-        known = ", ".join(sorted(entry for entry, _ in OBJECTIVE_REGISTRY))
-        raise UserError(f"{key} is {name!r}, which is unknown; the registered ones are {known}.")
-    return OBJECTIVE_REGISTRY.get(name)()
+    return registered(key, name, OBJECTIVE_REGISTRY)()

@@ -6,6 +6,8 @@ from typing import Any
 
 from fvcore.common.config import CfgNode as CN
 
+from gan_plugin.config import check_name
+from gan_plugin.config_files import look_up
 from gan_plugin.errors import UserError
 
 CHOICES = {
@@ -66,19 +68,10 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
 def check_config(cfg: CN) -> None:
     """Raise a UserError that names the first key whose value is out of range, and the range."""
     for key, choices in CHOICES.items():
-        if (value := look_up(cfg, key)) not in choices:
-            known = ", ".join(map(repr, choices))
-            raise UserError(f"{key} is {value!r}, which is unknown; set it to one of {known}.")
+        check_name(key, look_up(cfg, key), choices)
     for keys, is_good, expected in _RULES:
         for key in keys:
             if not is_good(value := look_up(cfg, key)):
                 raise UserError(f"{key} is {value!r}; set it to {expected}.")
     if cfg.MODEL.LABEL.KIND and cfg.MODEL.ENCODER.ENABLED:
         raise UserError("MODEL.ENCODER knows no labels; set MODEL.LABEL.KIND to '' or MODEL.ENCODER.ENABLED to False.")
-
-
-def look_up(cfg: Any, key: str) -> Any:
-    """The value at `key`, dots between its parts."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg

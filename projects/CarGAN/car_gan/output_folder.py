@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fvcore.common.config import CfgNode
-
 from gan_plugin.comparison.workspace import claimed, write_if_new
+from gan_plugin.config_files import differences, told
 from gan_plugin.errors import UserError
 
 # a line for each finished piece of work
@@ -54,17 +53,6 @@ def made_folder(folder: Path) -> Path:
     return folder
 
 
-def flat(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
-    """The keys of a config with their full names, as JSON can hold them."""
-    found: dict[str, Any] = {}
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return found
-
-
 def _check(folder: Path, text: str) -> None:
     if (folder / _SETTINGS).is_file():
         former, progress = (folder / _SETTINGS).read_text(encoding="utf-8"), folder / PROGRESS
@@ -77,8 +65,6 @@ def _check(folder: Path, text: str) -> None:
 
 def _difference(former: str, text: str) -> str:
     try:
-        before, now = json.loads(former), json.loads(text)
-        key = next(key for key in {**before, **now} if before.get(key) != now.get(key))
-        return f"{key} {before.get(key)!r} instead of {now.get(key)!r}"
-    except (ValueError, AttributeError, StopIteration):
+        return told(differences(json.loads(former), json.loads(text)))
+    except (ValueError, AttributeError, TypeError):
         return "other settings"

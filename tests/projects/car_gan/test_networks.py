@@ -143,7 +143,7 @@ def test_orthogonal_start_has_orthonormal_filters():
     [
         (["INPUT.SIZE", "60"], "INPUT.SIZE is 60; set it to a power of two"),
         (["MODEL.GENERATOR.CHANNELS", "(8, 8)"], "CHANNELS has 2 entries, but images of 64 pixels .* need 4"),
-        (["MODEL.GENERATOR.NAME", "Nope"], "registered ones are DCGANGenerator, ResNetGenerator"),
+        (["MODEL.GENERATOR.NAME", "Nope"], "known ones are .DCGANGenerator., .ResNetGenerator."),
         (["MODEL.INIT", "zeros"], "MODEL.INIT is 'zeros'.*'orthogonal'"),
         (["INPUT.CHANNELS", "5"], "INPUT.CHANNELS is 5"),
         (["MODEL.LOGAN.SHARE", "0.0"], "MODEL.LOGAN.SHARE"),

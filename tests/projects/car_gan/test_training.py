@@ -141,7 +141,7 @@ def test_a_second_training_in_a_folder_and_other_networks_are_refused(cli, run, 
     assert cli("train", *preset("sa_dcgan"), *options(crops, run)) == 2
     assert "already holds a checkpoint" in capsys.readouterr().err
     assert cli("resume", run, "MODEL.GENERATOR.WIDTH", 8) == 2
-    assert "MODEL.GENERATOR.WIDTH 4, but this config says 8" in capsys.readouterr().err
+    assert "was begun with MODEL.GENERATOR.WIDTH 4 (now 8)" in capsys.readouterr().err
     with pytest.raises(UserError, match="weights of another network"):
         load_trained(run, opts=["MODEL.DEVICE", "cpu", "MODEL.GENERATOR.WIDTH", "8"])
 

@@ -26,7 +26,6 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the folder holds no run, or a file in it is damaged.
     """
-    import yaml
 
     from coigan.audit import AUDIT
     from coigan.visualization.augmented import outlined
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         pictures = outlined(args.augmented) if args.augmented else []
         audit = _audit(Path(args.augmented) / AUDIT) if args.augmented else None
         facts = _facts(folder / "config.yaml")
-    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"What the report shows cannot be read ({type(error).__name__}: {error}).") from error
     out = write_run_report(
         folder,
@@ -58,15 +57,9 @@ def _audit(file: Path) -> dict[str, Any] | None:
 
 
 def _facts(file: Path) -> list[tuple[str, str]]:
-    import yaml
+    from gan_plugin.config_files import look_up, read_yaml
 
     if not file.is_file():
         return []
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    facts = []
-    for key in _SETTINGS:
-        node = config
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        facts.append((key, str(node)))
-    return facts
+    config = read_yaml(file.read_bytes(), f"The config {file}")
+    return [(key, str(look_up(config, key))) for key in _SETTINGS]

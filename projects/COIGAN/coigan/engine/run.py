@@ -5,37 +5,35 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from detectron2.engine import default_setup
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 from yacs.config import CfgNode
 
+from gan_plugin.config_files import flat
 from gan_plugin.engine.image_loop import ImageLoop
-from gan_plugin.engine.run_dir import claim_folder, values_of
+from gan_plugin.engine.run_dir import begin_run, claim_folder, save_config, values_of
 from gan_plugin.errors import UserError, explanations_logged
 
+from ..config import get_cfg
 from .data import open_data
 from .shape_training import build_shape_loop, write_bank
 from .training import build_loop
 
 _logger = logging.getLogger(__name__)
-# what the weights and optimizers of a checkpoint depend on; a resumed run cannot change it
+# what a checkpoint depends on; a resumed run cannot change it
 _FIXED = (
     "GAME",
     "INPUT.SIZE",
     "INPUT.CLASSES",
-    "MODEL.GENERATOR",
-    "MODEL.DISCRIMINATOR",
-    "MODEL.REF_DISCRIMINATOR",
+    "MODEL",
     "SHAPES.SOURCE",
     "SHAPES.STYLE_SIZE",
     "SHAPES.MAPPING_LAYERS",
     "SHAPES.WIDTH",
     "SHAPES.CHANNEL_MULTIPLIER",
+    "SOLVER.DISC_STEPS",
+    "SOLVER.GEN_STEPS",
     "SOLVER.OPTIMIZER",
 )
-# of these nodes, what no weight depends on
-_FREE = ("BLEND_MARGIN", "DROPOUT", "STDDEV_GROUP", "CONTRAST")
 
 
 def train_gan(cfg: CfgNode, args: argparse.Namespace, *, resume: bool) -> None:
@@ -62,15 +60,14 @@ def train_shapes(cfg: CfgNode, args: argparse.Namespace, *, resume: bool) -> Non
 
 def _train(cfg: CfgNode, args: argparse.Namespace, build: Callable[[], ImageLoop], resume: bool) -> ImageLoop:
     if comm.is_main_process():
-        fixed = {key: value for key, value in values_of(cfg, _FIXED).items() if not key.endswith(_FREE)}
-        claim_folder(cfg.OUTPUT_DIR, fixed, resume=resume, eval_only=False, weights_key="")
+        fixed, defaults = values_of(cfg, _FIXED), flat(get_cfg())
+        claim_folder(cfg.OUTPUT_DIR, fixed, defaults, resume=resume, eval_only=False, weights_key="")
     comm.synchronize()
-    default_setup(cfg, args)
-    for name in ("gan_plugin", "coigan"):
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+    begin_run(cfg.OUTPUT_DIR, args, cfg.dump(), "gan_plugin", "coigan", seed=cfg.SEED)
     with explanations_logged():
         loop = build()
         loop.resume_or_load(resume=resume)
+        save_config(cfg.OUTPUT_DIR, cfg.dump())
         loop.train()
     return loop
 

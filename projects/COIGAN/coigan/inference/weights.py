@@ -9,13 +9,14 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-import yaml
 from yacs.config import CfgNode
 
 from coigan.config import get_cfg
 from coigan.config_rules import check_config
 from coigan.engine.players import build_generator
-from gan_plugin.engine.export import find_average, is_state_dict, read_safely
+from gan_plugin.config_files import read_yaml
+from gan_plugin.engine.checkpoint import read_safely
+from gan_plugin.engine.export import find_average, is_state_dict
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
@@ -122,9 +123,10 @@ def parse_config(text: str, source: str) -> CfgNode:
         UserError: it is none of COIGAN.
     """
     cfg = get_cfg()
+    content = read_yaml(text, f"The config of {source}")
     try:
-        cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(text)))
-    except (yaml.YAMLError, KeyError, ValueError, TypeError, AttributeError) as error:
+        cfg.merge_from_other_cfg(CfgNode(content))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"The config of {source} is none of COIGAN: {' '.join(str(error).split())}.") from error
     check_config(cfg)
     cfg.freeze()

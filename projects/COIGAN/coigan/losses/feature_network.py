@@ -2,13 +2,13 @@
 
 import hashlib
 import math
-import pickle
 from pathlib import Path
 
 import torch
 from torch import nn
 from torchvision.models.resnet import ResNet, resnet50
 
+from gan_plugin.engine.checkpoint import read_safely
 from gan_plugin.errors import UserError
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -129,10 +129,7 @@ def checked_digest(path: str, sha256: str = "", key: str = _KEY) -> str:
 
 
 def _read_state(path: str) -> dict[str, torch.Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path} holds no plain weights; name a state dict saved by torch in {_KEY}.") from error
+    state = read_safely(path, advice=f"name a state dict saved by torch in {_KEY}")
     state = state.get("state_dict", state) if isinstance(state, dict) else None
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path} holds no dictionary of weights; name another file in {_KEY}.")

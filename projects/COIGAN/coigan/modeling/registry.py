@@ -6,7 +6,7 @@ from typing import Any
 from fvcore.common.registry import Registry
 from torch import nn
 
-from gan_plugin.errors import UserError
+from gan_plugin.config import registered
 
 GENERATOR_REGISTRY: Registry = Registry("COIGAN_GENERATOR")
 DISCRIMINATOR_REGISTRY: Registry = Registry("COIGAN_DISCRIMINATOR")
@@ -26,9 +26,6 @@ def build_network(registry: Registry, name: str, key: str, **arguments: Any) -> 
     Raises:
         UserError: no network has that name; the sentence lists the registered ones.
     """
-    if name not in registry:
-        known = ", ".join(sorted(entry for entry, _ in registry))
-        raise UserError(f"{key} is {name!r}, which is unknown; the registered ones are {known}.")
-    network = registry.get(name)
+    network = registered(key, name, registry)
     known_arguments = inspect.signature(network).parameters
     return network(**{key: value for key, value in arguments.items() if key in known_arguments})

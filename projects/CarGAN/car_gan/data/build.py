@@ -8,8 +8,9 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from car_gan.journal import work_through
-from car_gan.output_folder import PROGRESS, flat, output_folder
+from car_gan.output_folder import PROGRESS, output_folder
 from car_gan.scenes.scene import SceneSource, digest
+from gan_plugin.config_files import flat
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 

@@ -8,7 +8,7 @@ from fvcore.common.config import CfgNode
 from fvcore.common.registry import Registry
 from torch import nn
 
-from gan_plugin.errors import UserError
+from gan_plugin.config import registered
 
 from .dcgan import DCGANDiscriminator, DCGANGenerator
 from .initialise import initialise
@@ -34,7 +34,7 @@ def build_networks(cfg: CfgNode) -> Networks:
         UserError: a name is unknown, or the size and the channels do not fit.
     """
     generator = build_generator(cfg)
-    discriminator = _look_up(DISCRIMINATOR_REGISTRY, "MODEL.DISCRIMINATOR.NAME", cfg.MODEL.DISCRIMINATOR.NAME)(cfg)
+    discriminator = registered("MODEL.DISCRIMINATOR.NAME", cfg.MODEL.DISCRIMINATOR.NAME, DISCRIMINATOR_REGISTRY)(cfg)
     encoder = None
     if cfg.MODEL.ENCODER.ENABLED:
         sizes: dict[str, Any] = {"width": cfg.MODEL.ENCODER.WIDTH, "outputs": cfg.MODEL.LATENT.SIZE}
@@ -49,14 +49,7 @@ def build_networks(cfg: CfgNode) -> Networks:
 
 def build_generator(cfg: CfgNode) -> nn.Module:
     """The generator alone, not yet initialised; errors as above."""
-    return _look_up(GENERATOR_REGISTRY, "MODEL.GENERATOR.NAME", cfg.MODEL.GENERATOR.NAME)(cfg)
-
-
-def _look_up(registry: Registry, key: str, name: str) -> Any:
-    if name not in registry:
-        known = ", ".join(sorted(entry for entry, _ in registry))
-        raise UserError(f"{key} is {name!r}, which is unknown; the registered ones are {known}.")
-    return registry.get(name)
+    return registered("MODEL.GENERATOR.NAME", cfg.MODEL.GENERATOR.NAME, GENERATOR_REGISTRY)(cfg)
 
 
 def _images(cfg: CfgNode) -> dict[str, Any]:

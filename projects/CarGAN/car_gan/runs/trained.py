@@ -12,8 +12,8 @@ from car_gan.config import load_config
 from car_gan.game import Latents
 from car_gan.networks import build_networks
 from car_gan.networks.build import build_generator
+from gan_plugin.engine.checkpoint import read_safely
 from gan_plugin.errors import UserError
-from gan_plugin.files import first_line
 
 from .training import CONFIG
 
@@ -105,10 +105,10 @@ def _last(run: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)["model"]
-    except Exception as error:
-        raise UserError(f"{path} is no checkpoint ({first_line(error)}); name another file of the run.") from error
+    content = read_safely(path)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise UserError(f"{path} is not a checkpoint: it holds no weights; name another file of the run.")
+    return content["model"]
 
 
 def _load(network: nn.Module, weights: dict[str, Any], prefix: str, path: Path) -> None:

@@ -15,8 +15,10 @@ from fvcore.common.config import CfgNode
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 import gan_plugin
+from car_gan.config import default_config
 from car_gan.data.crop_dataset import CropDataset
 from car_gan.game import build_game
+from gan_plugin.config_files import flat
 from gan_plugin.engine.image_game import Phase
 from gan_plugin.engine.image_loop import ImageLoop, ImageLoopOptions
 from gan_plugin.engine.run_dir import claim_folder, values_of
@@ -28,20 +30,9 @@ from .scorer import Scorer
 
 CONFIG, PROVENANCE = "config.yaml", "provenance.json"
 _BEST = (("-", "FID", "fid"), ("", "IS", "is"))
-# what the weights and the optimizers of a checkpoint depend on
-_FIXED = (
-    "INPUT.SIZE",
-    "INPUT.CHANNELS",
-    "MODEL.LATENT.SIZE",
-    "MODEL.ATTENTION_SPECTRAL_NORM",
-    "SOLVER.DISC.STEPS",
-    "MODEL.GENERATOR",
-    "MODEL.DISCRIMINATOR",
-    "MODEL.ENCODER.ENABLED",
-    "MODEL.ENCODER.WIDTH",
-    "MODEL.LABEL.KIND",
-    "MODEL.LABEL.NAMES",
-)
+# what a checkpoint depends on, and what of it may change nevertheless
+_FIXED = ("INPUT.SIZE", "INPUT.CHANNELS", "MODEL", "SOLVER.ORDER", "SOLVER.DISC.STEPS")
+_FREE = ("MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.LABEL.SHARES")
 _ADVICE = "Choose another OUTPUT_DIR, or free some disk space."
 
 
@@ -58,15 +49,16 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
     cfg, labels = with_labels(cfg, crops)
     loader = train_loader(cfg, crops, labels)
     if comm.is_main_process():
-        claim_folder(cfg.OUTPUT_DIR, values_of(cfg, _FIXED), resume=resume, eval_only=False)
+        fixed = {key: value for key, value in values_of(cfg, _FIXED).items() if key not in _FREE}
+        claim_folder(cfg.OUTPUT_DIR, fixed, flat(default_config()), resume=resume, eval_only=False)
     comm.synchronize()
     for name in ("fvcore", "detectron2", "gan_plugin", "car_gan"):
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
-    if comm.is_main_process():
-        _write_facts(cfg, crops)
     with explanations_logged():
         loop = build_loop(cfg, crops, loader)
         loop.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        if comm.is_main_process():
+            _write_facts(cfg, crops)
         loop.train()
 
 

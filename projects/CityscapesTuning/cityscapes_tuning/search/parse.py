@@ -5,8 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
+from gan_plugin.config_files import read_yaml
 from gan_plugin.errors import UserError
 
 from ..data.classes import class_preset
@@ -44,11 +43,9 @@ def load_study(path: Path) -> Study:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"The study {path} cannot be read ({error.strerror}); check the path.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"The study {path} is not YAML: {' '.join(str(error).split())}.") from error
+    content = read_yaml(text, f"The study {path}")
     if not isinstance(content, dict):
         raise UserError(f"The study {path} is no mapping of keys; see configs/toy_study.yaml.")
     return parse_study(content, path.parent, text)

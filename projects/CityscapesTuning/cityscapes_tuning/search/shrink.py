@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from gan_plugin.engine.run_dir import look_up, read_plain
+from gan_plugin.config_files import look_up, read_yaml
 
 SMALLEST_SIDE = 64
 _FACTOR = 0.75
@@ -21,8 +19,7 @@ def shrunk(settings: dict[str, Any], config: Path) -> tuple[dict[str, Any], str]
         settings: of the trial.
         config: the YAML file that they go over.
     """
-    with open(config, encoding="utf-8") as file:
-        base = read_plain(file)
+    base = read_yaml(config.read_bytes(), f"The config {config}")
 
     def value(key: str) -> Any:
         return settings[key] if key in settings else look_up(base, key)
@@ -42,7 +39,7 @@ def shrunk(settings: dict[str, Any], config: Path) -> tuple[dict[str, Any], str]
 
 def batch_of(settings: dict[str, Any], config_text: str) -> tuple[int, str]:
     """Images of a step, and the optimizer, by the settings over the config's YAML text."""
-    base = yaml.safe_load(config_text)
+    base = read_yaml(config_text, "The config of the study")
     images = settings.get("SOLVER.IMS_PER_BATCH", look_up(base, "SOLVER.IMS_PER_BATCH"))
     accumulate = settings.get("SOLVER.ACCUMULATE", look_up(base, "SOLVER.ACCUMULATE"))
     optimizer = settings.get("SOLVER.OPTIMIZER", look_up(base, "SOLVER.OPTIMIZER"))

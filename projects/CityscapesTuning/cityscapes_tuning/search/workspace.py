@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
+from gan_plugin.config_files import differences, flat, read_yaml, told
 from gan_plugin.engine.setup import load_config
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
@@ -53,8 +54,11 @@ def set_up(study_file: Path, folder: Path) -> tuple[Context, Table]:
             _write(folder / CONFIG, cfg.dump())
             _prepare_data(study, folder, cfg)
             _write(known, text)
-        elif _without_budget(known.read_text(encoding="utf-8")) != _without_budget(text):
-            raise UserError(f"{folder} holds another study than {study_file} describes; choose another --output.")
+        elif changes := differences(_lasting(known.read_text(encoding="utf-8"), known), _lasting(text, study_file)):
+            raise UserError(
+                f"{folder} holds another study than {study_file} describes: it was begun with {told(changes)}; "
+                "repeat it as it was, or choose another --output."
+            )
         else:
             # more time or memory is no other study
             _write(known, text)
@@ -140,15 +144,14 @@ def _prepare_data(study: Study, folder: Path, cfg: CfgNode) -> None:
 
 
 def _with_absolute_config(study: Study) -> str:
-    content: dict[str, Any] = yaml.safe_load(study.text)
+    content: dict[str, Any] = read_yaml(study.text, "The study")
     content["config"] = study.config
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def _without_budget(text: str) -> Any:
-    content = yaml.safe_load(text)
-    content.pop("budget", None)
-    return content
+def _lasting(text: str, file: Path) -> dict[str, Any]:
+    content = read_yaml(text, f"The study {file}")
+    return {key: value for key, value in flat(content).items() if key.split(".")[0] != "budget"}
 
 
 def _write(file: Path, text: str) -> None:
