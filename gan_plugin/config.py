@@ -221,7 +221,7 @@ def check_choice(key: str, value: str) -> str:
     return check_name(key, value.lower() if key.endswith(".OPTIMIZER") else value, CHOICES[key])
 
 
-def check_name(key: str, name: str, known: Iterable[str]) -> str:
+def check_name(key: str, name: str, known: Iterable[Any]) -> str:
     """Return `name`, the value of config key `key`, if it is one of `known`, such as the names in a registry.
 
     Raises:
@@ -230,7 +230,7 @@ def check_name(key: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     if name in known:
         return name
-    near = difflib.get_close_matches(str(name), known, n=1)
+    near = difflib.get_close_matches(str(name), map(str, known), n=1)
     asked = f"did you mean {near[0]!r}? The" if near else "the"
     more = f" and {len(known) - _MOST} more" if len(known) > _MOST else ""
     listed = ", ".join(map(repr, known[:_MOST]))

@@ -1,6 +1,7 @@
 """The trainer as its user sees it: exact resume, what it writes, what it refuses."""
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -145,3 +146,28 @@ def test_values_that_make_no_sense_are_sentences(run_cfg, key, value, sentence):
     run_cfg.merge_from_list([key, value])
     with pytest.raises(UserError, match=f"{key}.*{sentence}"):
         AdversarialTrainer(run_cfg)
+
+
+def test_augmented_tests_have_rows_of_their_own(run_cfg):
+    """At the end of training, for the average too, and on the command line's --eval-only; also without a detection."""
+    cfg = run_cfg
+    cfg.SOLVER.MAX_ITER, cfg.TEST.EVAL_PERIOD, cfg.MODEL.GAN.EMA.DECAY = 2, 1, 0.5
+    cfg.DATASETS.TEST = ("penn_fudan_val",)
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, cfg.TEST.DETECTIONS_PER_IMAGE = 0.0, 5
+    cfg.MODEL.RPN.POST_NMS_TOPK_TEST = 20
+    cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = True, (64, 96), 128
+    trainer = train(cfg)
+    lines = [json.loads(line) for line in (Path(cfg.OUTPUT_DIR) / "metrics.json").read_text().splitlines()]
+    with_rows = [line for line in lines if "tta/segm/AP" in line]
+    assert len(with_rows) == 1 and "segm/AP" in with_rows[0] and {"ema/tta/bbox/AP", "segm/AR100"} <= set(with_rows[0])
+    assert (Path(cfg.OUTPUT_DIR) / "tta/inference/coco_instances_results.json").is_file()
+    found = AdversarialTrainer.evaluate(cfg, trainer.model)
+    for task in ("segm", "bbox"):
+        assert found["tta"][task]["AP"] == pytest.approx(with_rows[0][f"tta/{task}/AP"])
+    # one size and no flip leave the model's own boxes and masks
+    cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.FLIP = (96,), False
+    found = AdversarialTrainer.evaluate(cfg, trainer.model)
+    assert found["tta"]["bbox"]["AP50"] == pytest.approx(found["bbox"]["AP50"], abs=2.0)
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1.0
+    none = AdversarialTrainer.build_model(cfg)
+    assert math.isnan(AdversarialTrainer.evaluate(cfg, none)["tta"]["segm"]["AP"])
