@@ -164,8 +164,9 @@ def _changes(
     if owns is None:
         # nobody can say what a key without a default was before it existed
         before |= {key: value for key, value in fixed.items() if key not in before and key not in defaults}
+    changes = differences(before, fixed, defaults)
     # an optimizer's name may be in capitals
-    return [change for change in differences(before, fixed, defaults) if str(change[1]).lower() != str(change[2]).lower()]
+    return [(key, was, now) for key, was, now in changes if str(was).lower() != str(now).lower()]
 
 
 def begin_run(folder: str, args: Any, config: str, *logs: str, seed: int, benchmark: bool = False) -> None:
