@@ -20,6 +20,8 @@ $(READY): requirements.txt setup.py tools/install_detectron2.py tools/_detectron
 		exit 2; }
 	@echo "Creating .venv ..."
 	@$(PYTHON) -m venv .venv
+	@# its files are those of opencv-python; a .venv of before has it
+	@$(BIN)/python -m pip -qq uninstall -y opencv-python-headless
 	@echo "Installing requirements.txt (a few minutes and about 6 GB the first time) ..."
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
 	@$(BIN)/python tools/install_detectron2.py

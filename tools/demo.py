@@ -16,7 +16,7 @@ from pathlib import Path
 from _command_line import Parser, positive, run_command_line, width_x_height
 
 TOOLS = Path(__file__).resolve().parent
-CONFIG = TOOLS.parent / "configs/quick_schedules/gan_mask_rcnn_cityscapes_quick.yaml"
+CONFIG = "quick_schedules/gan_mask_rcnn_cityscapes_quick.yaml"
 SCORES = ("cityscapes/AP", "cityscapes/AP50", "segm/AP")
 
 
@@ -34,6 +34,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def work(args: argparse.Namespace) -> None:
     """Make the data, train, write the report, print the scores."""
     from gan_plugin.demos import clear_folder, run_script, shown_path
+    from gan_plugin.model_zoo import get_config_file
 
     datasets, run, report = args.out / "datasets", args.out / "run", args.out / "report.html"
     clear_folder(run)
@@ -45,7 +46,7 @@ def work(args: argparse.Namespace) -> None:
     run_script(
         "2/3 Training and evaluation",
         TOOLS / "train_net.py",
-        ["--config-file", os.path.relpath(CONFIG), "OUTPUT_DIR", run, *options],
+        ["--config-file", os.path.relpath(get_config_file(CONFIG)), "OUTPUT_DIR", run, *options],
         where,
     )
     run_script("3/3 Report", TOOLS / "visualize.py", [run, "--out", report], where)

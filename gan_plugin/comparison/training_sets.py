@@ -28,15 +28,17 @@ CocoSets = Mapping[str, tuple[Path, Path]]
 
 
 def train_net() -> Path:
-    """tools/train_net.py of the checkout.
+    """tools/train_net.py, which an installation has in the package `gan_plugin_tools` and a checkout in `tools`.
 
     Raises:
-        UserError: the plugin is installed without its tools.
+        UserError: neither is there.
     """
-    tool = Path(gan_plugin.__file__).resolve().parents[1] / "tools" / "train_net.py"
-    if not tool.is_file():
-        raise UserError(f"{tool} is missing; compare training sets from a checkout of the repository.")
-    return tool
+    beside = Path(gan_plugin.__file__).resolve().parents[1]
+    tools = [beside / folder / "train_net.py" for folder in ("gan_plugin_tools", "tools")]
+    for tool in tools:
+        if tool.is_file():
+            return tool
+    raise UserError(f"{tools[0]} is missing; install gan_plugin again, or run it from a checkout of the repository.")
 
 
 def training_sets_plan(
