@@ -66,6 +66,11 @@ class CocoFile:
         """The file of an image; a file_name may be absolute."""
         return self.folder / image["file_name"]
 
+    def relative_name(self, image: Entry) -> Path:
+        """The path of an image below the folder of the pictures; of one that is elsewhere below the root."""
+        path = self.picture(image)
+        return path.relative_to(self.folder if path.is_relative_to(self.folder) else path.anchor)
+
     def pictures(self) -> Iterator[tuple[Path, int | None, int | None]]:
         """File, width and height of each image, also where the file is refused for something else."""
         for image in self.images:

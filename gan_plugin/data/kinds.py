@@ -48,7 +48,7 @@ NO_MASKS = Kind(Grade.REFUSED, "no annotation has a mask", "add them, or train b
 MASK_UNUSED = Kind(Grade.REPAIRED, "there is no sound mask", "boxes do without, as MODEL.MASK_ON is False")
 
 # masks and boxes
-NO_MASK = Kind(Grade.BAD, "there is no mask", "draw it, or train boxes alone with MODEL.MASK_ON False")
+NO_MASK = Kind(Grade.BAD, "there is no mask", "draw it or remove the annotation")
 NO_FORM = Kind(
     Grade.BAD,
     "the mask is neither polygons [[x, y, x, y, ...], ...] nor run lengths {size, counts}",

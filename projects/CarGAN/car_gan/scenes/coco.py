@@ -42,7 +42,7 @@ class Coco:
             sentence = f"{json_file}, annotation {entry.get('id')}: it is broken."
             self._broken.setdefault(str(entry.get("image_id")), []).append((label, sentence))
         self._files = [
-            SceneFile(Path(entry["file_name"]).with_suffix("").as_posix(), file.picture(entry), "", str(entry["id"]))
+            SceneFile(file.relative_name(entry).with_suffix("").as_posix(), file.picture(entry), "", str(entry["id"]))
             for entry in file.images
         ]
         repeated = [name for name, count in Counter(file.name for file in self._files).items() if count > 1]

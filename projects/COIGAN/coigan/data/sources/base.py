@@ -93,8 +93,10 @@ def label_map(classes: Sequence[str], chosen: Sequence[str]) -> dict[int, int]:
     """Index in `classes` -> index in `chosen`, of those that were chosen.
 
     Raises:
-        UserError: a chosen class does not exist.
+        UserError: a chosen class does not exist, or is chosen twice.
     """
+    if len(set(chosen)) < len(chosen):
+        raise UserError(f"A class is named twice in {', '.join(chosen)}; name each one once.")
     for name in chosen:
         if name not in classes:
             raise UserError(f"There is no class {name!r}; choose from {', '.join(classes)}.")

@@ -31,10 +31,10 @@ class CocoSource:
         self._labels = {record["id"]: label for label, record in enumerate(file.categories)}
         objects = file.annotations_of_images()
         self._objects = [objects[record["id"]] for record in records]
-        self._names = [_flat_name(image, file.folder) for image in self.images]
+        self._names = ["_".join(file.relative_name(record).parts) for record in records]
 
     def name(self, number: int) -> str:
-        """The file_name with underscores between its parts."""
+        """The path below the folder of the pictures with underscores between its parts."""
         return self._names[number]
 
     def has_objects(self, number: int) -> bool:
@@ -48,8 +48,3 @@ class CocoSource:
             for entry in self._objects[number]
         )
         return [region for region in masks if region is not None]
-
-
-def _flat_name(image: Path, folder: Path) -> str:
-    inside = image.relative_to(folder) if image.is_relative_to(folder) else image.relative_to(image.anchor)
-    return "_".join(inside.parts)
