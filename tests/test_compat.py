@@ -274,3 +274,29 @@ def test_the_root_of_repeat_factors_is_asked_for_where_there_is_a_key(run_cfg, m
         run_cfg.DATALOADER.REPEAT_SQRT = sqrt
     next(iter(build_resumable_train_loader(run_cfg)))
     assert asked == ({} if sqrt is None else {"sqrt": sqrt})
+
+
+def test_try_versions_installs_what_it_is_told_runs_the_core_and_leaves_nothing(tmp_path):
+    """With an interpreter that only notes what it is asked to do; its virtual environments hold itself."""
+    fake, log, scratch = tmp_path / "python", tmp_path / "log", tmp_path / "scratch"
+    scratch.mkdir()
+    fake.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >> {log}\n'
+        '[ "$2" != venv ] || { mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; }\n'
+    )
+    fake.chmod(0o755)
+    tool = ["bash", str(ROOT / "tools/try_versions.sh")]
+    environment = {key: value for key, value in os.environ.items() if key not in ("KEEP", "TESTS")}
+    environment |= {"TMPDIR": str(scratch)}
+    versions = ["2.1.0", "0.16.0", "1.26.4", str(fake), "pillow==10.0.0"]
+    done = subprocess.run([*tool, *versions], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    asked = log.read_text().splitlines()
+    [installs] = [line for line in asked if "-m pip install" in line]
+    assert "torch==2.1.0 torchvision==0.16.0 numpy==1.26.4 pillow==10.0.0" in installs
+    [tests] = [line for line in asked if "-m pytest" in line]
+    core = [word for word in tests.split() if word.startswith("tests/")]
+    assert len(core) > 10 and all((ROOT / path).exists() for path in core)
+    assert not list(scratch.iterdir())
+    usage = subprocess.run([*tool, "2.1.0"], env=environment, capture_output=True, text=True, check=False)
+    assert usage.returncode == 2 and "TORCH TORCHVISION NUMPY" in usage.stderr
