@@ -28,6 +28,11 @@ def stop_signals_answered(answer: Callable[[int], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def leave_ctrl_c_to_parent(*_: object) -> None:
+    """Begin a worker process: a terminal sends Ctrl-C to it too, but its parent answers, in one line, and ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Stopped(Exception):
     """A signal has ended the work before its time; what is finished is kept.
 

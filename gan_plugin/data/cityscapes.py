@@ -23,6 +23,7 @@ from gan_plugin.data.findings import Findings, Grade, Kind, Problem
 from gan_plugin.data.kinds import ENCODING, FAR, FEW_POINTS, NO_NUMBER, OUTSIDE
 from gan_plugin.data.pictures import header_problem
 from gan_plugin.errors import UserError
+from gan_plugin.signals import leave_ctrl_c_to_parent
 
 IMAGE_SUFFIX = "_leftImg8bit.png"
 POLYGONS, INSTANCE_IDS, LABEL_IDS = "_gtFine_polygons.json", "_gtFine_instanceIds.png", "_gtFine_labelIds.png"
@@ -272,7 +273,7 @@ def _in_processes(work: Any, files: list[Files]) -> list[tuple[list[Problem], in
     processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)) // comm.get_local_size())
     if len(files) < _PROCESSES_FROM or processes < 2 or multiprocessing.current_process().daemon:
         return [work(each) for each in files]
-    with multiprocessing.get_context("fork").Pool(processes) as pool:
+    with multiprocessing.get_context("fork").Pool(processes, leave_ctrl_c_to_parent) as pool:
         return pool.map(work, files, chunksize=32)
 
 

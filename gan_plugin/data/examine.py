@@ -18,6 +18,7 @@ from detectron2.data.datasets.coco import load_coco_json
 
 from gan_plugin.errors import UserError
 from gan_plugin.files import first_line, write_whole
+from gan_plugin.signals import leave_ctrl_c_to_parent
 
 from . import kinds
 from .checks import check_datasets
@@ -121,7 +122,7 @@ class Examination:
         if len(jobs) < _IN_ONE_PROCESS:
             found = [problem for problem in progress(map(call, jobs)) if problem]
         else:
-            with multiprocessing.get_context("fork").Pool() as pool:
+            with multiprocessing.get_context("fork").Pool(initializer=leave_ctrl_c_to_parent) as pool:
                 found = [problem for problem in progress(pool.imap(call, jobs, chunksize=64)) if problem]
         self.findings.extend(found)
 

@@ -4,15 +4,20 @@ import argparse
 import json
 import logging
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
 import pytest
 from _command_line import run_command_line, training_parser
+from car_gan.journal import work_through
 from coigan import choices
 from coigan.augmentation import BASELINES
+from coigan.data.parallel import parallel_map
 from coigan.segmentation.losses import LOSSES
 from coigan.segmentation.networks import build_segmenter
 from compare import arm_descriptions
@@ -179,3 +184,44 @@ def interrupted_on_the_way():
 def test_ctrl_c_is_one_line(untouched, capsys, work):
     assert end_of(work) == 130
     assert capsys.readouterr().err == "Stopped by Ctrl-C.\n"
+
+
+def wait_at(mark):
+    """The work of one process of a pool, which says that it has begun, and ends once it may."""
+    Path(f"{mark}.{os.getpid()}").touch()
+    deadline = time.monotonic() + 60
+    while not Path(f"{mark}-end").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def wait_in_pool(mark):
+    return list(parallel_map(wait_at, [mark, mark], 2))
+
+
+def wait_in_journal(mark):
+    return list(work_through([mark, mark], wait_at, Path(f"{mark}-journal"), workers=2, title=""))
+
+
+@pytest.mark.parametrize("work", [wait_in_pool, wait_in_journal])
+def test_ctrl_c_in_several_processes_is_one_line(tmp_path, work):
+    """A terminal sends the signal to all of them."""
+    console, mark = tmp_path / "console.txt", tmp_path / "begun"
+    if not (child := os.fork()):
+        os.setsid()
+        os.dup2(os.open(console, os.O_CREAT | os.O_WRONLY), 2)
+        sys.stderr, sys.warnoptions = os.fdopen(2, "w"), ["ignore"]
+        code = 70
+        try:
+            code = end_of(lambda: work(mark) and 0)
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("begun.*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(child, signal.SIGINT)
+    time.sleep(0.2)
+    Path(f"{mark}-end").touch()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 130, console.read_text()
+    assert re.fullmatch(r"Stopped by (Ctrl-C|SIGINT; the same command continues)\.\n", console.read_text())

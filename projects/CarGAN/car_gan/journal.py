@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
-from gan_plugin.signals import raise_stopped, stop_signals_answered
+from gan_plugin.signals import leave_ctrl_c_to_parent, raise_stopped, stop_signals_answered
 
 Item = TypeVar("Item")
 Result = dict[str, Any]
@@ -83,6 +83,7 @@ def _results(items: Sequence[Item], work: Callable[[Item], Result], workers: int
         batch_size=None,
         num_workers=workers,
         collate_fn=_as_it_is,
+        worker_init_fn=leave_ctrl_c_to_parent,
         multiprocessing_context=context,
     )
     yield from loader

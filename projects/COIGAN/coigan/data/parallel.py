@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import cv2
 
 from gan_plugin.errors import UserError
+from gan_plugin.signals import leave_ctrl_c_to_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,7 +35,7 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], work
         return
     waiting: deque[Future[Any]] = deque()
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
@@ -47,3 +48,8 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], work
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _begin() -> None:
+    leave_ctrl_c_to_parent()
+    cv2.setNumThreads(0)

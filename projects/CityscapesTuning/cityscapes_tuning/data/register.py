@@ -16,6 +16,7 @@ from gan_plugin.data.builtin import datasets_root, prepare_datasets
 from gan_plugin.data.subsets import replace_registration
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
+from gan_plugin.signals import leave_ctrl_c_to_parent
 
 from .parts import PARTS, Part
 from .polygons import IMAGE_SUFFIX, record_of
@@ -75,7 +76,7 @@ def _cityscapes(part: Part, classes: tuple[str, ...]) -> dict[str, Any]:
     if len(chosen) < 50:
         records = [read(image) for image in chosen]
     else:
-        with get_context("fork").Pool() as pool:
+        with get_context("fork").Pool(initializer=leave_ctrl_c_to_parent) as pool:
             records = pool.map(read, chosen, chunksize=4)
     if part.split == "test" and not any(record["annotations"] for record in records):
         raise UserError(
