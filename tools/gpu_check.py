@@ -54,7 +54,7 @@ _HEADERS = ("variant", "median s", "ratio min", "ratio median", "ratio max")
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes")
-    parser.add_argument("--minutes", type=float, default=8.0, metavar="M", help="for all parts together")
+    parser.add_argument("--minutes", type=float, default=8.0, metavar="M", help="for everything together")
     parser.add_argument("--cpu", action="store_true", help="in miniature on the CPU")
     parser.add_argument("--weights", default="", metavar="FILE", help="for the training; random ones without")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="NAME")
@@ -105,6 +105,7 @@ def install(wheels: Path, site: Path) -> None:
     missing = [path for path in sorted(wheels.glob("*.whl")) if not _present(path.name.split("-")[0])]
     if missing:
         options = ["-q", "--no-deps", "--no-index", "--target", str(site), "--disable-pip-version-check"]
+        options.append("--root-user-action=ignore")
         subprocess.run([sys.executable, "-m", "pip", "install", *options, *map(str, missing)], check=True)
     print(f"Installed from {wheels}: {', '.join(path.name.split('-')[0] for path in missing) or 'nothing'}.")
 
@@ -119,9 +120,9 @@ def _present(name: str) -> bool:
         return False
 
 
-def check(args: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Run all parts that are wanted, each within its share of the time that is left; the report."""
-    start, parts = time.monotonic(), {}
+def check(args: argparse.Namespace, environment: Mapping[str, str], start: float) -> dict[str, Any]:
+    """Run all parts that are wanted, each within its share of the time that is left since `start`; the report."""
+    parts: dict[str, Any] = {}
     facts = subprocess.run(
         [sys.executable, "-c", _FACTS], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -219,7 +220,7 @@ def write(report: Mapping[str, Any], out: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    args = parse(arguments)
+    start, args = time.monotonic(), parse(arguments)
     if args.part:
         run_part(args.part, args.cpu, args.weights, args.out)
         return 0
@@ -242,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
             install(args.install, Path(site))
         places = [str(ROOT), *(str(ROOT / "projects" / name) for name in ("CarGAN", "COIGAN")), site]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*places, os.environ.get("PYTHONPATH", "")])}
-        report = check(args, environment)
+        report = check(args, environment, start)
     print(f"\n{as_table(report)}\nThe report is in {args.out}.")
     return int(any("error" in part for part in report["parts"].values()))
 
