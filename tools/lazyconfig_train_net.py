@@ -8,6 +8,8 @@ Data sets are looked for under $DETECTRON2_DATASETS (default: ./datasets).
 """
 
 import argparse
+import logging
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -65,11 +67,11 @@ def run(args: argparse.Namespace) -> None:
     """Do what the command line says, in this process."""
     from detectron2.utils import comm
 
-    from gan_plugin.data.checks import check_datasets
+    from gan_plugin.data.examine import prepare
     from gan_plugin.engine.lazy_config import (
         as_yaml,
         call_defaults,
-        dataset_names,
+        demand_of,
         fixed_values,
         is_fixed,
         load_lazy_config,
@@ -80,7 +82,6 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_lazy_config(args)
     if args.eval_only:
         check_evaluation(cfg)
-    check_datasets(dataset_names(cfg, ("test",) if args.eval_only else ("train", "test")))
     if comm.is_main_process():
         claim_folder(
             cfg.train.output_dir,
@@ -92,8 +93,13 @@ def run(args: argparse.Namespace) -> None:
             weights_key="train.init_checkpoint",
             owns=is_fixed,
         )
+    repairs = prepare(demand_of(cfg, train=not args.eval_only), os.path.join(cfg.train.output_dir, "data"))
+    if repairs.bitmask:
+        cfg.dataloader.train.mapper.instance_mask_format = "bitmask"
     benchmark = cfg.train.get("cudnn_benchmark", False) and not args.eval_only
     begin_run(cfg.train.output_dir, args, as_yaml(cfg), "gan_plugin", seed=cfg.train.seed, benchmark=benchmark)
+    for remark in repairs.remarks:
+        logging.getLogger("gan_plugin").warning(remark)
     with explanations_logged():
         evaluate(cfg) if args.eval_only else train(cfg, resume=args.resume)
 

@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--eval-only needs weights to evaluate; add MODEL.WEIGHTS path/to/model_final.pth.")
     if args.eval_only and not cfg.DATASETS.TEST:
         raise UserError("--eval-only needs data sets to evaluate on; name them in DATASETS.TEST.")
-    remarks = prepare_datasets(cfg, train=not args.eval_only)
     if comm.is_main_process():
         claim_output_dir(cfg, resume=args.resume, eval_only=args.eval_only)
+    remarks = prepare_datasets(cfg, train=not args.eval_only)
     benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     begin_run(cfg.OUTPUT_DIR, args, cfg.dump(), "gan_plugin", seed=cfg.SEED, benchmark=benchmark)
     for remark in remarks:

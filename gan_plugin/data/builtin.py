@@ -1,19 +1,18 @@
 """The data sets that are there once the package is imported, and those that a config names."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data.datasets.coco import load_coco_json
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
-from detectron2.utils import comm
 
-from gan_plugin.data.examine import Demand, Examination, Repairs, register, restore
+from gan_plugin.data.examine import Demand, prepare
 from gan_plugin.data.penn_fudan import register_penn_fudan
-from gan_plugin.data.subsets import SUBSET_SUFFIXES, register_subsets, replace_registration, resolve_subset
-from gan_plugin.errors import UserError, sentence_of
+from gan_plugin.data.subsets import SUBSET_SUFFIXES, register_subsets, replace_registration
+from gan_plugin.errors import UserError
 
 
 def datasets_root() -> str:
@@ -62,28 +61,29 @@ def prepare_datasets(cfg: CfgNode, *, train: bool, compare: bool = True) -> list
     Raises:
         UserError: data sets are unknown, absent or broken; all that is wrong is told together.
     """
-    register_penn_fudan(datasets_root(), cfg.DATASETS.PENN_FUDAN.SEED, cfg.DATASETS.PENN_FUDAN.SIZES)
-    for entry in cfg.DATASETS.COCO_JSON:
-        register_coco_json(entry)
+    register_of(cfg)
     if train and not cfg.DATASETS.TRAIN:
         raise UserError("DATASETS.TRAIN is empty: name a config with --config-file, or a data set to train on.")
     demand = demand_of(cfg, train=train, compare=compare)
-    names = [*demand.train, *demand.test]
-    for base in {demand.base_of(name)[0] for name in names}:
-        restore(resolve_subset(base))
-    repairs = _in_main_process(lambda: _repairs(demand, cfg, compare))
-    register(repairs, demand)
-    for name in names:
-        parent, suffix = demand.base_of(name)
-        if suffix:
-            register_subsets(parent, demand.seed, demand.sizes)
+    repairs = prepare(demand, os.path.join(cfg.OUTPUT_DIR, "data"), pictures=compare)
     if repairs.bitmask:
         was_frozen = cfg.is_frozen()
         cfg.defrost()
         cfg.INPUT.MASK_FORMAT = "bitmask"
         if was_frozen:
             cfg.freeze()
-    return repairs.remarks if comm.is_main_process() else []
+    return repairs.remarks
+
+
+def register_of(cfg: CfgNode) -> None:
+    """Register the data sets that `cfg.DATASETS` describes; nothing is read.
+
+    Raises:
+        UserError: an entry of DATASETS.COCO_JSON is not of its form.
+    """
+    register_penn_fudan(datasets_root(), cfg.DATASETS.PENN_FUDAN.SEED, cfg.DATASETS.PENN_FUDAN.SIZES)
+    for entry in cfg.DATASETS.COCO_JSON:
+        register_coco_json(entry)
 
 
 def demand_of(cfg: CfgNode, *, train: bool, compare: bool = True) -> Demand:
@@ -112,27 +112,3 @@ def _classes_key(cfg: CfgNode) -> str:
         return "MODEL.RETINANET.NUM_CLASSES"
     known = name in META_ARCH_REGISTRY and issubclass(META_ARCH_REGISTRY.get(name), GeneralizedRCNN)
     return "MODEL.ROI_HEADS.NUM_CLASSES" if known else ""
-
-
-def _repairs(demand: Demand, cfg: CfgNode, compare: bool) -> Repairs:
-    examination = Examination(demand)
-    if compare:
-        examination.examine_pictures()
-    examination.findings.refuse()
-    return examination.repairs(os.path.join(cfg.OUTPUT_DIR, "data"))
-
-
-def _in_main_process(work: Callable[[], Repairs]) -> Repairs:
-    """What `work` returns in the main process, also in the others; or the UserError that it raises, in all of them."""
-    result: Repairs | str = ""
-    if comm.is_main_process():
-        try:
-            result = work()
-        except UserError as error:
-            if comm.get_world_size() == 1:
-                raise
-            result = sentence_of(error)
-    result = comm.all_gather(result)[0]
-    if isinstance(result, str):
-        raise UserError(result)
-    return result

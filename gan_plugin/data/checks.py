@@ -1,46 +1,14 @@
-"""Checks that turn a broken or missing data set into one sentence, before training and while loading."""
+"""Checks that turn a broken picture into one sentence while it is loaded."""
 
 import copy
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from detectron2.data import MetadataCatalog
 from detectron2.structures import BitMasks, Instances, PolygonMasks
 
-from gan_plugin.data.cityscapes import examine_cityscapes
-from gan_plugin.data.findings import Findings
 from gan_plugin.data.pictures import DEEP, decode_problem, image_problem
-from gan_plugin.data.subsets import resolve_subset
 from gan_plugin.errors import UserError
-
-_PATH_KEYS = ("image_root", "image_dir", "mask_dir", "gt_dir", "json_file")
-
-
-def check_datasets(names: Iterable[str]) -> None:
-    """Check that every data set in `names` is registered and that its files are there; call it before training.
-
-    Subsets such as `<parent>_a` are registered on the way. For Cityscapes every polygon file is read, because
-    Detectron2's loader reads them in worker processes and a traceback from there does not name the file. Images are
-    not decoded here: `CheckedDatasetMapper` reports those.
-
-    Raises:
-        UserError: unknown name, missing folder or file, a file that is not what it should be.
-    """
-    seen = set()
-    findings = Findings()
-    for name in names:
-        metadata = MetadataCatalog.get(resolve_subset(name))
-        paths = tuple(metadata.get(key) for key in _PATH_KEYS)
-        if paths in seen:
-            continue
-        seen.add(paths)
-        if str(metadata.get("evaluator_type", "")).startswith("cityscapes"):
-            examine_cityscapes(metadata.image_dir, metadata.gt_dir, findings)
-        else:
-            _check_paths(name, metadata)
-    findings.conclude()
 
 
 class CheckedDatasetMapper:
@@ -96,19 +64,3 @@ def _explanation(record: dict[str, Any]) -> str | None:
         if problem and problem.kind is not DEEP:
             return problem.sentence
     return image_problem(record["sem_seg_file_name"]) if "sem_seg_file_name" in record else None
-
-
-def _check_paths(name: str, metadata: Any) -> None:
-    for key in _PATH_KEYS:
-        path = metadata.get(key)
-        derived = key == "json_file" and os.path.basename(path or "") == f"{name}_coco_format.json"
-        if path and not derived and not os.path.exists(path):
-            raise UserError(
-                f"The data set '{name}' needs {path}, which does not exist; put the data there, or point the root "
-                f"it was registered with elsewhere ({_environment()})."
-            )
-
-
-def _environment() -> str:
-    root = os.environ.get("DETECTRON2_DATASETS")
-    return f"DETECTRON2_DATASETS is {root}" if root else "DETECTRON2_DATASETS is not set"

@@ -8,25 +8,27 @@ import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import load_coco_json
+from detectron2.utils import comm
 
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, sentence_of
 from gan_plugin.files import first_line, write_whole
 from gan_plugin.signals import leave_ctrl_c_to_parent
 
 from . import kinds
-from .checks import check_datasets
+from .cityscapes import examine_cityscapes
 from .coco_json import CocoFile, read_coco
 from .findings import Findings, Problem
 from .pictures import header_problem
 from .records import Records
-from .subsets import draw_subsets, is_subset, replace_registration
+from .shapes import whole
+from .subsets import draw_subsets, is_subset, register_subsets, stand_in, unknown_dataset
 
 # path -> width and height that the annotations say
 Pictures = dict[str, tuple[Any, Any]]
@@ -98,6 +100,7 @@ class Examination:
         self._files: dict[str, CocoFile] = {}
         # of those: the number of objects, and the pictures
         self._read_files: dict[str, tuple[int | None, Pictures]] = {}
+        self._cityscapes: list[tuple[str, str]] = []
         self._functions: list[str] = []
         self._bitmask = False
         # category id and class of the first training set, and what to call it
@@ -140,11 +143,12 @@ class Examination:
         parts: dict[str, list[str]] = {}
         for name in names:
             base, suffix = self.demand.base_of(name)
+            if base not in DatasetCatalog:
+                raise unknown_dataset(name)
             parts.setdefault(base, []).append(suffix)
         return sum(self._read_set(base, suffixes, test) for base, suffixes in parts.items())
 
     def _read_set(self, name: str, suffixes: list[str], test: bool) -> int:
-        before = len(self.findings.refused)
         metadata = MetadataCatalog.get(name)
         found = coco_files(name)
         # the folder of the images is the reader's to judge: it is not needed where their names are absolute
@@ -156,7 +160,7 @@ class Examination:
                 self.findings.add(kinds.NO_PATH, _called(name), detail=f" ({path}; DETECTRON2_DATASETS is {root})")
             return 0
         objects = self._read_file(name, *found, suffixes) if found else self._read_function(name, suffixes, test)
-        if test and objects == 0 and len(self.findings.refused) == before:
+        if test and objects == 0 and not self.findings.refused:
             self.findings.add(kinds.NOTHING, _called(name))
         return 1 if objects is None else objects
 
@@ -175,7 +179,10 @@ class Examination:
             self._note_runs(json_file, runs)
             # by the names that Detectron2's loader gives them
             entries = [entry for entry in file.images if isinstance(entry, dict) and entry.get("file_name")]
-            sizes = {os.path.join(image_root, str(e["file_name"])): (e.get("width"), e.get("height")) for e in entries}
+            sizes = {
+                os.path.join(image_root, str(e["file_name"])): (whole(e.get("width")), whole(e.get("height")))
+                for e in entries
+            }
             self._read_files[name] = (len(objects) if "annotations" in file.content else None, sizes)
             if not file.changed:
                 # a file of COCO's size takes gigabytes, and nobody needs it any more
@@ -187,7 +194,10 @@ class Examination:
         """The number of objects that a function returns; None if they are not annotated in Detectron2's format."""
         place, metadata = _called(name), MetadataCatalog.get(name)
         if str(metadata.get("evaluator_type", "")).startswith("cityscapes"):
-            check_datasets([name])
+            folders = (metadata.image_dir, metadata.gt_dir)
+            if folders not in self._cityscapes:
+                self._cityscapes.append(folders)
+                examine_cityscapes(*folders, self.findings)
             self._settle_classes(place, list(metadata.get("thing_classes") or ()))
             return None
         try:
@@ -209,7 +219,7 @@ class Examination:
         if read.changed:
             self._functions.append(name)
         sound = [record for record in read.sound if isinstance(record.get("file_name"), str)]
-        sizes = {record["file_name"]: (record.get("width"), record.get("height")) for record in sound}
+        sizes = {record["file_name"]: (whole(record.get("width")), whole(record.get("height"))) for record in sound}
         self._note_pictures(sizes, suffixes)
         classes = list(metadata.get("thing_classes") or ())
         self._settle_classes(place, classes)
@@ -262,6 +272,58 @@ class Examination:
         self.pictures |= sizes
 
 
+def prepare(demand: Demand, folder: str | os.PathLike, *, pictures: bool = True) -> Repairs:
+    """Examine the data sets of a run, and register them so that everybody reads what could be repaired.
+
+    Every process of a run has to call it; the main one reads, and writes repaired copies to `folder`.
+
+    Args:
+        demand: what the run asks for.
+        folder: for the copies, none of which is written if nothing needs repair.
+        pictures: whether the headers of all pictures are read, too.
+
+    Returns:
+        What was repaired. Its remarks are there to be logged; other processes than the main one get none.
+
+    Raises:
+        UserError: data sets are unknown, absent or broken; all that is wrong is told together.
+    """
+    names = [*demand.train, *demand.test]
+    for base in {demand.base_of(name)[0] for name in names}:
+        restore(base)
+
+    def examined() -> Repairs:
+        examination = Examination(demand)
+        if pictures:
+            examination.examine_pictures()
+        examination.findings.refuse()
+        return examination.repairs(folder)
+
+    repairs = _in_main_process(examined)
+    register(repairs, demand)
+    for name in names:
+        parent, suffix = demand.base_of(name)
+        if suffix:
+            register_subsets(parent, demand.seed, demand.sizes)
+    return repairs if comm.is_main_process() else replace(repairs, remarks=[])
+
+
+def _in_main_process(work: Callable[[], Repairs]) -> Repairs:
+    """What `work` returns in the main process, also in the others; or the UserError that it raises, in all of them."""
+    result: Repairs | str = ""
+    if comm.is_main_process():
+        try:
+            result = work()
+        except UserError as error:
+            if comm.get_world_size() == 1:
+                raise
+            result = sentence_of(error)
+    result = comm.all_gather(result)[0]
+    if isinstance(result, str):
+        raise UserError(result)
+    return result
+
+
 class Examined:
     """What stands in the catalog for a data set that is read otherwise than it was registered.
 
@@ -275,7 +337,7 @@ class Examined:
         self.function, self.metadata, self._load = DatasetCatalog[name], None, load
         if metadata is not None:
             self.metadata = _metadata_of(name)
-            replace_registration(name, self, metadata)
+            stand_in(name, self, metadata)
         else:
             DatasetCatalog.pop(name)
             DatasetCatalog.register(name, self)
@@ -287,7 +349,7 @@ class Examined:
 def restore(name: str) -> None:
     """Register a data set as it was before its examination."""
     while name in DatasetCatalog and isinstance(former := DatasetCatalog[name], Examined):
-        replace_registration(name, former.function, _metadata_of(name) if former.metadata is None else former.metadata)
+        stand_in(name, former.function, _metadata_of(name) if former.metadata is None else former.metadata)
 
 
 def register(repairs: Repairs, demand: Demand) -> None:

@@ -81,11 +81,16 @@ _registered: dict[str, Callable[[], list[Record]]] = {}
 
 def replace_registration(name: str, loader: Callable[[], list[Record]], metadata: Mapping[str, Any]) -> None:
     """Register `name` in both catalogs, forgetting whatever was registered under that name before."""
+    stand_in(name, loader, metadata)
+    _registered[name] = loader
+
+
+def stand_in(name: str, loader: Callable[[], list[Record]], metadata: Mapping[str, Any]) -> None:
+    """Put another loader and other metadata in the place of a data set that goes on to be whose it was."""
     DatasetCatalog.pop(name, None)
     MetadataCatalog.pop(name, None)
     DatasetCatalog.register(name, loader)
     MetadataCatalog.get(name).set(**metadata)
-    _registered[name] = loader
 
 
 def offer_registration(name: str, loader: Callable[[], list[Record]], metadata: Mapping[str, Any]) -> None:
@@ -95,7 +100,9 @@ def offer_registration(name: str, loader: Callable[[], list[Record]], metadata: 
 
 
 def _is_ours(name: str) -> bool:
-    return DatasetCatalog[name] is _registered.get(name)
+    loader = DatasetCatalog[name]
+    # what stands in for a loader has it as its `function`
+    return getattr(loader, "function", loader) is _registered.get(name)
 
 
 def register_subsets(name: str, seed: int = 0, sizes: Sizes = DEFAULT_SIZES) -> list[str]:

@@ -22,6 +22,8 @@ from torch import nn
 
 from gan_plugin.config import CHOICES
 from gan_plugin.config_files import flat, read_config, read_yaml
+from gan_plugin.data.examine import Demand
+from gan_plugin.data.subsets import DEFAULT_SIZES
 from gan_plugin.errors import UserError
 from gan_plugin.files import first_line
 
@@ -214,6 +216,22 @@ def is_fixed(key: str) -> bool:
     leaf = key.rpartition(".")[2]
     in_model = key.startswith("model.") and not leaf.startswith("test_") and leaf != "sample_period"
     return in_model or key in _FIXED
+
+
+def demand_of(cfg: DictConfig, *, train: bool) -> Demand:
+    """What the training or the evaluation of a config asks of its data."""
+    mapper = OmegaConf.select(cfg, "dataloader.train.mapper", default={})
+    classes = OmegaConf.select(cfg, "model.roi_heads.num_classes", default=0)
+    return Demand(
+        train=dataset_names(cfg, ("train",)) if train else (),
+        test=dataset_names(cfg, ("test",)),
+        sizes=DEFAULT_SIZES,
+        # whose evaluator measures them, if it has a head for them
+        masks=OmegaConf.select(cfg, "model.roi_heads.mask_head", default=None) is not None,
+        mask_format=mapper.get("instance_mask_format", "polygon") if train else "",
+        classes=classes if isinstance(classes, int) else 0,
+        classes_key="model.roi_heads.num_classes",
+    )
 
 
 def fixed_values(cfg: DictConfig) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from detectron2.structures import BoxMode
 from PIL import Image
 from streets import write_streets
 
-from gan_plugin.data.checks import CheckedDatasetMapper, check_datasets
+from gan_plugin.data.checks import CheckedDatasetMapper
+from gan_plugin.data.examine import Demand, prepare
+from gan_plugin.data.subsets import DEFAULT_SIZES
 from gan_plugin.errors import UserError, sentence_of
 
 NAME = "checked_cityscapes"
@@ -48,6 +50,10 @@ def checked_mapper(mask_format="polygon", crop=False):
     return CheckedDatasetMapper(DatasetMapper(cfg, is_train=True))
 
 
+def check_datasets(names):
+    prepare(Demand(train=names, test=(), sizes=DEFAULT_SIZES), "nowhere", pictures=False)
+
+
 def test_a_complete_set_and_its_subsets_pass(cityscapes):
     check_datasets([NAME, f"{NAME}_a", f"{NAME}_eval"])
     assert f"{NAME}_b" in DatasetCatalog
@@ -74,7 +80,7 @@ def test_broken_annotations_are_told_together(cityscapes):
 def test_unknown_names_and_missing_files_of_other_sets():
     with pytest.raises(UserError, match="did you mean .*coco_2017_val"):
         check_datasets(["coco_2017_vall"])
-    with pytest.raises(UserError, match="'coco_2017_val' needs .*DETECTRON2_DATASETS"):
+    with pytest.raises(UserError, match="'coco_2017_val': it needs a path .*DETECTRON2_DATASETS"):
         check_datasets(["coco_2017_val"])
 
 
