@@ -376,8 +376,8 @@ class _Reading:
         if not sound:
             self.note(kinds.CROWD_FORM, "iscrowd")
         if "ignore" in entry and entry["ignore"] != 0:
-            if whole(entry["ignore"]) or entry["ignore"] is True:
-                self.note(kinds.IGNORED, "ignore")
+            if entry["ignore"] and whole(entry["ignore"]) != 0:
+                self.note(kinds.IGNORED, "ignore", f" ({short(entry['ignore'])})")
                 sound = False
             else:
                 self.note(kinds.IGNORE_FORM, "ignore")
