@@ -5,7 +5,7 @@
     python tools/check_data.py --coco annotations.json images/
 
 With a config the data sets of DATASETS.TRAIN and DATASETS.TEST are also compared with each other and with the model.
---pictures decodes every picture besides reading its header. Nothing is written. Exit code 2: a training would refuse it.
+--pictures decodes every picture besides reading its header. Nothing is written. Exit code 2: no training would start.
 """
 
 import argparse
