@@ -29,6 +29,7 @@ $(READY): requirements.txt setup.py tools/install_detectron2.py tools/_detectron
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation --use-pep517 -e .
 	@touch $@
 
+# The command sets OMP_WAIT_POLICY=PASSIVE: threads that spin as they wait cost the more the busier the cores are.
 demo: env  ## train and compare on a toy data set; OUT=folder to choose where (default output/demo)
 	$(BIN)/python tools/demo.py --out $(or $(OUT),output/demo)
 
