@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 FILE = "metrics.json"
 # enough for the last few lines, where someone asks for them often
@@ -13,8 +14,8 @@ _TAIL = 1 << 16
 def metric_lines(path: str | Path, *, tail: bool = False) -> Iterator[dict[str, float]]:
     """The lines of a metrics.json as they were written, each with its whole number "iteration"; none without the file.
 
-    A line that is cut off, as by a kill, or is no JSON object is skipped. Values that are no number are left out; NaN
-    stays.
+    A line that is cut off, as by a kill, or is no JSON object is skipped, but not the one that a resumed run has
+    appended to it. Values that are no number are left out; NaN stays.
 
     Args:
         path: of the file.
@@ -25,12 +26,22 @@ def metric_lines(path: str | Path, *, tail: bool = False) -> Iterator[dict[str, 
     except FileNotFoundError:
         return
     for text in content[-_TAIL if tail else 0 :].decode(errors="replace").splitlines():
+        for line in _objects(text):
+            if isinstance(line.get("iteration"), int):
+                yield {key: value for key, value in line.items() if isinstance(value, int | float)}
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON object that a line is, or those that are whole in a line that was cut off and written on."""
+    for part in (text, *re.split(r"(?=\{)", text)):
         try:
-            line = json.loads(text)
+            line = json.loads(part)
         except json.JSONDecodeError:
             continue
-        if isinstance(line, dict) and isinstance(line.get("iteration"), int):
-            yield {key: value for key, value in line.items() if isinstance(value, int | float)}
+        if isinstance(line, dict):
+            yield line
+        if part is text:
+            return
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:

@@ -59,16 +59,21 @@ def instances_of_record(record: dict[str, Any]) -> list[Instance]:
     ]
 
 
-def read_predictions(path: Path, classes: Mapping[int, int]) -> dict[Any, list[Instance]]:
+def read_predictions(path: Path, classes: Mapping[Any, int]) -> dict[Any, list[Instance]]:
     """Predicted masks by image_id from a coco_instances_results.json, `classes` mapping its category_id to the label.
 
     Raises:
         OSError, ValueError, KeyError or TypeError: the file is missing, or not what COCOEvaluator writes for masks.
     """
     found: dict[Any, list[Instance]] = {}
+    # ids may be texts, or have become texts in a JSON file
+    labels = {str(identity): label for identity, label in classes.items()}
     for entry in json.loads(path.read_text(encoding="utf-8")):
-        label = classes.get(entry["category_id"], entry["category_id"])
-        found.setdefault(entry["image_id"], []).append(Instance(entry["segmentation"], label, entry["score"]))
+        identity = entry["category_id"]
+        label = labels[str(identity)] if labels else int(identity)
+        height, width = entry["segmentation"]["size"]
+        rle = {"size": [int(height), int(width)], "counts": str(entry["segmentation"]["counts"])}
+        found.setdefault(entry["image_id"], []).append(Instance(rle, label, float(entry["score"])))
     return found
 
 

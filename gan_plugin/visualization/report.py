@@ -47,7 +47,7 @@ def write_report(output_dir: str | Path, path: str | Path, *, score_threshold: f
     if not (metrics_file.is_file() or config_file.is_file()):
         raise UserError(f"{folder} holds neither metrics.json nor config.yaml; name the OUTPUT_DIR of a run.")
     metrics = read_metrics(metrics_file)
-    config_text = config_file.read_text(encoding="utf-8") if config_file.is_file() else ""
+    config_text = config_file.read_text(encoding="utf-8", errors="replace") if config_file.is_file() else ""
     evaluation = final_evaluation(metrics)
     config, names, config_problem = read_config(folder)
     log_file = folder / "log.txt"
@@ -146,14 +146,15 @@ def _examples(folder: Path, names: Sequence[str], threshold: float) -> tuple[lis
     for name in names:
         metadata = MetadataCatalog.get(name)
         several = len(names) > 1
+        records = DatasetCatalog.get(name)
         try:
-            predicted = stored_predictions(folder, name, several=several)
+            predicted = stored_predictions(folder, name, records, several=several)
         except (OSError, ValueError, KeyError, TypeError) as error:
             file = results_file(folder, name, several=several).relative_to(folder)
             notes.append(f"No images of {name}: {file} is missing or unusable ({type(error).__name__}).")
             continue
         ranked = []
-        for record in DatasetCatalog.get(name):
+        for record in records:
             found, sure = panels.confident(predicted.get(record["image_id"], []), threshold)
             iou = panels.image_iou(panels.instances_of_record(record), found)
             if iou is not None:

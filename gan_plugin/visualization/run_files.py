@@ -1,7 +1,7 @@
 """What pictures need of a run: its test sets, its predictions, and its model with both players."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str], str]:
         cfg.MODEL.MASK_ON, cfg.OUTPUT_DIR = bool(config["MODEL"]["MASK_ON"]), str(folder)
     except UserError as error:
         return {}, [], str(error)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AssertionError, AttributeError, OSError) as error:
         return {}, [], f"config.yaml cannot be read ({type(error).__name__})."
     try:
         prepare_datasets(cfg, train=False, compare=False)
@@ -53,18 +53,35 @@ def results_file(folder: Path, name: str, *, several: bool) -> Path:
     return folder / "inference" / (name if several else "") / _RESULTS
 
 
-def stored_predictions(folder: Path, name: str, *, several: bool = False) -> dict[Any, list[Instance]]:
+def stored_predictions(
+    folder: Path, name: str, records: Sequence[Mapping[str, Any]], *, several: bool = False
+) -> dict[Any, list[Instance]]:
     """Predicted masks by image_id, from the file that the evaluation left.
 
+    Args:
+        folder: OUTPUT_DIR of the run.
+        name: of the test set.
+        records: its images, as Detectron2 has loaded them.
+        several: whether the run has several test sets.
+
     Raises:
-        OSError, ValueError, KeyError or TypeError: it is missing, or not what COCOEvaluator writes for masks.
+        OSError, ValueError, KeyError or TypeError: it is missing, not what COCOEvaluator writes for masks, or about
+            other images.
     """
-    classes: Mapping[int, int] = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id", {})
-    return read_predictions(results_file(folder, name, several=several), classes)
+    classes: Mapping[Any, int] = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id") or {}
+    found = read_predictions(results_file(folder, name, several=several), classes)
+    sizes = {record["image_id"]: [record["height"], record["width"]] for record in records}
+    for image, instances in found.items():
+        if any(instance.rle["size"] != sizes.get(image) for instance in instances):
+            raise ValueError(f"it has masks of another image than {image!r} of {name}")
+    return found
 
 
-def predictions_of(folder: Path, name: str) -> dict[Any, list[Instance]]:
+def predictions_of(folder: Path, name: str, records: Sequence[Mapping[str, Any]]) -> dict[Any, list[Instance]]:
     """Predicted masks of the test set `name` by image_id: those that the evaluation left, or the model's anew.
+
+    Args:
+        folder, name, records: as in `stored_predictions`.
 
     Raises:
         UserError: the run has neither.
@@ -72,9 +89,9 @@ def predictions_of(folder: Path, name: str) -> dict[Any, list[Instance]]:
     for several in (False, True):
         if results_file(folder, name, several=several).is_file():
             try:
-                return stored_predictions(folder, name, several=several)
+                return stored_predictions(folder, name, records, several=several)
             except (OSError, ValueError, KeyError, TypeError):
-                # cut off, or boxes alone: the model will tell
+                # cut off, boxes alone, or of other images: the model will tell
                 break
     try:
         cfg, model = load_run(folder)

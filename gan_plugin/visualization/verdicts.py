@@ -179,7 +179,8 @@ def _one_of_each(samples: MaskSamples) -> tuple[torch.Tensor, ...]:
     boxes = samples.rois[order, 1:].float()
     ranks = torch.linspace(1, 0, len(order), device=boxes.device)
     kept = batched_nms(boxes, ranks, samples.classes[order], _SAME_OBJECT)
-    return order[kept][:_PER_IMAGE].split(1)
+    # one by one, for `split` makes an empty part of nothing
+    return tuple(order[kept][:_PER_IMAGE].unsqueeze(1))
 
 
 def _crop(pixels: np.ndarray, box: Sequence[float]) -> np.ndarray:

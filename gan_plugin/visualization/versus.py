@@ -42,7 +42,9 @@ class TestSet:
     def run(self, folder: Path) -> RunOnImages:
         """What the run in `folder` predicted; a UserError if it left nothing to tell that from."""
         if folder not in self._runs:
-            self._runs[folder] = judge_run(self.records, predictions_of(folder, self.name), self.threshold)
+            self._runs[folder] = judge_run(
+                self.records, predictions_of(folder, self.name, self.records), self.threshold
+            )
         return self._runs[folder]
 
 

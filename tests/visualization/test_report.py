@@ -1,6 +1,7 @@
 """The report and the curves of runs made up here: every number, picture and gap is known."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 
 import demo
@@ -153,6 +154,52 @@ def test_what_is_missing_is_a_sentence(run, tmp_path):
     (run / "metrics.json").unlink()
     with pytest.raises(UserError, match="neither metrics.json nor config.yaml"):
         write_report(run, tmp_path / "report.html")
+
+
+def results_with(change):
+    def damage(run):
+        file = run / "inference/coco_instances_results.json"
+        results = json.loads(file.read_text())
+        file.write_text(json.dumps(change(results) or results))
+
+    return damage
+
+
+LEFTOVERS = {
+    "no metrics": lambda run: (run / "metrics.json").unlink(),
+    "empty metrics": lambda run: (run / "metrics.json").write_text(""),
+    "metrics of one line": lambda run: (run / "metrics.json").write_text('{"iteration": 0, "lr": 1.0}\n'),
+    "metrics of other things": lambda run: (run / "metrics.json").write_text('[1]\nnull\n{"iteration": "a"}\n\x00'),
+    "no predictions": lambda run: (run / "inference/coco_instances_results.json").unlink(),
+    "nothing predicted": results_with(lambda results: results.clear()),
+    "boxes alone": results_with(lambda results: [result.pop("segmentation") for result in results] and results),
+    "polygons": results_with(lambda results: results[0].update(segmentation=[[1, 1, 9, 1, 9, 9]])),
+    "an unknown class": results_with(lambda results: results[0].update(category_id="unicorn")),
+    "a class too many": results_with(lambda results: results[0].update(category_id=17)),
+    "other images": results_with(lambda results: [result.update(image_id=5) for result in results] and results),
+    "other sizes": results_with(lambda results: results[0]["segmentation"].update(size=[9, 9])),
+    "no list": lambda run: (run / "inference/coco_instances_results.json").write_text('{"a": 1}'),
+    "config of nothing": lambda run: (run / "config.yaml").write_text(""),
+    "config of a list": lambda run: (run / "config.yaml").write_text("- 1\n"),
+    "config of text": lambda run: (run / "config.yaml").write_text("DATASETS: none\n"),
+    "config of bytes": lambda run: (run / "config.yaml").write_bytes(b"\xff\xfe\x00DATASETS"),
+    "config with code": lambda run: (run / "config.yaml").write_text("A: !!python/object/apply:os.getcwd []\n"),
+    "a broken sample": lambda run: (run / "samples/iter_0000019.png").write_bytes(b"PNG"),
+    "no inference": lambda run: shutil.rmtree(run / "inference"),
+}
+
+
+@pytest.mark.parametrize("name", LEFTOVERS)
+def test_a_report_survives_whatever_a_run_left(run, name, tmp_path):
+    LEFTOVERS[name](run)
+    page = Page(write_report(run, tmp_path / "report.html"))
+    assert page.external == [] and run.name in page.text
+
+
+def test_categories_may_have_texts_for_ids(run, dataset, tmp_path):
+    MetadataCatalog.get(dataset).set(thing_dataset_id_to_contiguous_id={"vehicle": 0, "rider": 1, "7": 2})
+    results_with(lambda results: [result.update(category_id="rider") for result in results] and results)(run)
+    assert "Best of 4 images of made_up_val: mask IoU 1.00" in Page(write_report(run, tmp_path / "report.html")).text
 
 
 def test_data_set_that_is_gone(run, tmp_path):

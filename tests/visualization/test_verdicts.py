@@ -128,3 +128,24 @@ def test_a_plain_model_has_no_verdicts(run_cfg):
     run_cfg.MODEL.GAN.ENABLED = False
     with pytest.raises(UserError, match="no discriminator of masks"):
         judge_masks(run_cfg, build(small(run_cfg)), [])
+
+
+def test_images_without_a_matched_mask_are_passed_over(run_cfg):
+    """Of the first two images no proposal matches anything; then of none."""
+    cfg = small(run_cfg)
+    model, records = build(cfg), DatasetCatalog.get("penn_fudan_train_a")
+    forward, calls = model.generator_forward, []
+
+    def unmatched_at_first(batch):
+        losses, samples = forward(batch)
+        calls.append(batch)
+        if len(calls) <= unmatched:
+            samples["mask"].samples.matched[:] = False
+        return losses, samples
+
+    model.generator_forward = unmatched_at_first
+    unmatched = 2
+    assert len(judge_masks(cfg, model, records, count=2).pairs) == 2
+    unmatched, calls = len(records), []
+    with pytest.raises(UserError, match="No mask of the test images reached the discriminator"):
+        judge_masks(cfg, model, records, count=2)

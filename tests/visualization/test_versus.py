@@ -129,10 +129,11 @@ def test_predictions_that_are_gone_are_made_anew(run_cfg):
     train(cfg)
     folder = Path(cfg.OUTPUT_DIR)
     (folder / "config.yaml").write_text(cfg.dump())
-    stored = stored_predictions(folder, "penn_fudan_val")
-    assert predictions_of(folder, "penn_fudan_val") == stored
+    records = DatasetCatalog.get("penn_fudan_val")
+    stored = stored_predictions(folder, "penn_fudan_val", records)
+    assert predictions_of(folder, "penn_fudan_val", records) == stored
     (folder / "inference/coco_instances_results.json").unlink()
-    made = predictions_of(folder, "penn_fudan_val")
+    made = predictions_of(folder, "penn_fudan_val", records)
     assert made.keys() == stored.keys() and sum(map(len, made.values())) > 0
     for name, found in made.items():
         assert [f.score for f in found] == pytest.approx([s.score for s in stored[name]])
@@ -140,4 +141,4 @@ def test_predictions_that_are_gone_are_made_anew(run_cfg):
         assert all(np.array_equal(f.mask, s.mask) for f, s in zip(found, stored[name], strict=True))
     (folder / "model_final.pth").write_text("cut off")
     with pytest.raises(UserError, match="its model cannot make them"):
-        predictions_of(folder, "penn_fudan_val")
+        predictions_of(folder, "penn_fudan_val", records)
