@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain
@@ -85,6 +85,13 @@ def files_of(image: str | os.PathLike, gt_dir: str | os.PathLike) -> Files:
     image = Path(image)
     stem = os.path.join(gt_dir, image.parent.name, image.stem.removesuffix("_leftImg8bit"))
     return Files(image, *(Path(stem + suffix) for suffix in ALL_TRUTH))
+
+
+class Streets(NamedTuple):
+    """What a split holds: objects of classes with instances, and image -> width and height that its polygons say."""
+
+    objects: int
+    sizes: dict[str, tuple[int, int]]
 
 
 @dataclass
@@ -198,20 +205,22 @@ def examine_cityscapes(
     *,
     cities: Sequence[str] = (),
     truth: Sequence[str] = ALL_TRUTH,
-) -> None:
-    """Examine the files of a split; no picture is decoded. 3,475 images take a few seconds on two cores.
+    headers: bool = True,
+) -> Streets:
+    """Examine the files of a split; no picture is decoded.
 
     Args:
         image_dir, gt_dir: leftImg8bit/<split> and gtFine/<split>.
         findings: get the problems.
         cities: of the split; all by default.
         truth: which of ALL_TRUTH have to be there.
+        headers: whether to look at the images' headers as well.
     """
     missing = [folder for folder in (image_dir, gt_dir) if not os.path.isdir(folder)]
     for folder in missing:
         findings.add(NO_FOLDER, folder, detail=_environment())
     if missing:
-        return
+        return Streets(0, {})
     images, strays = _images(Path(image_dir), cities)
     if not images and not strays:
         findings.add(NO_IMAGES, image_dir, detail=_environment())
@@ -220,10 +229,15 @@ def examine_cityscapes(
     findings.extend(Problem(NAME_TWICE, str(image)) for image in images if names[image.name] > 1)
     files = [files_of(image, gt_dir) for image in images]
     _examine_without_images(Path(gt_dir), files, cities, findings)
-    found = _in_processes(partial(_examine, truth=tuple(truth)), files)
-    findings.extend(problem for problems, _ in found for problem in problems)
-    if files and not any(count for _, count in found):
+    found = _in_processes(partial(_examine, truth=tuple(truth), headers=headers), files)
+    findings.extend(problem for problems, _, _ in found for problem in problems)
+    streets = Streets(
+        sum(count for _, count, _ in found),
+        {str(each.image): size for each, (_, _, size) in zip(files, found, strict=True) if size != (0, 0)},
+    )
+    if files and not streets.objects:
         findings.add(NOTHING, gt_dir)
+    return streets
 
 
 def _images(image_dir: Path, cities: Sequence[str]) -> tuple[list[Path], list[Path]]:
@@ -247,8 +261,8 @@ def _examine_without_images(gt_dir: Path, files: list[Files], cities: Sequence[s
             findings.add(NO_CITY, folder)
 
 
-def _examine(files: Files, truth: tuple[str, ...]) -> tuple[list[Problem], int]:
-    """The problems of an image and its annotations, and how many objects of classes with instances it has."""
+def _examine(files: Files, truth: tuple[str, ...], headers: bool = True) -> tuple[list[Problem], int, tuple[int, int]]:
+    """The problems of an image and its annotations, its objects of classes with instances, and its size if known."""
     problems, width, height, count = [], 0, 0, 0
     for path, suffix in zip(files[1:], ALL_TRUTH, strict=True):
         if suffix in truth and not path.is_file():
@@ -261,15 +275,15 @@ def _examine(files: Files, truth: tuple[str, ...]) -> tuple[list[Problem], int]:
             problems += read.problems
             width, height = read.width, read.height
             count = sum(entry["label"].removesuffix("group") in _with_instances() for entry in read.objects)
-    if (problem := header_problem(files.image, width or None, height or None)) is not None:
+    if headers and (problem := header_problem(files.image, width or None, height or None)) is not None:
         problems.append(problem)
     if INSTANCE_IDS in truth and files.instance_ids.is_file():
         problem = id_image_problem(files.instance_ids, width, height)
         problems += [problem] if problem else []
-    return problems, count
+    return problems, count, (width, height)
 
 
-def _in_processes(work: Any, files: list[Files]) -> list[tuple[list[Problem], int]]:
+def _in_processes(work: Callable[[Files], Any], files: list[Files]) -> list[Any]:
     processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)) // comm.get_local_size())
     if len(files) < _PROCESSES_FROM or processes < 2 or multiprocessing.current_process().daemon:
         return [work(each) for each in files]

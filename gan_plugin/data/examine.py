@@ -22,7 +22,7 @@ from gan_plugin.files import first_line, write_whole
 from gan_plugin.signals import leave_ctrl_c_to_parent
 
 from . import kinds
-from .cityscapes import examine_cityscapes
+from .cityscapes import Streets, examine_cityscapes
 from .coco_json import CocoFile, read_coco
 from .findings import Findings, Problem
 from .pictures import header_problem
@@ -100,8 +100,8 @@ class Examination:
         self._files: dict[str, CocoFile] = {}
         # of those: the number of objects, and the pictures
         self._read_files: dict[str, tuple[int | None, Pictures]] = {}
-        self._cityscapes: list[tuple[str, str]] = []
         self._functions: list[str] = []
+        self._streets: dict[tuple[str, str], Streets] = {}
         self._bitmask = False
         # category id and class of the first training set, and what to call it
         self._classes: list[tuple[int, str]] = []
@@ -152,7 +152,7 @@ class Examination:
         metadata = MetadataCatalog.get(name)
         found = coco_files(name)
         # the folder of the images is the reader's to judge: it is not needed where their names are absolute
-        keys = ("json_file",) if found else _PATH_KEYS
+        keys = ("json_file",) if found else () if _is_cityscapes(metadata) else _PATH_KEYS
         missing = [path for key in keys if (path := metadata.get(key)) and not os.path.exists(path)]
         if missing and not (missing == [metadata.get("json_file")] and truth_file(name) is None):
             root = os.environ.get("DETECTRON2_DATASETS", "not set")
@@ -193,13 +193,14 @@ class Examination:
     def _read_function(self, name: str, suffixes: list[str], test: bool) -> int | None:
         """The number of objects that a function returns; None if they are not annotated in Detectron2's format."""
         place, metadata = _called(name), MetadataCatalog.get(name)
-        if str(metadata.get("evaluator_type", "")).startswith("cityscapes"):
-            folders = (metadata.image_dir, metadata.gt_dir)
-            if folders not in self._cityscapes:
-                self._cityscapes.append(folders)
-                examine_cityscapes(*folders, self.findings)
+        if _is_cityscapes(metadata):
+            folders = metadata.image_dir, metadata.gt_dir
+            if folders not in self._streets:
+                self._streets[folders] = examine_cityscapes(*folders, self.findings, headers=False)
+            objects, sizes = self._streets[folders]
+            self._note_pictures(dict(sizes), suffixes)
             self._settle_classes(place, list(metadata.get("thing_classes") or ()))
-            return None
+            return objects
         try:
             records = DatasetCatalog.get(name)
         except UserError:
@@ -437,6 +438,10 @@ def _write_copy(file: CocoFile, name: str, folder: Path) -> str:
             folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda opened: opened.write(data), f"{file.path} needs a repaired copy there.")
     return os.fspath(path)
+
+
+def _is_cityscapes(metadata: Any) -> bool:
+    return str(metadata.get("evaluator_type", "")).startswith("cityscapes")
 
 
 def _call(examine: ExaminePicture, job: tuple[str, Any, Any]) -> Problem | None:
