@@ -8,12 +8,15 @@ import pytest
 from cityscapes_tuning.data import mini_mask
 from cityscapes_tuning.data.classes import EIGHT, TEN
 from cityscapes_tuning.data.crop import PercentCrop
+from cityscapes_tuning.data.parts import Part
 from cityscapes_tuning.data.polygons import instance_masks, record_of
+from cityscapes_tuning.data.register import write_part
 from detectron2.data import transforms as T
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle_tools
+from support import plugin_cfg
 
 from gan_plugin.errors import UserError
 
@@ -88,7 +91,7 @@ def write_image(root, objects, size=(40, 20), picture_size=None):
     content = {"imgWidth": size[0], "imgHeight": size[1], "objects": objects}
     (truth.parent / f"{truth.name}_polygons.json").write_text(json.dumps(content))
     for kind in ("instanceIds", "labelIds"):
-        Image.new("L", size).save(truth.parent / f"{truth.name}_{kind}.png")
+        Image.new("I;16", size).save(truth.parent / f"{truth.name}_{kind}.png")
     return image, root / "gtFine/train", truth.parent / f"{truth.name}_polygons.json"
 
 
@@ -128,18 +131,27 @@ def test_an_image_without_instances_is_a_record(tmp_path):
 @pytest.mark.parametrize(
     ("objects", "picture", "said"),
     [
-        ([{"label": "car", "polygon": [[0, 0], [1, 1]]}], None, "three or more points"),
+        ([{"label": "car", "polygon": [[0, 0], [1, 1]]}], None, "fewer than three points"),
         ([square("spaceship", 0, 0, 5)], None, "does not define"),
-        ([square("car", 0, 0, 5)], (30, 20), "30x20 pixels but its polygons are for 40x20"),
+        ([square("car", 0, 0, 5)], (30, 20), "30x20.*40x20"),
+        ([square("road", 0, 0, 5)], None, "no image here has an object"),
     ],
 )
-def test_broken_truth_is_named(tmp_path, objects, picture, said):
-    image, gt_dir, polygons = write_image(tmp_path, objects, picture_size=picture)
+def test_broken_truth_is_named(tmp_path, monkeypatch, objects, picture, said):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    _, _, polygons = write_image(tmp_path / "cityscapes", objects, picture_size=picture)
     with pytest.raises(UserError, match=said):
-        record_of(image, gt_dir, TEN)
+        write_part(Part(split="train"), tmp_path / "train.json", plugin_cfg(), TEN)
     polygons.unlink()
-    with pytest.raises(UserError, match=f"{polygons.name} is missing"):
-        record_of(image, gt_dir, TEN)
+    with pytest.raises(UserError, match=f"{polygons.name}.* the annotation of an image is missing"):
+        write_part(Part(split="train"), tmp_path / "train.json", plugin_cfg(), TEN)
+    with pytest.raises(UserError, match="check `cities`"):
+        write_part(Part(split="train", cities=("atlantis",)), tmp_path / "train.json", plugin_cfg(), TEN)
+
+
+def test_an_object_with_deleted_0_is_one(tmp_path):
+    image, gt_dir, _ = write_image(tmp_path, [square("car", 0, 0, 9) | {"deleted": 0}, square("car", 20, 0, 9)])
+    assert len(record_of(image, gt_dir, TEN)["annotations"]) == 2
 
 
 def test_the_two_sets_of_classes():

@@ -1,5 +1,6 @@
 """A study's description, its parts, and the numbers that the slides print."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import optuna
 import pytest
 import yaml
+from cityscapes_tuning.config import add_tuning_config
 from cityscapes_tuning.data.ceiling import ceilings
 from cityscapes_tuning.data.classes import TEN
 from cityscapes_tuning.data.parts import (
@@ -28,9 +30,12 @@ from cityscapes_tuning.search.coarse import level_settings
 from cityscapes_tuning.search.context import Context
 from cityscapes_tuning.search.estimate import coarse_count, planned
 from cityscapes_tuning.search.fine import fine_plan
-from cityscapes_tuning.search.parse import load_study, parse_study
+from cityscapes_tuning.search.parse import check_settings, load_study, parse_study
 from cityscapes_tuning.search.shrink import shrunk
-from cityscapes_tuning.search.table import Table
+from cityscapes_tuning.search.table import JOURNAL, Table, open_storage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import plugin_cfg
 
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.per_image_ap import average_precision
@@ -75,7 +80,7 @@ def test_the_real_splits_statistics(tmp_path):
     if not (root / "cityscapes/gtFine/train/aachen").is_dir():
         pytest.skip("needs the real Cityscapes under DETECTRON2_DATASETS")
     counted = {
-        name: part_statistics(write_part(part, tmp_path / f"{name}.json", None, TEN)["records"], TEN)
+        name: part_statistics(write_part(part, tmp_path / f"{name}.json", plugin_cfg(), TEN)["records"], TEN)
         for name, part in SEED002.items()
     }
     assert not seed002_differences(
@@ -109,16 +114,18 @@ def test_leaks_between_parts_are_refused():
 
 
 def test_parts_fall_back_and_refuse_what_they_do_not_know():
-    parts = parse_parts({"parts": {"train": "a", "val": {"split": "val", "cities": ["x"], "images": 3}}})
+    parts = parse_parts("", {"train": "a", "val": {"split": "val", "cities": ["x"], "images": 3}})
     assert parts["test"] == parts["small_val"] == Part(split="val", cities=("x",), images=3)
-    for data, said in (
-        ({"preset": "seed003"}, "seed002, official"),
-        ({"parts": {"train": "a"}}, "lacks 'val'"),
-        ({"parts": {"tran": "a"}}, "'tran'"),
-        ({"parts": {"train": {"cities": []}}}, "either `dataset` or `split`"),
+    for preset, entries, said in (
+        ("seed003", {}, "seed002, official"),
+        ("", {"train": "a"}, "lacks 'val'"),
+        ("", {"tran": "a"}, "did you mean 'train'"),
+        ("", {"train": {"cities": []}}, "either `dataset` or `split`"),
+        ("", {"train": {"split": "train", "cities": "aachen"}}, "data.parts.train.cities is 'aachen'; give a list"),
+        ("", {"train": {"split": "train", "images": -1}}, "data.parts.train.images is -1; give 0 or more"),
     ):
         with pytest.raises(UserError, match=said):
-            parse_parts(data)
+            parse_parts(preset, entries)
 
 
 @pytest.mark.parametrize(
@@ -133,12 +140,87 @@ def test_parts_fall_back_and_refuse_what_they_do_not_know():
         ({"phases": {"full": {"variants": {"V5": {"from": "V1"}}}}}, "'V1', which is no variant"),
         ({"phases": {"confirm": {}}}, "add phases.fine"),
         ({"data": {"preset": "seed002", "classes": 9}}, "10 as in the slides, or 8"),
+        ({"phases": {"coarse": {"lr": 0.1}}}, "phases.coarse.lr is 0.1; give a list"),
+        ({"phases": {"coarse": {"epochs": "four"}}}, "phases.coarse.epochs is 'four'; give a number"),
+        ({"seed": "abc"}, "seed is 'abc'; give a whole number"),
+        ({"phases": {"fine": {"arms": {"a": {"spaces": {}}}}}}, "phases.fine.arms.a has a key 'spaces'.*'space'"),
+        ({"objective": {"metric": "segm/AP"}}, "objective.direction is 'minimize'.* set it to maximize"),
+        ({"objective": {"direction": "maximize"}}, "objective.direction is 'maximize'.* set it to minimize"),
+        ({"objective": {"metric": "AP"}}, "objective.metric is 'AP'"),
+        ({"phases": {"coarse": {"settings": {"SOLVER.OPTIMISER": "sgd"}}}}, "did you mean 'SOLVER.OPTIMIZER'"),
+        ({"phases": {"coarse": {"factors": {"a": {"b": {"lrr": 1}}}}}}, "phases.coarse.factors.a.b has a key 'lrr'"),
+        ({"settings": {"TUNING.FREEZ": []}}, "settings has a key 'TUNING.FREEZ'.*'TUNING.FREEZE'"),
     ],
 )
 def test_mistakes_in_a_study_are_named(change, said):
     content = yaml.safe_load((CONFIGS / "toy_study.yaml").read_text())
     with pytest.raises(UserError, match=said):
-        parse_study({**content, **change}, CONFIGS, "")
+        check_settings(parse_study({**content, **change}, CONFIGS, ""), trial_config())
+
+
+def trial_config():
+    cfg = plugin_cfg()
+    add_tuning_config(cfg)
+    return cfg
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_whatever_a_study_holds_is_a_study_or_a_sentence_that_names_the_key(data):
+    """Any value in the place of any other one of a study that has all phases."""
+    content = yaml.safe_load(
+        (CONFIGS / data.draw(st.sampled_from(["toy_study.yaml", "seed002_study.yaml"]))).read_text()
+    )
+    place = data.draw(st.sampled_from([place for place in places_in(content) if place]))
+    node = content
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = data.draw(
+        st.one_of(
+            *(st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.text(max_size=4)),
+            *(st.just({}), st.just([]), st.lists(st.text(max_size=2), max_size=2)),
+            st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+        )
+    )
+    try:
+        study = parse_study(content, CONFIGS, "")
+        check_settings(study, trial_config())
+    except UserError as error:
+        assert "Traceback" not in str(error) and len(str(error)) > 20
+        return
+    for phase in study.phases.values():
+        assert getattr(phase, "epochs", 1) > 0
+
+
+def places_in(value, place=()):
+    yield place
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places_in(child, (*place, key))
+
+
+def entry(number):
+    return json.dumps({"op_code": 0, "worker_id": "w", "study_name": f"case/{number}", "directions": [1]}) + "\n"
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40, -1])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_half_a_line_at_the_end_of_the_journal_is_dropped(tmp_path, cut, goes_on, caplog):
+    """Also where the version before this one has appended whole entries to it."""
+    (tmp_path / JOURNAL).write_text(entry(1) + entry(2) + entry(3)[:cut] + goes_on * (entry(4) + entry(5)))
+    names = [f"case/{number}" for number in (1, 2, *([4, 5] if goes_on else []))]
+    assert [study.study_name for study in open_storage("", tmp_path).get_all_studies()] == names
+    assert "has half a line" in caplog.text
+    table = Table(open_storage("", tmp_path), "case")
+    table.optuna_study("new")
+    assert Table(open_storage("", tmp_path), "case").phases() == [*(name[5:] for name in names), "new"]
+
+
+def test_a_damaged_line_in_the_middle_of_the_journal_is_refused(tmp_path):
+    text = entry(1) + entry(2)[:20] + "\n" + entry(3)
+    (tmp_path / JOURNAL).write_text(text)
+    with pytest.raises(UserError, match=f"{JOURNAL}, line 2 is damaged"):
+        open_storage("", tmp_path)
+    assert (tmp_path / JOURNAL).read_text() == text
 
 
 def test_the_slides_study_is_planned_with_their_numbers(slides):
@@ -173,7 +255,7 @@ def test_weights_may_depend_on_the_backbone(slides):
 def test_points_lie_in_the_space_and_do_not_depend_on_who_draws_them(slides):
     def draw():
         fine = slides.study.phases["fine"]
-        plan = fine_plan(slides, fine, "sgd", {}, {}, fine.arms["sgd"]["space"])
+        plan = fine_plan(slides, fine, "sgd", {}, {}, fine.arms["sgd"].space)
         return {entry.key: entry.params for entry in plan.wanted}
 
     points = draw()

@@ -1,10 +1,12 @@
 """Which images a study trains on, tunes on and is judged on."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from gan_plugin.errors import UserError
+
+from ..checked import checked, unknown_key
 
 PARTS = ("train", "val", "test", "small_train", "small_val")
 _FIRST_EIGHT = ("aachen", "bochum", "bremen", "cologne", "darmstadt", "dusseldorf", "erfurt", "hamburg")
@@ -23,8 +25,8 @@ class Part:
 
     dataset: str = ""
     split: str = ""
-    cities: tuple[str, ...] = ()
-    images: int = 0
+    cities: Sequence[str] = ()
+    images: int = field(default=0, metadata={"least": 0})
 
 
 # The slides give only the numbers of images (sections 3, 4 and 6); these are the cities whose numbers fit exactly:
@@ -53,24 +55,24 @@ SEED002_IMAGES = {"train": 1403, "val": 326, "test": 174, "small_train": 154, "s
 SEED002_STATISTICS = {"train": (120, 3), "val": (66, 8), "test": (46, 0)}
 
 
-def parse_parts(data: Mapping[str, Any]) -> dict[str, Part]:
+def parse_parts(preset: str, entries: Mapping[str, Any]) -> dict[str, Part]:
     """The parts that the `data` section of a study describes.
 
     Args:
-        data: `preset` of PRESETS, or a mapping `parts` with entries of PARTS, each the name of a registered data set
-            or a mapping with the fields of `Part`. Entries go over those of the preset. Without `small_train` and
-            `small_val` the whole `train` and `val` are searched on; without `test` the `val` is judged on.
+        preset: of PRESETS; "" for none.
+        entries: some of PARTS, each the name of a registered data set or a mapping with the fields of `Part`. They go
+            over those of the preset. Without `small_train` and `small_val` the whole `train` and `val` are searched on;
+            without `test` the `val` is judged on.
 
     Raises:
         UserError: a name or a field is unknown, or a part is missing.
     """
-    preset = data.get("preset", "")
     if preset and preset not in PRESETS:
         raise UserError(f"data.preset is {preset!r}; set it to one of {', '.join(PRESETS)}, or leave it away.")
     parts: dict[str, Part] = dict(PRESETS.get(preset, {}))
-    for name, entry in (data.get("parts") or {}).items():
+    for name, entry in entries.items():
         if name not in PARTS:
-            raise UserError(f"data.parts has {name!r}; the parts are {', '.join(PARTS)}.")
+            raise unknown_key("data.parts", name, PARTS)
         parts[name] = _parse_part(name, entry)
     for name in ("train", "val"):
         if name not in parts:
@@ -82,19 +84,9 @@ def parse_parts(data: Mapping[str, Any]) -> dict[str, Part]:
 
 
 def _parse_part(name: str, entry: Any) -> Part:
-    if isinstance(entry, str):
-        return Part(dataset=entry)
-    try:
-        part = Part(**{**entry, "cities": tuple(entry.get("cities", ()))})
-    except (TypeError, AttributeError) as error:
-        raise UserError(
-            f"data.parts.{name} is {entry!r}; give the name of a registered data set, or a mapping with `dataset` or "
-            "`split`, `cities` and `images`."
-        ) from error
+    part = Part(dataset=entry) if isinstance(entry, str) else checked(Part, entry, f"data.parts.{name}")
     if bool(part.dataset) == bool(part.split):
         raise UserError(f"data.parts.{name} needs either `dataset` or `split`.")
-    if not isinstance(part.images, int) or part.images < 0:
-        raise UserError(f"data.parts.{name}.images is {part.images!r}; give a whole number, 0 for all.")
     return part
 
 

@@ -6,16 +6,12 @@ from typing import Any
 
 import numpy as np
 from detectron2.structures import BoxMode
-from PIL import Image
 from pycocotools import mask as rle_tools
 
-from gan_plugin.data.checks import check_truth_of
-from gan_plugin.data.pictures import image_problem
-from gan_plugin.errors import UserError
+from gan_plugin.data.cityscapes import files_of, read_polygons
 
 from .mini_mask import mask_box
 
-IMAGE_SUFFIX = "_leftImg8bit.png"
 _LEAST_AREA = 1
 
 
@@ -27,8 +23,9 @@ def instance_map(polygons: Path) -> np.ndarray:
     from cityscapesscripts.helpers.annotation import Annotation
     from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 
+    read = read_polygons(polygons)
     annotation = Annotation()
-    annotation.fromJsonFile(str(polygons))
+    annotation.fromJsonText(json.dumps({"imgHeight": read.height, "imgWidth": read.width, "objects": read.objects}))
     return np.asarray(createInstanceImage(annotation, "ids"))
 
 
@@ -53,15 +50,10 @@ def record_of(image: Path, gt_dir: Path, classes: tuple[str, ...]) -> dict[str, 
     are left out.
 
     Raises:
-        UserError: a file is missing or broken, has an unknown label or a polygon of fewer than three points, or the
-            image is not of the size that was annotated.
+        UserError: the polygons are missing or broken.
     """
-    check_truth_of(image, gt_dir)
-    stem = image.name.removesuffix(IMAGE_SUFFIX)
-    polygons = gt_dir / image.parent.name / f"{stem}_gtFine_polygons.json"
-    content = json.loads(polygons.read_text(encoding="utf-8"))
-    height, width = int(content["imgHeight"]), int(content["imgWidth"])
-    _check_size(image, (width, height))
+    polygons = files_of(image, gt_dir).polygons
+    read = read_polygons(polygons)
     annotations = [
         _annotation(mask, classes.index(name), is_group)
         for name, is_group, mask in instance_masks(polygons)
@@ -70,8 +62,8 @@ def record_of(image: Path, gt_dir: Path, classes: tuple[str, ...]) -> dict[str, 
     return {
         "file_name": str(image),
         "image_id": image.name,
-        "height": height,
-        "width": width,
+        "height": read.height,
+        "width": read.width,
         "annotations": annotations,
     }
 
@@ -85,16 +77,3 @@ def _annotation(mask: np.ndarray, category: int, is_group: bool) -> dict[str, An
         "iscrowd": int(is_group),
         "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode()},
     }
-
-
-def _check_size(image: Path, size: tuple[int, int]) -> None:
-    try:
-        with Image.open(image) as opened:
-            found = opened.size
-    except Exception as error:
-        raise UserError(image_problem(image) or f"The image {image} cannot be read ({error}).") from error
-    if found != size:
-        raise UserError(
-            f"The image {image} is {found[0]}x{found[1]} pixels but its polygons are for {size[0]}x{size[1]}; use the "
-            "image that was annotated."
-        )

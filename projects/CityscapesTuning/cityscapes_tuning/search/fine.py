@@ -15,7 +15,7 @@ from .coarse import Choice, level_settings
 from .context import Context
 from .hyperband import Bracket, brackets, promoted
 from .plans import Plan, settle
-from .study import LR, Coarse, Fine, Settings
+from .study import LR, Arm, Coarse, Fine, Settings
 from .table import Row, Wanted
 
 FINE = "fine"
@@ -40,7 +40,7 @@ def fine_plan(
         base: settings that the phases before have found.
         space: name -> (low, high).
     """
-    linear = phase.arms[arm].get("linear") or []
+    linear = phase.arms[arm].linear
     distributions: dict[str, BaseDistribution] = {
         name: FloatDistribution(float(low), float(high), log=name not in linear) for name, (low, high) in space.items()
     }
@@ -142,7 +142,7 @@ class _Search:
         settings = self._context.settings(
             self._phase.settings,
             self._base,
-            self._phase.arms[self._arm].get("settings") or {},
+            self._phase.arms[self._arm].settings,
             point,
             train="small_train",
             val="small_val",
@@ -156,20 +156,20 @@ def base_of(coarse: Coarse | None, choice: Choice) -> Settings:
     return {} if coarse is None else level_settings(coarse, choice.levels) or {}
 
 
-def space_of(context: Context, arm: Mapping[str, Any], rows: Mapping[str, Row]) -> dict[str, Any]:
+def space_of(context: Context, arm: Arm, rows: Mapping[str, Row]) -> dict[str, Any]:
     """The space of an arm, with lr "auto" replaced by an interval from the coarse search.
 
     The interval goes from the best learning rate of the trials with the arm's optimizer to the next higher one that
     did not diverge, which is how the slides arrive at [1e-5, 1e-4] for SGD and [1e-6, 1e-5] for Adam.
     """
-    space = dict(arm.get("space") or {})
+    space = dict(arm.space)
     if space.get(LR) == "auto":
         space[LR] = _auto_interval(context, arm, rows)
     return space
 
 
-def _auto_interval(context: Context, arm: Mapping[str, Any], rows: Mapping[str, Row]) -> list[float]:
-    optimizer = (arm.get("settings") or {}).get("SOLVER.OPTIMIZER", context.optimizer)
+def _auto_interval(context: Context, arm: Arm, rows: Mapping[str, Row]) -> list[float]:
+    optimizer = arm.settings.get("SOLVER.OPTIMIZER", context.optimizer)
     fitting = [
         row
         for row in rows.values()

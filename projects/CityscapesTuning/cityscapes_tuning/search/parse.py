@@ -1,38 +1,19 @@
 """From a YAML file to a checked study."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from detectron2.config import CfgNode
 
 from gan_plugin.config_files import read_yaml
 from gan_plugin.errors import UserError
 
+from ..checked import checked, unknown_key
 from ..data.classes import class_preset
 from ..data.parts import parse_parts
 from . import PHASES
-from .study import (
-    LR,
-    METHODS,
-    PRUNERS,
-    SAMPLERS,
-    Babysit,
-    Budget,
-    Coarse,
-    Confirm,
-    Fine,
-    Full,
-    Objective,
-    Settings,
-    Study,
-)
-
-_T = TypeVar("_T")
-_PHASE_TYPES = {"babysit": Babysit, "coarse": Coarse, "fine": Fine, "confirm": Confirm, "full": Full}
-_KEYS = {
-    "name", "config", "data", "settings", "epoch_iterations", "val_images", "seed", "objective", "budget", "storage",
-    "gpus_per_trial", "phases",
-}  # fmt: skip
+from .study import LR, MOMENTUM, WEIGHT_DECAY, Content, Fine, Objective, Settings, Study
 
 
 def load_study(path: Path) -> Study:
@@ -57,92 +38,117 @@ def parse_study(content: Mapping[str, Any], folder: Path, text: str) -> Study:
     Raises:
         UserError: see `load_study`.
     """
-    if unknown := sorted(set(content) - _KEYS):
-        raise UserError(
-            f"The study has a key {unknown[0]!r}, which is unknown; the keys are {', '.join(sorted(_KEYS))}."
-        )
-    data = content.get("data") or {}
-    if unknown := sorted(set(data) - {"preset", "parts", "classes", "allow_leaks"}):
-        raise UserError(f"data has a key {unknown[0]!r}; the keys are preset, parts, classes, allow_leaks.")
-    if not content.get("config"):
-        raise UserError("The study lacks `config`, the Detectron2 YAML file that its trials start from.")
-    config = (folder / content["config"]).resolve()
+    read = checked(Content, content, "")
+    config = (folder / read.config).resolve()
     if not config.is_file():
         raise UserError(f"The study's config {config} does not exist; paths are relative to the study's file.")
-    phases = content.get("phases") or {}
-    if unknown := sorted(set(phases) - set(PHASES)):
-        raise UserError(f"phases has {unknown[0]!r}; the phases are {', '.join(PHASES)}.")
+    phases = {name: phase for name in PHASES if (phase := getattr(read.phases, name)) is not None}
     if not phases:
         raise UserError(f"The study has no phases; give one or more of {', '.join(PHASES)}.")
+    allow_leaks = read.data.allow_leaks
     study = Study(
-        name=str(content.get("name", "study")),
+        name=read.name,
         config=str(config),
-        parts=parse_parts(data),
-        classes=class_preset(data.get("classes", 10)),
-        allow_leaks=bool(data.get("allow_leaks", data.get("preset") == "official")),
-        settings=dict(content.get("settings") or {}),
-        epoch_iterations=int(content.get("epoch_iterations", 0)),
-        val_images=int(content.get("val_images", 0)),
-        seed=int(content.get("seed", 0)),
-        objective=_build(Objective, content.get("objective"), "objective"),
-        budget=_build(Budget, content.get("budget"), "budget"),
-        storage=str(content.get("storage") or ""),
-        gpus_per_trial=int(content.get("gpus_per_trial", 1)),
-        phases={name: _build(_PHASE_TYPES[name], phases[name], f"phases.{name}") for name in PHASES if name in phases},
+        parts=parse_parts(read.data.preset, read.data.parts),
+        classes=class_preset(read.data.classes),
+        allow_leaks=read.data.preset == "official" if allow_leaks is None else allow_leaks,
+        settings=read.settings,
+        epoch_iterations=read.epoch_iterations,
+        val_images=read.val_images,
+        seed=read.seed,
+        objective=read.objective,
+        budget=read.budget,
+        storage=read.storage,
+        gpus_per_trial=read.gpus_per_trial,
+        phases=phases,
         text=text,
     )
     _check(study)
     return study
 
 
-def _build(kind: type[_T], content: Any, where: str) -> _T:
-    names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
-    content = {} if content is None else content
-    if not isinstance(content, dict):
-        raise UserError(f"{where} is {content!r}; give a mapping with some of {', '.join(names)}.")
-    if unknown := sorted(set(content) - set(names)):
-        raise UserError(f"{where} has a key {unknown[0]!r}; the keys are {', '.join(names)}.")
-    return kind(**{key: value for key, value in content.items() if value is not None})
+def check_settings(study: Study, cfg: CfgNode) -> None:
+    """Refuse settings and spaces of a study that are no keys of `cfg`, the config of its trials.
+
+    Raises:
+        UserError: the sentence names the key, where it is, and the known one that comes nearest.
+    """
+    known = {*_leaves(cfg, ""), LR, MOMENTUM, WEIGHT_DECAY}
+    for where, key in _settings_of(study):
+        if key not in known:
+            raise unknown_key(where, key, sorted(known, key=len))
+
+
+def _leaves(node: CfgNode, prefix: str) -> Iterator[str]:
+    for key, value in node.items():
+        yield from _leaves(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else (f"{prefix}{key}",)
+
+
+def _settings_of(study: Study) -> Iterator[tuple[str, str]]:
+    """Where a config key is given, and the key."""
+    yield from (("settings", key) for key in study.settings)
+    for name, phase in study.phases.items():
+        where = f"phases.{name}"
+        yield from ((f"{where}.settings", key) for key in getattr(phase, "settings", ()))
+        for factor, levels in getattr(phase, "factors", {}).items():
+            yield from ((f"{where}.factors.{factor}.{level}", key) for level in levels for key in levels[level] or ())
+        for arm, content in getattr(phase, "arms", {}).items():
+            yield from ((f"{where}.arms.{arm}.settings", key) for key in content.settings)
+            yield from ((f"{where}.arms.{arm}.space", key) for key in content.space)
+        for variant, settings in getattr(phase, "variants", {}).items():
+            yield from ((f"{where}.variants.{variant}", key) for key in settings if key != "from")
 
 
 def _check(study: Study) -> None:
-    for name, phase in study.phases.items():
-        if getattr(phase, "epochs", 1) <= 0:
-            raise UserError(f"phases.{name}.epochs is {phase.epochs}; give a number above 0.")
-    _one_of("objective.direction", study.objective.direction, ("minimize", "maximize"))
-    coarse, fine, full = (study.phases.get(name) for name in ("coarse", "fine", "full"))
+    _check_objective(study.objective)
+    babysit, coarse, fine, full = (study.phases.get(name) for name in ("babysit", "coarse", "fine", "full"))
+    if babysit is not None and (len(babysit.lr_range) != 2 or babysit.lr_range[0] >= babysit.lr_range[1]):
+        raise UserError(f"phases.babysit.lr_range is {list(babysit.lr_range)}; give [low, high] with 0 < low < high.")
     if coarse is not None:
-        _one_of("phases.coarse.procedure", coarse.procedure, ("coordinate", "factorial"))
-        if not coarse.lr or not all(isinstance(lr, int | float) and lr > 0 for lr in coarse.lr):
-            raise UserError(f"phases.coarse.lr is {coarse.lr!r}; give numbers above 0, and write 1e-3 as 1.0e-3.")
+        if not coarse.lr:
+            raise UserError("phases.coarse.lr is empty; give at least one learning rate.")
         for factor, levels in coarse.factors.items():
-            if not isinstance(levels, dict) or not levels:
+            if not levels:
                 raise UserError(f"phases.coarse.factors.{factor} has no level; give a name with settings for each.")
     if fine is not None:
         _check_fine(fine)
     if full is not None:
-        _one_of("phases.full.best_from", full.best_from, ("search", "none"))
         _check_variants(full.variants)
-    if "confirm" in study.phases and fine is None:
-        raise UserError("phases.confirm trains the best of the fine search again; add phases.fine, or take it out.")
+    if "confirm" in study.phases:
+        if fine is None:
+            raise UserError("phases.confirm trains the best of the fine search again; add phases.fine, or take it out.")
+        if not study.phases["confirm"].seeds:
+            raise UserError("phases.confirm.seeds is empty; give at least one.")
+
+
+def _check_objective(objective: Objective) -> None:
+    if "/" not in objective.metric:
+        raise UserError(f"objective.metric is {objective.metric!r}; set it to val_loss/total or to a score as segm/AP.")
+    right = "minimize" if objective.is_loss else "maximize"
+    if objective.direction != right:
+        better = "lower" if objective.is_loss else "higher"
+        raise UserError(
+            f"objective.direction is {objective.direction!r}, but the {better} {objective.metric}, the better; set it "
+            f"to {right}."
+        )
 
 
 def _check_fine(fine: Fine) -> None:
-    _one_of("phases.fine.method", fine.method, METHODS)
-    _one_of("phases.fine.sampler", fine.sampler, SAMPLERS)
-    _one_of("phases.fine.pruner", fine.pruner, PRUNERS)
     if not fine.arms:
         raise UserError("phases.fine.arms is empty; give each optimizer to search with its settings and its space.")
     for arm, content in fine.arms.items():
-        for name, interval in (content.get("space") or {}).items():
+        for name, interval in content.space.items():
             if interval == "auto" and name == LR:
                 continue
             bad = not isinstance(interval, list | tuple) or len(interval) != 2
-            if bad or not all(isinstance(x, int | float) for x in interval) or not 0 < interval[0] < interval[1]:
+            if bad or not all(type(x) in (int, float) for x in interval) or not 0 < interval[0] < interval[1]:
                 raise UserError(
                     f"phases.fine.arms.{arm}.space.{name} is {interval!r}; give [low, high] with 0 < low < high, and "
                     "write 1e-4 as 1.0e-4, or YAML reads it as text."
                 )
+        for name in content.linear:
+            if name not in content.space:
+                raise unknown_key(f"phases.fine.arms.{arm}.linear", name, content.space)
 
 
 def _check_variants(variants: Mapping[str, Settings]) -> None:
@@ -150,12 +156,7 @@ def _check_variants(variants: Mapping[str, Settings]) -> None:
         raise UserError("phases.full.variants is empty; give at least one, such as V1: {}.")
     for name in variants:
         seen = [name]
-        while parent := (variants[seen[-1]] or {}).get("from"):
+        while parent := variants[seen[-1]].get("from"):
             if parent not in variants or parent in seen:
                 raise UserError(f"The variant {seen[-1]} continues from {parent!r}, which is no variant before it.")
             seen.append(parent)
-
-
-def _one_of(key: str, value: Any, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UserError(f"{key} is {value!r}; set it to one of {', '.join(known)}.")

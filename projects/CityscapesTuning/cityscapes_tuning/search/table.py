@@ -1,5 +1,7 @@
 """The table of a study's trials, kept in Optuna's storage, which several processes and machines may share."""
 
+import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +16,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
 
 JOURNAL = "trials.journal"
+_ENTRY = b'{"op_code"'
+_logger = logging.getLogger(__name__)
 STATES = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
@@ -222,13 +227,53 @@ def open_storage(url: str, folder: Path) -> BaseStorage:
         folder: of the study.
 
     Raises:
-        UserError: the database cannot be opened.
+        UserError: the database cannot be opened, or the journal is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if not url:
         file = str(folder / JOURNAL)
-        return JournalStorage(JournalFileBackend(file, lock_obj=JournalFileOpenLock(file)))
+        lock = JournalFileOpenLock(file)
+        _mend_journal(folder / JOURNAL, lock)
+        return JournalStorage(JournalFileBackend(file, lock_obj=lock))
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:
         raise UserError(f"The storage {url} cannot be opened ({' '.join(str(error).split())[:200]}).") from error
+
+
+def _mend_journal(file: Path, lock: JournalFileOpenLock) -> None:
+    """Drop the half lines that a kill or a full disk has left, over which Optuna would stumble.
+
+    Raises:
+        UserError: a line is damaged in another way, and those after it may build on it.
+    """
+    if not file.is_file() or all(map(_is_entry, file.read_bytes().splitlines(keepends=True))):
+        return
+    # held, nobody is in the midst of writing: what is half now stays half
+    lock.acquire()
+    try:
+        lines = file.read_bytes().splitlines(keepends=True)
+        sound = b"".join(_sound(file, number, line, number == len(lines)) for number, line in enumerate(lines, start=1))
+        write_whole(file, lambda opened: opened.write(sound), "Free some disk space, or make the folder writable.")
+    finally:
+        lock.release()
+    _logger.warning("%s has half a line, as a kill leaves it, which is dropped.", file)
+
+
+def _sound(file: Path, number: int, line: bytes, is_last: bool) -> bytes:
+    """A line without what is half of it: all of the last one, or what a whole entry has been appended to."""
+    begun = line.rfind(_ENTRY)
+    if _is_entry(line):
+        return line
+    if begun > 0 and _is_entry(line[begun:]):
+        return line[begun:]
+    if not is_last:
+        raise UserError(f"{file}, line {number} is damaged; restore the file, or begin the study anew.")
+    return b""
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

@@ -22,7 +22,7 @@ from ..data.parts import PARTS, SEED002, check_leaks, seed002_differences
 from ..data.register import read_part, register_parts, write_part
 from ..data.statistics import PartStatistics, part_statistics
 from .context import CONFIG, DATA, Context
-from .parse import load_study
+from .parse import check_settings, load_study
 from .shrink import batch_of
 from .study import Study
 from .table import Table, open_storage
@@ -51,6 +51,7 @@ def set_up(study_file: Path, folder: Path) -> tuple[Context, Table]:
             if any(entry.name != _LOCK for entry in folder.iterdir()):
                 raise UserError(f"{folder} holds files that are not of a study; choose another --output.")
             cfg = _config(study)
+            check_settings(study, cfg)
             _write(folder / CONFIG, cfg.dump())
             _prepare_data(study, folder, cfg)
             _write(known, text)
