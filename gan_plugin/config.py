@@ -97,8 +97,9 @@ def _gan_node() -> CN:
     gan.MASK.DISCRIMINATOR = "PixelMaskDiscriminator"
     # NonSaturatingBCE, Minimax, LeastSquares, LSGAN, Hinge, Wasserstein, RelativisticAverage or MultiLayerL1
     gan.MASK.OBJECTIVE = "NonSaturatingBCE"
+    # of the verdict; see BALANCE
     gan.MASK.WEIGHT = 1.0
-    # the thesis' lambda: weight of the mean absolute error between matched masks
+    # the thesis' lambda: weight of the mean absolute error between matched masks; see BALANCE
     gan.MASK.REC_WEIGHT = 100.0
     # side of the square that the discriminator sees; for PixelMaskDiscriminator 2 ** (number of CHANNELS + 1)
     gan.MASK.INPUT_SIZE = 128
@@ -121,6 +122,7 @@ def _gan_node() -> CN:
     gan.BOX.ENABLED = False
     gan.BOX.DISCRIMINATOR = "BoxFeatureDiscriminator"
     gan.BOX.OBJECTIVE = "NonSaturatingBCE"
+    # of the verdict; see BALANCE
     gan.BOX.WEIGHT = 0.025
     # side of the pooled features that the discriminator sees
     gan.BOX.INPUT_SIZE = 7
@@ -130,11 +132,15 @@ def _gan_node() -> CN:
     gan.BOX.INSTANCE_NOISE = 0.0
 
     gan.BALANCE = CN()
-    # multiply both WEIGHTs by |gradient of the head's own loss| / |gradient of its adversarial loss|, both at the
-    # head's last layer (VQGAN)
-    gan.BALANCE.ENABLED = False
-    # the greatest such ratio
-    gan.BALANCE.MAX_WEIGHT = 10000.0
+    # The generator's adversarial terms of a player (verdict and error) get one factor, with which the norm of their
+    # gradient at what was drawn is this share of that of the head's own loss (loss_mask, loss_box_reg); the weights
+    # above then fix their ratio only, 1 to 100 as in the thesis. 0: no factor, the weights are absolute, as in the
+    # thesis and the paper. The thesis' weights, taken absolutely, pull tens of times as hard as loss_mask and can
+    # destroy a model that has learnt; with a share below 1 the head's own loss has the last word, whatever the
+    # objective. docs/results/safety.md has what was measured.
+    gan.BALANCE.SHARE = 0.1
+    # the greatest such factor; reached only where the terms have next to no gradient
+    gan.BALANCE.MAX_FACTOR = 10000.0
 
     gan.REG = CN()
     # gamma of R1, such as 10.0; 0 for none

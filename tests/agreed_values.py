@@ -5,11 +5,11 @@ import json
 import torch
 import torch.distributed
 from detectron2.utils import comm
-from torch import nn
 
 from gan_plugin.modeling.adaptive_augment import AdaptiveAugment
-from gan_plugin.modeling.balance import GradientNormBalance
+from gan_plugin.modeling.balance import GradientShare
 from gan_plugin.modeling.gate import AccuracyGate
+from gan_plugin.modeling.samples import MaskSamples
 from gan_plugin.processes import mean_over_processes
 
 
@@ -26,14 +26,19 @@ def agreed(rank):
     augment = AdaptiveAugment("flip", target=0.6, images=100)
     augment.observe(torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, -1]][rank]))
 
-    weight = nn.Parameter(torch.tensor([0.7, -0.3]))
-    reference = weight @ torch.tensor([[3.0, 4.0], [0.0, 1.0]][rank])
-    ratio = GradientNormBalance()(reference, weight @ torch.tensor([1.5, 2.0]), weight)
+    # two logits, one in each process or both in the first; a head's loss of slopes 3 and 4, a verdict's of 1 and 2
+    shares = {}
+    for case, slopes in {"both": [([3.0], [1.0]), ([4.0], [2.0])], "one": [([3.0, 4.0], [1.0, 2.0]), ([], [])]}.items():
+        own, pull = (torch.tensor(slope) for slope in slopes[rank])
+        logits = torch.zeros(len(own), requires_grad=True)
+        nothing = torch.zeros(len(own))
+        samples = MaskSamples(logits, nothing, nothing, nothing, nothing, (), (logits * own).sum(), logits)
+        shares[case] = GradientShare(0.5)({"": (logits * pull).sum()}, samples)[1].item()
     return {
         "mean": mean.tolist(),
         "accuracy": gate.accuracy.item(),
         "probability": augment.probability.item(),
-        "ratio": ratio.item(),
+        "shares": shares,
     }
 
 

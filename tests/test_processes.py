@@ -15,5 +15,5 @@ def test_two_processes_agree_on_the_mean_of_what_both_have_seen(tmp_path):
     assert first["accuracy"] == pytest.approx(0.9 * (0.5 + 0.1 * 0.375) + 0.1)
     # r is 0.75 over all, though 0.5 in the second process, and 8 images were seen
     assert first["probability"] == pytest.approx(0.08)
-    # norms of 5 and 1 beside 2.5 twice
-    assert first["ratio"] == pytest.approx(3 / 2.5, rel=1e-5)
+    # half of |(3, 4)| beside |(1, 2)|, wherever the logits are
+    assert first["shares"] == pytest.approx(dict.fromkeys(("both", "one"), 2.5 / 5**0.5))

@@ -13,6 +13,7 @@ from detectron2.solver.build import get_default_optimizer_params
 from gan_plugin.layers.multi_level_prroi_pool import MultiLevelPrRoIPool
 from gan_plugin.modeling import AdversarialFastRCNNOutputLayers, AdversarialROIHeads, Adversary, MaskAdversary
 from gan_plugin.modeling.adversary import adversaries
+from gan_plugin.modeling.balance import GradientShare
 from gan_plugin.modeling.discriminators import BoxFeatureDiscriminator, MaskedFeatureDiscriminator
 from gan_plugin.modeling.labels import LabelNoise
 from gan_plugin.modeling.losses import MultiLayerL1, NonSaturatingBCE
@@ -30,6 +31,7 @@ model.adversaries = L(adversaries)(
     mask=L(MaskAdversary)(
         weight=0.5,
         rec_weight=0.0,
+        balance=L(GradientShare)(share=0.1, max_factor=10000.0),
         objective=L(MultiLayerL1)(),
         discriminator=L(MaskedFeatureDiscriminator)(
             in_channels=256, input_size=28, channels=(64, 128, 256, 512, 1024), norm="BN", judges="features"
@@ -41,6 +43,7 @@ model.adversaries = L(adversaries)(
     box=L(Adversary)(
         name="box",
         weight=0.025,
+        balance=L(GradientShare)(share=0.1, max_factor=10000.0),
         objective=L(NonSaturatingBCE)(),
         discriminator=L(BoxFeatureDiscriminator)(
             in_channels=256, input_size=7, channels=(64, 128, 256, 512), norm="BN", judges="logits"

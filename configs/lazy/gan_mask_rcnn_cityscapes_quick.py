@@ -39,8 +39,6 @@ heads.mask_head.conv_dims = [32, 32, 32]
 del bottom_up, rpn, heads
 
 mask = model.adversaries.mask
-mask.weight = 0.01
-mask.rec_weight = 1.0
 mask.discriminator.input_size = 32
 mask.discriminator.channels = (16, 32, 64, 64)
 mask.discriminator.norm = "GN"

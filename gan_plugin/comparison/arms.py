@@ -48,15 +48,15 @@ _MASK_PLAYER: Settings = {"MODEL.GAN.ENABLED": True, "MODEL.GAN.MASK.ENABLED": T
 ARMS: dict[str, Arm] = {
     BASELINE: Arm("no adversary: the plain model, trained on as long as the others", {"MODEL.GAN.ENABLED": False}),
     "bce": Arm(
-        "the config's mask discriminator with binary cross entropy (thesis eq 4.2 and 4.4)",
+        "binary cross entropy (thesis eq 4.2 and 4.4) with the config's own mask discriminator and weights",
         {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "NonSaturatingBCE"},
     ),
     "lsgan": Arm(
-        "the config's mask discriminator with least squares (thesis eq 4.5 and 4.6)",
+        "least squares (thesis eq 4.5 and 4.6) with the config's own mask discriminator and weights",
         {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "LeastSquares"},
     ),
     "rec": Arm(
-        "a control: the config's mean absolute error of matched masks (thesis 4.3.3) without any verdict",
+        "a control: the mean absolute error of matched masks (thesis 4.3.3) at the config's weight, without any verdict",
         {**_MASK_PLAYER, "MODEL.GAN.MASK.WEIGHT": 0.0},
     ),
     "hinge": Arm(
@@ -64,7 +64,8 @@ ARMS: dict[str, Arm] = {
         {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "Hinge"},
     ),
     "paper": Arm(
-        "discriminators of masked RoI features and of boxes (Le et al. 2020, arXiv 2010.13757, released coefficients)",
+        "discriminators of masked RoI features and of boxes (Le et al. 2020, arXiv 2010.13757) with the released "
+        "coefficients, 0.5 and 0.025; as wide as the config's own, and on its schedule",
         {
             "MODEL.GAN.ENABLED": True,
             "MODEL.GAN.ORDER": "paper",
@@ -80,18 +81,41 @@ ARMS: dict[str, Arm] = {
             "MODEL.GAN.LABELS.REAL": [1.0, 1.0],
             "MODEL.GAN.LABELS.FAKE": [0.0, 0.0],
             "MODEL.GAN.LABELS.FLIP_PROB": 0.0,
+            "MODEL.GAN.BALANCE.SHARE": 0.0,
         },
         _paper_system,
     ),
     "best": Arm(
-        "the best of a search on training images: least squares against anti-aliased truth, its gradient "
-        "three tenths of the mask loss', beside the mean absolute error",
+        "least squares against anti-aliased truth, verdict and error with three tenths of the mask loss' gradient; "
+        "the best of a search that had the error beside that share",
         {
             **_MASK_PLAYER,
             "MODEL.GAN.MASK.OBJECTIVE": "LeastSquares",
             "MODEL.GAN.MASK.REAL": "antialiased",
-            "MODEL.GAN.BALANCE.ENABLED": True,
-            "MODEL.GAN.MASK.WEIGHT": 0.3,
+            "MODEL.GAN.BALANCE.SHARE": 0.3,
+        },
+    ),
+    "thesis": Arm(
+        "the thesis' discriminator of 11.4 million parameters with its weights as printed, 1 and 100 (Zappia 2021); may "
+        "diverge; the generator's optimizer and schedule are the config's",
+        {
+            **_MASK_PLAYER,
+            "MODEL.GAN.ORDER": "thesis",
+            "MODEL.GAN.MASK.DISCRIMINATOR": "PixelMaskDiscriminator",
+            "MODEL.GAN.MASK.OBJECTIVE": "NonSaturatingBCE",
+            "MODEL.GAN.MASK.WEIGHT": 1.0,
+            "MODEL.GAN.MASK.REC_WEIGHT": 100.0,
+            "MODEL.GAN.MASK.INPUT_SIZE": 128,
+            "MODEL.GAN.MASK.CHANNELS": [64, 128, 128, 256, 512, 1024],
+            "MODEL.GAN.MASK.NORM": "BN",
+            "MODEL.GAN.MASK.MATCHING": "greedy",
+            "MODEL.GAN.LABELS.REAL": [0.7, 1.2],
+            "MODEL.GAN.LABELS.FAKE": [0.0, 0.3],
+            "MODEL.GAN.LABELS.FLIP_PROB": 0.05,
+            "MODEL.GAN.BALANCE.SHARE": 0.0,
+            "SOLVER.DISC.OPTIMIZER": "adam",
+            "SOLVER.DISC.BASE_LR": 0.2e-4,
+            "SOLVER.DISC.BETAS": [0.5, 0.999],
         },
     ),
 }

@@ -8,13 +8,15 @@ from torch import nn
 from torch.func import functional_call
 
 from .augment import DiscriminatorAugment
-from .balance import GradientNormBalance
+from .balance import GradientShare
 from .gate import AccuracyGate
 from .labels import LabelNoise
 from .losses import AdversarialObjective, Verdicts
 from .presenters import Presenter
 from .regularizers import Regularizer
 from .samples import RealFakePair, Samples, reconstruction_loss
+
+_SAFE = GradientShare()
 
 
 class Adversary(nn.Module):
@@ -35,7 +37,7 @@ class Adversary(nn.Module):
         weight: float = 1.0,
         augment: DiscriminatorAugment | None = None,
         regularizer: Regularizer | None = None,
-        balance: GradientNormBalance | None = None,
+        balance: GradientShare | None = _SAFE,
         gate: AccuracyGate | None = None,
         lockstep: bool = False,
     ) -> None:
@@ -46,10 +48,11 @@ class Adversary(nn.Module):
             objective: the adversarial losses.
             presenter: makes the discriminator's input from samples.
             labels: draws the discriminator's targets.
-            weight: factor of the generator's adversarial loss.
+            weight: factor of the generator's adversarial loss; with a `balance` only its ratio to other factors counts.
             augment: acts on every input of the discriminator.
             regularizer: penalties on the discriminator.
-            balance: multiplies `weight` by a ratio of gradients; None for a plain weight.
+            balance: holds the generator's terms to a share of its own loss; None for the weights as they are, which
+                may be too much for a model that has learnt already.
             gate: lets the discriminator rest while it is far ahead.
             lockstep: whether the discriminator is run without samples too, because its layers wait for other processes.
         """
@@ -75,7 +78,20 @@ class Adversary(nn.Module):
         return {f"loss_adv_{self.name}": samples.zero()}
 
     def generator_losses(self, pair: RealFakePair, ramp: float = 1.0) -> dict[str, torch.Tensor]:
-        """`loss_adv_<name>`, a scalar times `ramp` in [0, 1]; without samples a zero that still reaches every one."""
+        """`loss_adv_<name>`, a scalar times `ramp` in [0, 1]; without samples a zero that still reaches every one.
+
+        With a balance the graph behind `pair` is used up, and `gan/<name>/balance` records the factor of all weights.
+        """
+        terms = self._generator_terms(pair)
+        if self.balance is None:
+            return {name: term * (weight * ramp) for name, (term, weight) in terms.items()}
+        weighted = {name: term * weight for name, (term, weight) in terms.items()}
+        losses, factor = self.balance(weighted, pair.samples, ramp)
+        get_event_storage().put_scalar(f"gan/{self.name}/balance", factor.item())
+        return losses
+
+    def _generator_terms(self, pair: RealFakePair) -> dict[str, tuple[torch.Tensor, float]]:
+        """The generator's losses, each with its weight."""
         real, fake = self._augmented(pair.real, pair.fake)
         loss = pair.samples.zero()
         if len(pair) or self.lockstep:
@@ -83,12 +99,7 @@ class Adversary(nn.Module):
             with torch.no_grad():
                 on_real = self._judge_as_constant(real, pair) if self.objective.pairs else None
             loss = loss + (self.objective.generator_loss(verdicts, on_real) if len(pair) else _nothing(verdicts))
-        factor: float | torch.Tensor = self.weight * ramp
-        if self.balance is not None:
-            ratio = self.balance(pair.samples.loss, loss, pair.samples.last_layer)
-            get_event_storage().put_scalar(f"gan/{self.name}/balance", ratio.item())
-            factor = factor * ratio
-        return {f"loss_adv_{self.name}": loss * factor}
+        return {f"loss_adv_{self.name}": (loss, self.weight)}
 
     def discriminator_losses(self, pair: RealFakePair) -> dict[str, torch.Tensor]:
         """`loss_disc_<name>`, and `loss_disc_<name>_reg` in the iterations of a penalty; scalars.
@@ -169,7 +180,8 @@ class MaskAdversary(Adversary):
     def __init__(self, *, rec_weight: float = 100.0, name: str = "mask", **kwargs: Any) -> None:
         """
         Args:
-            rec_weight: factor of the mean absolute error between matched masks (lambda in the thesis).
+            rec_weight: factor of the mean absolute error between matched masks (lambda in the thesis), 0 for none; with
+                a `balance` its ratio to `weight` counts.
             name, kwargs: as for Adversary.
         """
         super().__init__(name=name, **kwargs)
@@ -179,12 +191,12 @@ class MaskAdversary(Adversary):
         losses = super().idle_generator_losses(samples)
         return losses | ({"loss_rec_mask": samples.zero()} if self.rec_weight else {})
 
-    def generator_losses(self, pair: RealFakePair, ramp: float = 1.0) -> dict[str, torch.Tensor]:
+    def _generator_terms(self, pair: RealFakePair) -> dict[str, tuple[torch.Tensor, float]]:
         """As Adversary, and `loss_rec_mask` unless its weight is 0."""
-        losses = super().generator_losses(pair, ramp)
+        terms = super()._generator_terms(pair)
         if self.rec_weight:
-            losses["loss_rec_mask"] = reconstruction_loss(pair.samples) * (self.rec_weight * ramp)
-        return losses
+            terms["loss_rec_mask"] = reconstruction_loss(pair.samples), self.rec_weight
+        return terms
 
 
 def adversaries(**by_name: Adversary | None) -> nn.ModuleDict:

@@ -1,43 +1,94 @@
-"""How much the adversarial loss should weigh beside the loss that it complements."""
+"""How hard an adversary may pull beside the loss that it complements."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch.autograd.function import once_differentiable
 
+from gan_plugin.errors import UserError
 from gan_plugin.processes import mean_over_processes
 
-# delta of the source: keeps the ratio finite where the adversarial gradient vanishes
-_DELTA = 1e-6
+from .samples import Samples
+
 # keeps the gradients in half precision from vanishing on their way, as a GradScaler would
 _SCALE = 2.0**10
 
 
 @dataclass(frozen=True)
-class GradientNormBalance:
-    """VQGAN's rule (Esser et al. 2021, arXiv 2012.09841, eq 7): the ratio of both losses' gradient norms at the last
-    layer of the head that they share, so that both pull equally hard there.
+class GradientShare:
+    """Holds an adversary's terms to a share of the head's own loss, by the norms of their gradients at what was drawn.
+
+    All terms of a player get one factor, so that the ratio between them stays. A rule of this kind, with both norms at
+    the last layer's weights and a share of 1, is VQGAN's (Esser et al. 2021, arXiv 2012.09841, eq 7). At what was
+    drawn the terms' gradient is in hand once it has passed the discriminator; it is scaled there and goes on into the
+    head, so that the discriminator is differentiated once, and no layer of the head has to be known.
 
     Attributes:
-        max_weight: the greatest ratio.
+        share: |gradient of the terms' sum| / |gradient of the head's own loss|.
+        max_factor: the greatest factor; reached only where the terms have next to no gradient.
     """
 
-    max_weight: float = 1e4
+    share: float = 0.1
+    max_factor: float = 1e4
 
-    def __call__(self, reference: torch.Tensor, loss: torch.Tensor, last_layer: nn.Parameter) -> torch.Tensor:
-        """The factor for `loss`, a scalar in [0, max_weight] without gradient, the same in every process.
-
-        Args:
-            reference: the head's own loss, such as loss_mask.
-            loss: its adversarial loss, unweighted.
-            last_layer: the weight of the layer that made the samples.
+    def __call__(
+        self, terms: dict[str, torch.Tensor], samples: Samples, ramp: float = 1.0
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """
-        own = torch.stack([_gradient_norm(value, last_layer) for value in (reference, loss)])
-        norms = mean_over_processes(own)
-        # where either has overflowed in half precision, the ratio is unknown and nothing should pull
-        return torch.where(norms.isfinite().all(), norms[0] / (norms[1] + _DELTA), 0).clamp(max=self.max_weight)
+        Args:
+            terms: weighted scalar losses of one player, whose graphs are used up.
+            samples: what they judge, with the head's own loss.
+            ramp: multiplies the share, in [0, 1].
+
+        Returns:
+            The terms, scaled in value and gradient, and their common factor without the ramp, which is a scalar in
+            [0, max_factor] and the same in every process.
+
+        Raises:
+            UserError: the head has handed out no loss to compare with.
+        """
+        if samples.loss is None or samples.output is None:
+            raise UserError(
+                "MODEL.GAN.BALANCE.SHARE needs samples that bring the head's own loss and the output it is taken of, "
+                "and these have none; let the head add both, or set the key to 0 for absolute weights."
+            )
+        own = _gradient(samples.loss, samples.output, keep=True)
+        pulls = {name: _gradient(term, samples.drawn) for name, term in terms.items()}
+        pull = torch.stack(list(pulls.values())).sum(0)
+        # Means of squares: several processes then get the factor of one with all of their samples.
+        squares = mean_over_processes(torch.stack([own.square().sum(), pull.square().sum()]))
+        own_norm, norm = squares.sqrt()
+        factor = (self.share * own_norm / norm).clamp(max=self.max_factor)
+        # No gradient needs no factor; where one has overflowed in half precision, nothing should pull in this step.
+        factor = torch.where((norm > 0) & squares.isfinite().all(), factor, torch.zeros_like(factor))
+        scale = factor * ramp
+        losses = {}
+        for name, term in terms.items():
+            # a value that is not finite stays what it is, for whoever stops the training because of it
+            value = torch.where(term.isfinite(), term * scale, term).detach()
+            losses[name] = _WithGradient.apply(samples.drawn, value, pulls[name].nan_to_num(0.0, 0.0, 0.0) * scale)
+        return losses, factor
 
 
-def _gradient_norm(loss: torch.Tensor, weight: nn.Parameter) -> torch.Tensor:
-    (gradient,) = torch.autograd.grad(loss * _SCALE, weight, retain_graph=True, allow_unused=True)
-    return weight.new_zeros(()) if gradient is None else gradient.detach().float().norm() / _SCALE
+def _gradient(loss: torch.Tensor, at: torch.Tensor, keep: bool = False) -> torch.Tensor:
+    """The gradient of `loss` at the tensor `at`, in single precision; `keep` leaves the graph for another use."""
+    (gradient,) = torch.autograd.grad(loss * _SCALE, at, retain_graph=keep, allow_unused=True)
+    return at.new_zeros(at.shape, dtype=torch.float32) if gradient is None else gradient.float() / _SCALE
+
+
+class _WithGradient(torch.autograd.Function):
+    """A value whose gradient at `drawn` has been found already."""
+
+    @staticmethod
+    def forward(ctx: Any, drawn: torch.Tensor, value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gradient)
+        ctx.dtype = drawn.dtype
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        # A GradScaler's scale is applied before half precision could lose the product.
+        (gradient,) = ctx.saved_tensors
+        return (gradient * scale).to(ctx.dtype), None, None

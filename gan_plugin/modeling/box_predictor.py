@@ -39,9 +39,7 @@ class AdversarialFastRCNNOutputLayers(FastRCNNOutputLayers):
         # (P, 4) width, height, width, height: no box reaches out of its image
         limits = torch.tensor([[*image.image_size[::-1]] * 2 for image in proposals], device=deltas.device)[images]
         predicted = torch.minimum(decoded.clamp(min=0), limits.to(decoded.dtype))
-        return BoxSamples(
-            predicted, _truth(proposals, from_boxes)[positive], images, classes, (), loss, self.bbox_pred.weight
-        )
+        return BoxSamples(predicted, _truth(proposals, from_boxes)[positive], images, classes, (), loss, deltas)
 
 
 def _truth(proposals: list[Instances], like: torch.Tensor) -> torch.Tensor:

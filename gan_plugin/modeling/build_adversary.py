@@ -13,7 +13,7 @@ from gan_plugin.layers.multi_level_prroi_pool import MultiLevelPrRoIPool
 
 from .adversary import Adversary, MaskAdversary
 from .augment import DiscriminatorAugment
-from .balance import GradientNormBalance
+from .balance import GradientShare
 from .discriminators import build_discriminator, discriminator_class, sight_of
 from .gate import AccuracyGate
 from .labels import LabelNoise
@@ -57,10 +57,10 @@ def _common(cfg: CfgNode, player: str, shapes: dict[str, ShapeSpec]) -> dict[str
             f"MODEL.GAN.{player}.NORM SyncBN cannot be differentiated twice, as MODEL.GAN.REG.R1_GAMMA and GP_WEIGHT "
             "need it; set it to GN, or those to 0."
         )
-    if gan.COMPILE and (regularizer.is_due(0) or gan.BALANCE.ENABLED):
+    if gan.COMPILE and regularizer.is_due(0):
         raise UserError(
             "MODEL.GAN.COMPILE makes a discriminator that is differentiated once, but MODEL.GAN.REG.R1_GAMMA and "
-            "GP_WEIGHT and MODEL.GAN.BALANCE do it twice; set it to False, or those to 0 and False."
+            "GP_WEIGHT do it twice; set it to False, or those to 0."
         )
     presenter, shape = _presenter(cfg, player, shapes)
     return {
@@ -71,7 +71,7 @@ def _common(cfg: CfgNode, player: str, shapes: dict[str, ShapeSpec]) -> dict[str
         "weight": node.WEIGHT,
         "augment": DiscriminatorAugment(gan.DIFFAUG, node.INSTANCE_NOISE, presenter.background),
         "regularizer": regularizer,
-        "balance": GradientNormBalance(gan.BALANCE.MAX_WEIGHT) if gan.BALANCE.ENABLED else None,
+        "balance": GradientShare(gan.BALANCE.SHARE, gan.BALANCE.MAX_FACTOR) if gan.BALANCE.SHARE else None,
         "gate": AccuracyGate(gan.GATE_ACCURACY) if gan.GATE_ACCURACY else None,
         "lockstep": node.NORM == "SyncBN" and comm.get_world_size() > 1,
     }

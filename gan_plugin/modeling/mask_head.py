@@ -51,5 +51,5 @@ class AdversarialMaskHead(MaskRCNNConvUpsampleHead):
         with_crops = [with_truth(image, crop) for image, crop in zip(instances, crops, strict=True)]
         loss = mask_rcnn_loss(logits, with_crops, self.vis_period) * self.loss_weight
         drawn = logits_of_true_class(logits, instances)
-        samples = self.sampler(drawn, instances, torch.cat(crops), loss, self.predictor.weight)
+        samples = self.sampler(drawn, instances, torch.cat(crops), loss, logits)
         return {"loss_mask": loss, MASK_SAMPLES_KEY: samples}

@@ -8,7 +8,6 @@ from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.poolers import convert_boxes_to_pooler_format
 from detectron2.structures import Instances
-from torch import nn
 
 from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
@@ -57,14 +56,14 @@ class MaskSampler:
         instances: list[Instances],
         crops: torch.Tensor,
         loss: torch.Tensor,
-        last_layer: nn.Parameter,
+        output: torch.Tensor,
     ) -> MaskSamples:
         """
         Args:
             logits: (R, M, M) of the ground-truth class.
             instances: the foreground proposals with their annotations, one a image.
             crops: (R, M, M) binary truth in the proposals' boxes.
-            loss, last_layer: the head's loss and the weight of the layer that made `logits`.
+            loss, output: the head's own loss, and the logits that it was computed from.
         """
         with torch.no_grad():
             truth = crops.to(logits.dtype)
@@ -76,7 +75,7 @@ class MaskSampler:
                 fine = [crop_truth(image, logits.shape[-1] * _ANTIALIASING) for image in instances]
                 truth = F.avg_pool2d(torch.cat(fine).to(logits.dtype)[:, None], _ANTIALIASING)[:, 0]
             rois = convert_boxes_to_pooler_format([image.proposal_boxes for image in instances])
-        return MaskSamples(logits, truth, matched, classes_of(instances), rois, (), loss=loss, last_layer=last_layer)
+        return MaskSamples(logits, truth, matched, classes_of(instances), rois, (), loss=loss, output=output)
 
 
 class _PrecomputedCrops:

@@ -49,14 +49,16 @@ class AdversarialPointRendMaskHead(PointRendMaskHead):
         if self.sampler is None:
             return super().forward(features, instances)
         kept: list[torch.Tensor] = []
-        # The coarse mask is needed a second time, and the head does not hand it out.
-        handle = self.coarse_head.register_forward_hook(lambda module, inputs, output: kept.append(output))
+        # Coarse mask and point logits are needed a second time, and the head does not hand them out.
+        heads = [self.coarse_head, self.point_head] if self.mask_point_on else [self.coarse_head]
+        handles = [head.register_forward_hook(lambda module, inputs, output: kept.append(output)) for head in heads]
         try:
             losses = super().forward(features, instances)
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
         dense = self._dense_logits(features, instances, kept[0])
-        return losses | self._samples(self.sampler, dense, instances, losses)
+        return losses | self._samples(self.sampler, dense, instances, losses, kept[-1])
 
     def _without_instances(self, features: dict[str, torch.Tensor], instances: list[Instances]) -> dict[str, Any]:
         """Zeros that reach every parameter; PointRendMaskHead cannot sample points of no mask."""
@@ -65,7 +67,7 @@ class AdversarialPointRendMaskHead(PointRendMaskHead):
         losses = {"loss_mask": coarse.sum() * 0}
         if self.mask_point_on:
             losses["loss_mask_point"] = dense.sum() * 0
-        return losses | (self._samples(self.sampler, dense, instances, losses) if self.sampler else {})
+        return losses | (self._samples(self.sampler, dense, instances, losses, dense) if self.sampler else {})
 
     def _samples(
         self,
@@ -73,14 +75,13 @@ class AdversarialPointRendMaskHead(PointRendMaskHead):
         dense: torch.Tensor,
         instances: list[Instances],
         losses: dict[str, torch.Tensor],
+        output: torch.Tensor,
     ) -> dict[str, MaskSamples]:
         drawn = logits_of_true_class(dense, instances)
         with torch.no_grad():
             crops = torch.cat([crop_truth(image, drawn.shape[-1]) for image in instances])
-        loss, last_layer = losses["loss_mask"], self.coarse_head.prediction.weight
-        if self.mask_point_on:
-            loss, last_layer = losses["loss_mask_point"], self.point_head.predictor.weight
-        return {MASK_SAMPLES_KEY: sampler(drawn, instances, crops, loss, last_layer)}
+        loss = losses["loss_mask_point" if self.mask_point_on else "loss_mask"]
+        return {MASK_SAMPLES_KEY: sampler(drawn, instances, crops, loss, output)}
 
     def _dense_logits(
         self, features: dict[str, torch.Tensor], instances: list[Instances], coarse: torch.Tensor

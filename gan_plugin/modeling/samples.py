@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
 
 # The heads hand their samples to the model under these keys of the loss dictionary; the model takes them out.
 SAMPLES_PREFIX = "gan/"
@@ -24,7 +23,7 @@ class MaskSamples:
         classes: (R,) the ground-truth classes.
         rois: (R, 5) rows [image index, x0, y0, x1, y1] in pixels.
         features: the detached levels (N, C, H_i, W_i) that the RoIs lie on; only AdversarialROIHeads adds them.
-        loss, last_layer: the mask loss, and the weight of the layer that drew the masks.
+        loss, output: the head's own loss of its masks, and the logits that this loss was computed from.
     """
 
     logits: torch.Tensor
@@ -34,10 +33,15 @@ class MaskSamples:
     rois: torch.Tensor
     features: tuple[torch.Tensor, ...] = ()
     loss: torch.Tensor | None = None
-    last_layer: nn.Parameter | None = None
+    output: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.logits)
+
+    @property
+    def drawn(self) -> torch.Tensor:
+        """Where the pull of an adversary is measured, in the units of `output`."""
+        return self.logits
 
     def zero(self) -> torch.Tensor:
         """A zero that depends on every logit."""
@@ -52,7 +56,7 @@ class BoxSamples:
         predicted: (R, 4) [x0, y0, x1, y1] in pixels, decoded and clipped; carries the generator's gradient.
         truth: (R, 4), the annotated boxes.
         images: (R,) index of each box's image in the batch.
-        classes, features, loss, last_layer: as for `MaskSamples`, with the box regression's loss and layer.
+        classes, features, loss, output: as for `MaskSamples`, with the box regression's loss and deltas.
     """
 
     predicted: torch.Tensor
@@ -61,10 +65,15 @@ class BoxSamples:
     classes: torch.Tensor
     features: tuple[torch.Tensor, ...] = ()
     loss: torch.Tensor | None = None
-    last_layer: nn.Parameter | None = None
+    output: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.predicted)
+
+    @property
+    def drawn(self) -> torch.Tensor:
+        """Where the pull of an adversary is measured: at the deltas, since pixels compare with no loss of the head."""
+        return self.predicted if self.output is None else self.output
 
     def zero(self) -> torch.Tensor:
         """A zero that depends on every coordinate."""

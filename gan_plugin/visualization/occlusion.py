@@ -74,7 +74,7 @@ def scores(
 def take(samples: MaskSamples, index: torch.Tensor) -> MaskSamples:
     """Those at the places `index`, without what only training needs."""
     fields = {name: getattr(samples, name)[index] for name in ("logits", "truth", "matched", "classes", "rois")}
-    return replace(samples, **fields, loss=None, last_layer=None)
+    return replace(samples, **fields, loss=None, output=None)
 
 
 def _windows(side: int) -> torch.Tensor:

@@ -96,6 +96,20 @@ def test_the_papers_optimizer_goes_with_the_papers_generator():
     assert "SOLVER.DISC.BASE_LR" not in quick and quick["MODEL.GAN.BOX.CHANNELS"] == [16, 32, 64, 128]
 
 
+def test_arms_named_after_a_source_have_its_weights():
+    arms = arm_settings(["thesis", "paper", "bce"], config(QUICK / "gan_mask_rcnn_cityscapes_quick.yaml"))
+    printed = {"thesis": (0, 1, 100), "paper": (0, 0.5, 0)}
+    keys = [f"MODEL.GAN.{key}" for key in ("BALANCE.SHARE", "MASK.WEIGHT", "MASK.REC_WEIGHT")]
+    assert {name: tuple(arms[name][key] for key in keys) for name in printed} == printed
+    assert not set(keys) & arms["bce"].keys()
+    full = config(CONFIGS / "thesis/gan_mask_rcnn_cityscapes.yaml")
+    for key, value in arms["thesis"].items():
+        node = full
+        for part in key.split("."):
+            node = node[part]
+        assert node == (tuple(value) if isinstance(value, list) else value), key
+
+
 def test_an_unknown_arm_lists_the_known(cfg):
     with pytest.raises(
         UserError, match="'lsgam' is unknown; --arms takes baseline, bce, lsgan, rec, hinge, paper, best"

@@ -36,6 +36,7 @@ def test_every_parameter_has_exactly_one_optimizer(tiny_cfg, kind):
 @pytest.mark.parametrize("order", ["thesis", "paper"])
 def test_alternating_step_is_the_algorithm(tiny_cfg, inputs, order):
     """Hard labels and no noise, so that the hand-written step needs no random numbers but the proposals' sampling."""
+    tiny_cfg.MODEL.GAN.BALANCE.SHARE = 0.0
     tiny_cfg.SOLVER.OPTIMIZER = "sgd"
     tiny_cfg.SOLVER.DISC.OPTIMIZER = "sgd"
     tiny_cfg.SOLVER.DISC.BASE_LR = 0.5

@@ -74,7 +74,6 @@ def test_images_without_instances_in_every_combination(tiny_cfg, make_inputs, he
     demanding = {
         "MODEL.GAN.MASK.REAL": "antialiased",
         "MODEL.GAN.MASK.MATCHING": "greedy",
-        "MODEL.GAN.BALANCE.ENABLED": True,
         "MODEL.GAN.DIFFAUG": "translation,cutout,flip",
     }
     model = build(small(tiny_cfg, *HEADS[head], masks, demanding))
@@ -130,7 +129,7 @@ def test_cascade_hands_out_the_boxes_of_its_last_stage(tiny_cfg, make_inputs):
         losses, pairs = model.generator_forward(make_inputs(2, side=64))
     samples = pairs["box"].samples
     assert torch.equal(samples.loss, losses["loss_box_reg_stage2"])
-    assert samples.last_layer is predictors[2].bbox_pred.weight
+    assert samples.output.shape[1] == predictors[2].bbox_pred.out_features
     gradients = torch.autograd.grad(
         samples.predicted.sum(), [p.bbox_pred.weight for p in predictors], allow_unused=True
     )

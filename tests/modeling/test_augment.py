@@ -101,6 +101,7 @@ def test_a_perfect_prediction_is_no_distance_from_the_truth(player):
         objective=build_objective("MultiLayerL1"),
         presenter=None,
         augment=DiscriminatorAugment("translation,cutout,flip"),
+        balance=None,
     )
     adversary.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
     masks = torch.rand(8, SIDE, SIDE)

@@ -1,51 +1,119 @@
-"""How hard the game pulls: the balance of two gradients worked by hand, and the discriminator that has to rest."""
+"""How hard the game pulls: a share of the head's own gradient, and the discriminator that has to rest."""
+
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 from detectron2.utils.events import EventStorage
-from small_models import BOTH_PLAYERS, build, losses_of, small
+from small_models import BOTH_PLAYERS, build, small
 from torch import nn
 
+from gan_plugin.errors import UserError
 from gan_plugin.modeling.adversary import Adversary
-from gan_plugin.modeling.balance import GradientNormBalance
+from gan_plugin.modeling.balance import GradientShare
 from gan_plugin.modeling.gate import AccuracyGate
-from gan_plugin.modeling.losses import build_objective
+from gan_plugin.modeling.losses import OBJECTIVE_REGISTRY, build_objective
 from gan_plugin.modeling.samples import MaskSamples, RealFakePair
 
 
-def test_balance_is_the_ratio_of_gradient_norms():
-    """|(3, 4)| = 5 beside |(6, 8)| * 0.25 = 2.5."""
-    weight = nn.Parameter(torch.tensor([0.7, -0.3]))
-    reference, loss = weight @ torch.tensor([3.0, 4.0]), 0.25 * weight @ torch.tensor([6.0, 8.0])
-    ratio = GradientNormBalance()(reference, loss, weight)
-    assert ratio.item() == pytest.approx(2, rel=1e-5) and not ratio.requires_grad
-    assert GradientNormBalance(max_weight=1.5)(reference, loss, weight).item() == 1.5
-    # both graphs are still whole, for the losses themselves
-    (reference + loss).backward()
-    assert weight.grad.tolist() == pytest.approx([4.5, 6])
+@pytest.fixture
+def samples():
+    """Five masks of two classes, and the cross entropy that a mask head would have of them."""
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(5, 2, 6, 6, generator=generator).requires_grad_(True)
+    truth = (torch.rand(5, 6, 6, generator=generator) > 0.5).float()
+    classes = torch.tensor([0, 1, 1, 0, 1])
+    logits = output[torch.arange(5), classes]
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, truth)
+    return MaskSamples(logits, truth, torch.ones(5).bool(), classes, torch.zeros(5, 5), (), loss, output)
 
 
-def test_balance_without_a_gradient_is_finite():
-    weight, other = nn.Parameter(torch.tensor([1.0])), nn.Parameter(torch.tensor([1.0]))
-    pull, none = weight.sum() * 2, weight.sum() * 0
-    assert GradientNormBalance(max_weight=100.0)(pull, none, weight).item() == 100
-    assert GradientNormBalance(max_weight=100.0)(pull, other.sum(), weight).item() == 100
-    assert GradientNormBalance()(none, pull, weight).item() == 0
-    assert GradientNormBalance()(none, none, weight).item() == 0
+def pull_of(losses, at):
+    return torch.autograd.grad(sum(losses.values()), at, retain_graph=True)[0]
 
 
-@pytest.mark.parametrize("player, head", [("mask", "mask_head.predictor"), ("box", "box_predictor.bbox_pred")])
-def test_balanced_losses_pull_equally_hard_at_the_last_layer(tiny_cfg, make_inputs, player, head):
-    """At WEIGHT 1 the norms are equal, at 0.3 one is 0.3 of the other."""
-    keys = {"MODEL.GAN.BALANCE.ENABLED": True, "MODEL.GAN.MASK.WEIGHT": 0.3, "MODEL.GAN.BOX.WEIGHT": 1.0}
-    model = build(small(tiny_cfg, BOTH_PLAYERS, keys))
-    losses = losses_of(model, make_inputs(1, side=64))
-    weight = model.get_parameter(f"roi_heads.{head}.weight")
-    own = losses["loss_mask" if player == "mask" else "loss_box_reg"]
-    norms = [
-        torch.autograd.grad(loss, weight, retain_graph=True)[0].norm() for loss in (losses[f"loss_adv_{player}"], own)
-    ]
-    assert (norms[0] / norms[1]).item() == pytest.approx(0.3 if player == "mask" else 1.0, rel=1e-2)
+@pytest.mark.parametrize("objective", sorted(name for name, _ in OBJECTIVE_REGISTRY))
+@pytest.mark.parametrize("matching", ["proposal", "greedy"])
+def test_all_terms_of_a_player_pull_by_the_share_of_its_own_loss(tiny_cfg, make_inputs, objective, matching):
+    """The heads' own gradients in closed form. In the second of four iterations of the ramp it is half of the share.
+    Absolute weights pull in the same direction, with the same ratio between the terms. No mask has an IoU of 1."""
+    keys = {
+        **BOTH_PLAYERS,
+        "MODEL.GAN.MASK.OBJECTIVE": objective,
+        "MODEL.GAN.BOX.OBJECTIVE": objective,
+        "MODEL.GAN.MASK.WEIGHT": 0.5,
+        "MODEL.GAN.MASK.MATCHING": matching,
+        "MODEL.GAN.MASK.MATCH_IOU": 1.0,
+        "MODEL.GAN.WARMUP_ITERS": 4,
+        "MODEL.GAN.BALANCE.MAX_FACTOR": math.inf,
+    }
+    found = {}
+    for share in (0.3, 0.0):
+        model = build(small(tiny_cfg, keys, {"MODEL.GAN.BALANCE.SHARE": share}))
+        torch.manual_seed(1)
+        with EventStorage(1) as storage:
+            pairs = model.generator_forward(make_inputs(1, side=64))[1]
+            found[share] = pairs, model.adversarial_losses(pairs), storage.latest()
+    for player in ("mask", "box"):
+        pulls, values = {}, {}
+        for share, (pairs, losses, _) in found.items():
+            values[share] = {name: loss for name, loss in losses.items() if name.endswith(player)}
+            pulls[share] = pull_of(values[share], pairs[player].samples.drawn)
+        samples, factor = found[0.3][0][player].samples, found[0.3][2][f"gan/{player}/balance"][0]
+        assert pulls[0.3].norm().item() == pytest.approx(0.15 * own_pull(samples), rel=1e-4)
+        # the recorded factor is that without the ramp, which both have
+        torch.testing.assert_close(
+            pulls[0.3], pulls[0.0] * factor, rtol=1e-3, atol=1e-4 * pulls[0.3].abs().max().item()
+        )
+        assert len(values[0.3]) == (2 if player == "mask" else 1)
+        for name, value in values[0.3].items():
+            assert value.item() == pytest.approx(values[0.0][name].item() * factor, rel=1e-4)
+    assert found[0.3][0]["mask"].samples.matched.any() == (matching == "proposal")
+
+
+def own_pull(samples):
+    """|d loss_mask / d logits|, cross entropy's; or |d loss_box_reg / d deltas|, where each of four counts alike."""
+    if isinstance(samples, MaskSamples):
+        return ((samples.logits.sigmoid() - samples.truth).norm() / samples.logits.numel()).item()
+    return math.sqrt(4 * len(samples)) / len(samples.output)
+
+
+def test_the_factor_has_a_limit_and_no_pull_has_none(samples):
+    scores = samples.logits.mean()
+    losses, factor = GradientShare(0.1, max_factor=50.0)({"tiny": 1e-7 * scores, "none": samples.zero()}, samples)
+    assert factor.item() == 50 and not factor.requires_grad and losses["none"].item() == 0
+    torch.testing.assert_close(pull_of(losses, samples.logits), torch.full((5, 6, 6), 50e-7 / 180), rtol=1e-4, atol=0)
+
+    losses, factor = GradientShare()({"none": scores.detach() + samples.zero()}, samples)
+    assert factor.item() == 0 and losses["none"].item() == 0
+    assert not pull_of(losses, samples.logits).any()
+
+
+def test_a_pull_that_overflows_is_left_out_and_a_bad_value_is_shown(samples):
+    """The square root has an infinite slope at 0, and no value to be seen in it."""
+    overflow = (samples.logits - samples.logits.detach()).abs().sqrt().sum()
+    losses, factor = GradientShare()({"overflow": overflow, "bad": samples.logits.sum() * math.inf}, samples)
+    assert factor.item() == 0 and not pull_of({"": losses["overflow"]}, samples.logits).any()
+    assert losses["overflow"].item() == 0 and not losses["bad"].isfinite()
+
+
+def test_half_precision_keeps_the_share(samples):
+    """Gradients of 1e-8 are nothing in float16; a GradScaler's scale brings them through."""
+    logits = samples.logits.detach().half().requires_grad_(True)
+    output = logits * 1
+    loss = nn.functional.binary_cross_entropy_with_logits(output.float(), samples.truth)
+    half = replace(samples, logits=output, output=output, loss=loss * 1e-4)
+    losses, factor = GradientShare(0.1)({"": 1e-6 * output.float().square().mean()}, half)
+    (pull,) = torch.autograd.grad(sum(losses.values()) * 2.0**16, logits)
+    own = 1e-4 * ((output.float().sigmoid() - samples.truth).norm() / 180).item()
+    assert factor.item() > 0 and pull.dtype == torch.float16
+    assert pull.float().norm().item() / 2**16 == pytest.approx(0.1 * own, rel=2e-2)
+
+
+def test_samples_without_a_loss_to_compare_with_are_refused(samples):
+    with pytest.raises(UserError, match="MODEL.GAN.BALANCE.SHARE needs samples that bring the head's own loss"):
+        GradientShare()({"": samples.logits.sum()}, replace(samples, loss=None))
 
 
 def test_gate_closes_above_the_limit_and_opens_again():
@@ -76,7 +144,12 @@ class Scores(nn.Module):
 def test_a_resting_discriminator_gets_no_gradient_and_the_generator_keeps_its_own():
     gate = AccuracyGate(0.7)
     adversary = Adversary(
-        name="mask", discriminator=Scores(), objective=build_objective("Hinge"), presenter=None, gate=gate
+        name="mask",
+        discriminator=Scores(),
+        objective=build_objective("Hinge"),
+        presenter=None,
+        gate=gate,
+        balance=None,
     )
     logits = torch.full((3, 2, 2), -1.0, requires_grad=True)
     pair = RealFakePair(

@@ -15,7 +15,8 @@ CHANNELS, CLASSES = 16, 2
 
 @pytest.fixture
 def model(tiny_cfg):
-    return build(small(tiny_cfg, BOTH_PLAYERS, {"MODEL.GAN.LABELS.FLIP_PROB": 0.0}))
+    """With absolute weights, so that the loss is a function of the boxes."""
+    return build(small(tiny_cfg, BOTH_PLAYERS, {"MODEL.GAN.LABELS.FLIP_PROB": 0.0, "MODEL.GAN.BALANCE.SHARE": 0.0}))
 
 
 def proposals_of(predictor, count, seed=0):

@@ -1,4 +1,5 @@
 # Mask R-CNN R50-FPN with the thesis' mask discriminator: Detectron2's model, three names changed, one argument added.
+# The thesis' weights are kept in their ratio only; balance=null makes them absolute.
 # model.adversaries=null, with train.gan.mode=joint and model.roi_heads.mask_head.sampler=null, is the plain Mask R-CNN.
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
@@ -6,6 +7,7 @@ from detectron2.model_zoo import get_config
 from gan_plugin.modeling import AdversarialMaskHead, AdversarialRCNN, MaskAdversary, PixelMaskDiscriminator
 from gan_plugin.modeling.adversary import adversaries
 from gan_plugin.modeling.augment import DiscriminatorAugment
+from gan_plugin.modeling.balance import GradientShare
 from gan_plugin.modeling.labels import LabelNoise
 from gan_plugin.modeling.losses import NonSaturatingBCE
 from gan_plugin.modeling.mask_sampling import MaskSampler
@@ -23,6 +25,7 @@ model.adversaries = L(adversaries)(
     mask=L(MaskAdversary)(
         weight=1.0,
         rec_weight=100.0,
+        balance=L(GradientShare)(share=0.1, max_factor=10000.0),
         objective=L(NonSaturatingBCE)(),
         discriminator=L(PixelMaskDiscriminator)(
             input_size=128,
