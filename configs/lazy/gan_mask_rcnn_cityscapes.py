@@ -2,9 +2,9 @@
 #   --config-file configs/lazy/gan_mask_rcnn_cityscapes.py train.output_dir=output/cityscapes
 # (DETECTRON2_DATASETS names the folder that holds cityscapes/)
 #
-# The thesis' system, value for value configs/gan_mask_rcnn_cityscapes.yaml, which explains the schedule: 12 epochs of
-# 372 iterations, the learning rate falls every 3, the first is its warm-up and comes before the game. Schedules are
-# relative to train.max_iter: another value stretches them.
+# Value for value configs/gan_mask_rcnn_cityscapes.yaml, the thesis' system but for its weights, held to a share. The
+# schedule: 12 epochs of 372 iterations, the learning rate falls every 3, the first is its warm-up and comes before the
+# game. Schedules are relative to train.max_iter: another value stretches them.
 import torch
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
