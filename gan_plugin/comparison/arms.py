@@ -56,7 +56,7 @@ ARMS: dict[str, Arm] = {
         {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "LeastSquares"},
     ),
     "rec": Arm(
-        "a control: the config's mean absolute error of matched masks (thesis 4.3.3), at its weight, without any verdict",
+        "a control: the mean absolute error of matched masks (thesis 4.3.3), weighted as in the config, and no verdict",
         {**_MASK_PLAYER, "MODEL.GAN.MASK.WEIGHT": 0.0},
     ),
     "hinge": Arm(
@@ -96,8 +96,8 @@ ARMS: dict[str, Arm] = {
         },
     ),
     "thesis": Arm(
-        "the thesis' discriminator of 11.4 million parameters with its weights as printed, 1 and 100 (Zappia 2021), on the "
-        "config's generator and schedule; may diverge",
+        "the thesis' discriminator of 11.4 million parameters with its weights as printed, 1 and 100 (Zappia 2021), for "
+        "the config's generator on its schedule; may diverge",
         {
             **_MASK_PLAYER,
             "MODEL.GAN.ORDER": "thesis",
