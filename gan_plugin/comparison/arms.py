@@ -96,8 +96,8 @@ ARMS: dict[str, Arm] = {
         },
     ),
     "thesis": Arm(
-        "the thesis' discriminator of 11.4 million parameters with its weights as printed, 1 and 100 (Zappia 2021), for "
-        "the config's generator on its schedule; may diverge",
+        "the thesis' discriminator of 11.4 million parameters with its weights as printed, 1 and 100 (Zappia 2021), "
+        "for the generator and the schedule of the config; may diverge",
         {
             **_MASK_PLAYER,
             "MODEL.GAN.ORDER": "thesis",
