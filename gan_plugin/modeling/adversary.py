@@ -1,5 +1,6 @@
 """One discriminator with its objective: the losses that it adds for either player."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -80,25 +81,26 @@ class Adversary(nn.Module):
     def generator_losses(self, pair: RealFakePair, ramp: float = 1.0) -> dict[str, torch.Tensor]:
         """`loss_adv_<name>`, a scalar times `ramp` in [0, 1]; without samples a zero that still reaches every one.
 
-        With a balance the graph behind `pair` is used up, and `gan/<name>/balance` records the factor of all weights.
+        With a balance `gan/<name>/balance` records the factor of all weights.
         """
-        terms = self._generator_terms(pair)
         if self.balance is None:
-            return {name: term * (weight * ramp) for name, (term, weight) in terms.items()}
+            return {name: term * (weight * ramp) for name, (term, weight) in self._generator_terms(pair).items()}
+        leaf = pair.fake.detach().requires_grad_(True)
+        terms = self._generator_terms(replace(pair, fake=leaf))
         weighted = {name: term * weight for name, (term, weight) in terms.items()}
-        losses, factor = self.balance(weighted, pair.samples, ramp)
+        losses, factor = self.balance(weighted, pair.samples, ramp, (pair.fake, leaf))
         get_event_storage().put_scalar(f"gan/{self.name}/balance", factor.item())
         return losses
 
     def _generator_terms(self, pair: RealFakePair) -> dict[str, tuple[torch.Tensor, float]]:
         """The generator's losses, each with its weight."""
         real, fake = self._augmented(pair.real, pair.fake)
-        loss = pair.samples.zero()
-        if len(pair) or self.lockstep:
+        loss = pair.samples.zero() if not len(pair) else None
+        if loss is None or self.lockstep:
             verdicts = self._judge_as_constant(fake, pair)
             with torch.no_grad():
                 on_real = self._judge_as_constant(real, pair) if self.objective.pairs else None
-            loss = loss + (self.objective.generator_loss(verdicts, on_real) if len(pair) else _nothing(verdicts))
+            loss = self.objective.generator_loss(verdicts, on_real) if loss is None else loss + _nothing(verdicts)
         return {f"loss_adv_{self.name}": (loss, self.weight)}
 
     def discriminator_losses(self, pair: RealFakePair) -> dict[str, torch.Tensor]:

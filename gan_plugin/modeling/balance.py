@@ -33,13 +33,19 @@ class GradientShare:
     max_factor: float = 1e4
 
     def __call__(
-        self, terms: dict[str, torch.Tensor], samples: Samples, ramp: float = 1.0
+        self,
+        terms: dict[str, torch.Tensor],
+        samples: Samples,
+        ramp: float = 1.0,
+        fake: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """
         Args:
             terms: weighted scalar losses of one player, whose graphs are used up.
             samples: what they judge, with the head's own loss.
             ramp: multiplies the share, in [0, 1].
+            fake: what a discriminator sees of the samples, and the leaf that the terms know in its place; so its graph
+                lasts for another use.
 
         Returns:
             The terms, scaled in value and gradient, and their common factor without the ramp, which is a scalar in
@@ -53,8 +59,8 @@ class GradientShare:
                 "MODEL.GAN.BALANCE.SHARE needs samples that bring the head's own loss and the output it is taken of, "
                 "and these have none; let the head add both, or set the key to 0 for absolute weights."
             )
-        own = _gradient(samples.loss, samples.output, keep=True)
-        pulls = {name: _gradient(term, samples.drawn) for name, term in terms.items()}
+        own = _own_pull(samples.loss, samples.output)
+        pulls = {name: _pull(term, samples.drawn, fake) for name, term in terms.items()}
         pull = torch.stack(list(pulls.values())).sum(0)
         # Means of squares: several processes then get the factor of one with all of their samples.
         squares = mean_over_processes(torch.stack([own.square().sum(), pull.square().sum()]))
@@ -71,10 +77,25 @@ class GradientShare:
         return losses, factor
 
 
-def _gradient(loss: torch.Tensor, at: torch.Tensor, keep: bool = False) -> torch.Tensor:
-    """The gradient of `loss` at the tensor `at`, in single precision; `keep` leaves the graph for another use."""
-    (gradient,) = torch.autograd.grad(loss * _SCALE, at, retain_graph=keep, allow_unused=True)
-    return at.new_zeros(at.shape, dtype=torch.float32) if gradient is None else gradient.float() / _SCALE
+def _own_pull(loss: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """The gradient of a head's loss at its output, in single precision; its graph stays whole."""
+    (gradient,) = torch.autograd.grad(loss * _SCALE, output, retain_graph=True, allow_unused=True)
+    return _unscaled(gradient, output)
+
+
+def _pull(term: torch.Tensor, drawn: torch.Tensor, fake: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
+    """The gradient of `term` at `drawn`, in single precision: its own, and what comes by way of the leaf of `fake`."""
+    leaves = [drawn] if fake is None else [drawn, fake[1]]
+    direct, *seen = torch.autograd.grad(term * _SCALE, leaves, allow_unused=True)
+    pull = _unscaled(direct, drawn)
+    if fake is not None and seen[0] is not None and seen[0].numel():
+        (rest,) = torch.autograd.grad(fake[0], drawn, seen[0], retain_graph=True, allow_unused=True)
+        pull = pull + _unscaled(rest, drawn)
+    return pull
+
+
+def _unscaled(gradient: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    return like.new_zeros(like.shape, dtype=torch.float32) if gradient is None else gradient.float() / _SCALE
 
 
 class _WithGradient(torch.autograd.Function):

@@ -66,7 +66,8 @@ def mask_rcnn_step(cfg, inputs, order, *, disc_steps=1, accumulate=1, closed=Fal
 
 SMALLER = {"MODEL.GAN.MASK.INPUT_SIZE": 16, "MODEL.GAN.MASK.CHANNELS": (4, 8, 8), "MODEL.GAN.BOX.CHANNELS": (8,)}
 REGULARISED = {"MODEL.GAN.REG.R1_GAMMA": 1.0, "MODEL.GAN.REG.GP_WEIGHT": 1.0, "MODEL.GAN.REG.EVERY": 2}
-BALANCED = {"MODEL.GAN.BALANCE.ENABLED": True}
+# shares are the default
+ABSOLUTE = {"MODEL.GAN.BALANCE.SHARE": 0.0}
 SGD = {"SOLVER.OPTIMIZER": "sgd", "SOLVER.DISC.OPTIMIZER": "sgd", "SOLVER.DISC.WEIGHT_DECAY": 0.1}
 CLIPPED = {**SGD, "SOLVER.CLIP_GRADIENTS.ENABLED": True, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": 0.01}
 LATE = {**SGD, "MODEL.GAN.START_ITER": 1}
@@ -76,7 +77,8 @@ KINDS = {
     "joint": ([BOTH_PLAYERS, CLIPPED], {"order": "joint", "accumulate": 2}, 3),
     "joint, late": ([LATE], {"order": "joint"}, 3),
     "joint, plain": ([{"MODEL.GAN.ENABLED": False}], {"order": "joint"}, 3),
-    "thesis": ([BALANCED], {"order": "thesis", "clipped": True}, 3),
+    "thesis": ([], {"order": "thesis", "clipped": True}, 3),
+    "thesis, absolute weights": ([ABSOLUTE], {"order": "thesis", "clipped": True}, 3),
     "thesis, several steps": ([BOTH_PLAYERS, REGULARISED, SGD], {"order": "thesis", "disc_steps": 2}, 3),
     "thesis, late": ([LATE], {"order": "thesis", "disc_steps": 2}, 3),
     "thesis, no objects": ([BOTH_PLAYERS, SGD], {"order": "thesis"}, 0),
@@ -270,7 +272,7 @@ def test_the_scale_is_resumed(make_step):
 
 
 @pytest.mark.parametrize(
-    "changes", [[BOTH_PLAYERS, REGULARISED, BALANCED], [POINT_REND], [FEATURES, BOTH_PLAYERS], [AGNOSTIC]]
+    "changes", [[BOTH_PLAYERS, REGULARISED], [POINT_REND], [FEATURES, BOTH_PLAYERS, ABSOLUTE], [AGNOSTIC]]
 )
 def test_losses_start_their_gradients_in_single_precision(tiny_cfg, make_inputs, changes):
     """A scale of 65536 is infinite in float16."""
