@@ -10,7 +10,7 @@ HERE = Path(__file__).resolve().parent
 # read, not imported: importing the package needs torch
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "gan_plugin/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 # what makes sense in a checkout only: measurements, which need projects/, and the installer of Detectron2
-CHECKOUT_ONLY = re.compile("_?(bench|gpu).*|install_detectron2|_detectron2_wheel")
+CHECKOUT_ONLY = re.compile("_?(bench|gpu|safety).*|install_detectron2|_detectron2_wheel")
 
 
 class BuildPackage(build_py):

@@ -134,7 +134,7 @@ def _idle(cfg: CfgNode) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
     yield "SOLVER.DISC.OPTIMIZER is sgd", of_disc == "sgd", ("SOLVER.DISC.BETAS",)
     yield f"SOLVER.DISC.OPTIMIZER is {of_disc}", of_disc in ("adam", "adamw"), ("SOLVER.DISC.MOMENTUM",)
     yield "MODEL.GAN.EMA.DECAY is 0", gan.EMA.DECAY == 0, ("MODEL.GAN.EMA.EVALUATE",)
-    yield "MODEL.GAN.BALANCE.ENABLED is False", not gan.BALANCE.get("ENABLED", True), ("MODEL.GAN.BALANCE.",)
+    yield "MODEL.GAN.BALANCE.SHARE is 0", gan.BALANCE.SHARE == 0, ("MODEL.GAN.BALANCE.MAX_FACTOR",)
     penalties = gan.REG.R1_GAMMA or gan.REG.GP_WEIGHT
     yield "MODEL.GAN.REG has no penalty", not penalties, ("MODEL.GAN.REG.EVERY",)
     yield "MODEL.GAN.MASK.MATCHING is proposal", gan.MASK.MATCHING == "proposal", ("MODEL.GAN.MASK.MATCH_IOU",)
