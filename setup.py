@@ -12,6 +12,24 @@ VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "gan_plugin/__init__.py").
 # what makes sense in a checkout only: measurements, which need projects/, and the installer of Detectron2
 CHECKOUT_ONLY = re.compile("_?(bench|gpu|safety).*|install_detectron2|_detectron2_wheel")
 
+# the names of commands that are not just the tool's
+SHORT = {
+    "train_net": "train",
+    "lazyconfig_train_net": "train-lazy",
+    "export_generator": "export",
+    "make_toy_cityscapes": "toy-cityscapes",
+}
+
+
+def commands() -> list[str]:
+    """`gan-NAME` for each tool that an installation has."""
+    tools = [path.stem for path in sorted((HERE / "tools").glob("*.py")) if "\ncommand = " in path.read_text("utf-8")]
+    return [
+        f"gan-{SHORT.get(tool, tool.replace('_', '-'))} = gan_plugin_tools.{tool}:command"
+        for tool in tools
+        if not CHECKOUT_ONLY.fullmatch(tool)
+    ]
+
 
 class BuildPackage(build_py):
     """Builds the package without CHECKOUT_ONLY."""
@@ -45,18 +63,7 @@ setup(
     packages=[*find_packages(include=["gan_plugin", "gan_plugin.*"]), "gan_plugin.configs", "gan_plugin_tools"],
     package_dir={"gan_plugin.configs": "configs", "gan_plugin_tools": "tools"},
     package_data={"": ["*.j2"], "gan_plugin.configs": ["**/*.yaml", "**/*.py"]},
-    entry_points={
-        "console_scripts": [
-            "gan-train = gan_plugin_tools.train_net:command",
-            "gan-train-lazy = gan_plugin_tools.lazyconfig_train_net:command",
-            "gan-compare = gan_plugin_tools.compare:command",
-            "gan-visualize = gan_plugin_tools.visualize:command",
-            "gan-export = gan_plugin_tools.export_generator:command",
-            "gan-results-page = gan_plugin_tools.results_page:command",
-            "gan-toy-cityscapes = gan_plugin_tools.make_toy_cityscapes:command",
-            "gan-demo = gan_plugin_tools.demo:command",
-        ]
-    },
+    entry_points={"console_scripts": commands()},
     python_requires=">=3.10,<3.14",
     # Detectron2 is missing because it is not on PyPI: tools/install_detectron2.py installs it.
     install_requires=[

@@ -65,15 +65,16 @@ def installed(tmp_path_factory) -> Path:
     return out / "site"
 
 
-def test_the_wheel_is_described_and_has_a_command_for_each_tool(installed):
+def test_the_wheel_is_described_and_its_commands_answer(installed):
     metadata = PathDistribution(next(installed.glob("gan_plugin-*.dist-info")))
     assert metadata.metadata["Description-Content-Type"] == "text/markdown"
     assert metadata.read_text("METADATA").endswith((ROOT / "README.md").read_text().rstrip() + "\n")
     assert len(metadata.metadata.get_all("Project-URL")) >= 1
     commands = metadata.entry_points.select(group="console_scripts")
-    assert all(command.name.startswith("gan-") for command in commands)
-    tools = {path.stem for path in (installed / "gan_plugin_tools").glob("*.py") if "\ncommand = " in path.read_text()}
-    assert {command.module for command in commands} == {f"gan_plugin_tools.{tool}" for tool in tools}
+    names = {command.name for command in commands}
+    assert names >= {
+        f"gan-{name}" for name in ("train", "train-lazy", "compare", "visualize", "export", "toy-cityscapes")
+    }
     assert not list((installed / "gan_plugin_tools").glob("*bench*"))
     for command in commands:
         help_text = run(installed / "bin" / command.name, "--help", folder=installed, PYTHONPATH=str(installed)).stdout
