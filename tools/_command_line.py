@@ -17,9 +17,10 @@ from typing import NoReturn
 
 # What other packages warn of that no user can mend: the module, and how it begins (without comma and colon).
 _WARNINGS = {
-    # Detectron2 and fvcore script functions as they are imported; a trace is what an export is asked for
+    # Detectron2 and fvcore script functions as they are imported; a trace is what an export is asked to write
     "torch.jit._script": "`torch.jit.",
     "torch.jit._trace": "`torch.jit.",
+    "torch.jit._serialization": "`torch.jit.",
     # Detectron2's anchors
     "torch.functional": "torch.meshgrid",
     # Detectron2's AMPTrainer; and the first step of a training with AMP, which is left out if it overflows
