@@ -10,6 +10,8 @@ from car_gan.compose.samples import Sprite
 from car_gan.scenes.cityscapes import paint
 from car_gan.scenes.scene import Scene, SceneObject
 
+from gan_plugin.data.cityscapes import Polygons
+
 LOOK = compose_defaults().LOOK
 
 
@@ -43,11 +45,8 @@ def rectangle(label, x0, y0, x1, y1):
 
 def test_order_masks_and_pixels_by_hand():
     """A person far behind, a new car of 8x6 pixels on row 20, and a pole before it."""
-    scene = paint(
-        [rectangle("road", 0, 10, 40, 30), rectangle("person", 8, 6, 12, 18), rectangle("pole", 14, 2, 16, 25)],
-        (30, 40),
-        "truth.json",
-    )
+    entries = [rectangle("road", 0, 10, 40, 30), rectangle("person", 8, 6, 12, 18), rectangle("pole", 14, 2, 16, 25)]
+    scene = paint(Polygons(30, 40, entries))
     alpha = np.ones((6, 8), np.float32)
     alpha[0, 0] = 0.25
     sprite = Sprite("new", np.full((6, 8, 3), 200, np.float32), alpha)
@@ -75,11 +74,8 @@ def test_order_masks_and_pixels_by_hand():
 
 
 def test_places_are_on_the_road_free_and_of_the_right_size():
-    scene = paint(
-        [rectangle("sky", 0, 0, 200, 40), rectangle("road", 60, 40, 200, 120), rectangle("bus", 120, 20, 180, 80)],
-        (120, 200),
-        "truth.json",
-    )
+    entries = [rectangle("sky", 0, 0, 200, 40), rectangle("road", 60, 40, 200, 120), rectangle("bus", 120, 20, 180, 80)]
+    scene = paint(Polygons(120, 200, entries))
     cars = [Scene([car(base, 0.5 * (base - 40), x=90)], (120, 200)) for base in range(60, 116, 2)]
     ground, rules = fit_ground(cars, 100.0, "car"), compose_defaults().PLACE
     sprite = Sprite("new", np.full((20, 40, 3), 9, np.float32), np.ones((20, 40), np.float32))
