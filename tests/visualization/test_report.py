@@ -209,6 +209,15 @@ def test_data_set_that_is_gone(run, tmp_path):
     assert "The test set is not available" in text and "no_such_val" in text and "holds no evaluation" in text
 
 
+def test_a_line_that_was_cut_off_does_not_take_the_next_one_with_it(tmp_path):
+    whole = [{"iteration": number, "lr": float(number)} for number in range(4)]
+    texts = [json.dumps(line) for line in whole]
+    for cut in (1, 12, len(texts[1])):
+        (tmp_path / "metrics.json").write_text("\n".join([texts[0], texts[1][:cut] + texts[2], texts[3]]) + "\n")
+        kept = [0, 1, 2, 3] if cut == len(texts[1]) else [0, 2, 3]
+        assert read_metrics(tmp_path / "metrics.json") == [whole[number] for number in kept]
+
+
 def test_resumed_run_overrides_what_it_repeats(tmp_path):
     lines = [{"iteration": 19, "a": 1.0, "b": 2.0}, {"iteration": 39, "a": 3.0}, {"iteration": 19, "a": 5.0}]
     (tmp_path / "metrics.json").write_text("\n".join(map(json.dumps, lines)) + '\n[1]\n{"iteration": "x"}\n')
