@@ -109,6 +109,10 @@ class ImageStep(ObservedStep):
         optimizers = {phase.name: phase.optimizer.state_dict() for phase in self._phases}
         return {**super().state_dict(), "optimizers": optimizers}
 
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [phase.optimizer for phase in self._phases]
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         for phase in self._phases:

@@ -27,6 +27,7 @@ from .hooks import (
     PeriodicCheckpoint,
     StopOnSignal,
 )
+from .optimizers import put_settings, settings_of
 from .results import append_metrics, finite_metrics, log_results
 from .rng import capture_rng_state, restore_rng_state
 from .steps import AlternatingStep, ObservedStep
@@ -228,8 +229,15 @@ class GameLoop(TrainerBase):
         return {**TrainerBase.state_dict(self), **own, "data": data}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        settings = [settings_of(optimizer) for optimizer in self._trainer.optimizers]
+        schedulers = [scheduler for hook in self._hooks for scheduler in _schedulers_of(hook)]
+        rates = [scheduler.base_lrs for scheduler in schedulers]
         TrainerBase.load_state_dict(self, state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
+        for optimizer, asked in zip(self._trainer.optimizers, settings, strict=True):
+            put_settings(optimizer, asked)
+        for scheduler, asked_rates in zip(schedulers, rates, strict=True):
+            scheduler.base_lrs = asked_rates
         if self._resumes_exactly and state_dict["data"] is not None:
             first = (self.iter + 1) * self._trainer.accumulate
             self.data_loader.load_state_dict(state_dict["data"], first_batch=first)
@@ -250,3 +258,8 @@ class GameLoop(TrainerBase):
         at_end = max(self.iter, self.start_iter) >= self.max_iter
         augmented = self.evaluate_augmented(subfolder) if at_end else {}
         return {**results, TTA: augmented} if augmented else results
+
+
+def _schedulers_of(hook: HookBase) -> list[Any]:
+    one = hook.scheduler if isinstance(hook, hooks.LRScheduler) else None
+    return getattr(hook, "schedulers", [] if one is None else [one])

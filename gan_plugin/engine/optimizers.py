@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -55,6 +56,24 @@ def clipping(
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = clip_type
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = float(clip_value)
     return maybe_add_gradient_clipping(cfg, optimizer)
+
+
+def settings_of(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """What an optimizer was built with, group by group: learning rate, momentum, decay and so on."""
+    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+
+
+def put_settings(optimizer: torch.optim.Optimizer, settings: list[dict[str, Any]]) -> None:
+    """Give an optimizer whose state has been loaded the settings of this run's config again.
+
+    PyTorch loads those of the checkpoint, with which a lower BASE_LR of a resumed run would change nothing. Where a
+    schedule has got to stays: the rate keeps its ratio to the base rate.
+    """
+    for group, asked in zip(optimizer.param_groups, settings, strict=True):
+        rate, before, now = asked["lr"], group.get("initial_lr"), asked.get("initial_lr")
+        if before and now is not None:
+            rate = group["lr"] if now == before else group["lr"] * now / before
+        group.update(asked | {"lr": rate})
 
 
 def _adam(cfg: CfgNode, model: nn.Module, decoupled: bool) -> torch.optim.Optimizer:

@@ -142,6 +142,11 @@ class ObservedStep(SimpleTrainer):
         if (self.iter + 1) % GRADIENT_NORM_PERIOD == 0:
             record_gradient_norm(player, parameters)
 
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """All that step."""
+        return [self.optimizer]
+
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
 
@@ -281,6 +286,10 @@ class AlternatingStep(ObservedStep):
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "disc_optimizer": self.disc_optimizer.state_dict()}
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self.optimizer, self.disc_optimizer]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)

@@ -79,9 +79,9 @@ def run(args: argparse.Namespace) -> None:
     from gan_plugin.errors import explanations_logged
 
     cfg = load_config(args, add_tuning_config)
-    prepare_parts(cfg)
     if comm.is_main_process():
         claim_output_dir(cfg, resume=args.resume, eval_only=False)
+    prepare_parts(cfg)
     begin_run(cfg.OUTPUT_DIR, args, cfg.dump(), "gan_plugin", seed=cfg.SEED, benchmark=cfg.CUDNN_BENCHMARK)
     with explanations_logged():
         train(cfg, resume=args.resume)

@@ -1,13 +1,17 @@
 """Checkpoints are whole or absent, and only checkpoints are loaded."""
 
+import argparse
 import os
+import pickle
 
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
 
 from gan_plugin import UserError
-from gan_plugin.engine.checkpoint import SafeCheckpointer
+from gan_plugin.engine.checkpoint import SafeCheckpointer, UnsafeCheckpointError, read_safely
+from gan_plugin.engine.export import read_generator
 
 
 class TestSafeCheckpointer:
@@ -73,3 +77,38 @@ class TestSafeCheckpointer:
         with pytest.raises(UserError, match="trap.pth"):
             checkpointer.load(str(tmp_path / "trap.pth"))
         assert not (tmp_path / "trapped").exists()
+
+
+def whole_and_damaged(folder):
+    """name -> path, of files that hold objects, and of files that are no whole checkpoints."""
+    weights = {"model": {"weight": torch.zeros(500)}}
+    with_object = weights | {"arguments": argparse.Namespace(lr=1)}
+    torch.save(with_object, folder / "zip.pth")
+    torch.save(with_object, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    (folder / "pickle.pth").write_bytes(pickle.dumps({"model": {"weight": np.zeros(3)}}))
+    for name, options in (("zip", {}), ("legacy", {"_use_new_zipfile_serialization": False})):
+        torch.save(weights, folder / "whole.pth", **options)
+        content = (folder / "whole.pth").read_bytes()
+        (folder / f"cut_{name}.pth").write_bytes(content[: len(content) // 2])
+    (folder / "cut_pickle.pth").write_bytes((folder / "pickle.pth").read_bytes()[:-9])
+    (folder / "page.pth").write_bytes(b"<!DOCTYPE html><html></html>")
+    (folder / "noise.pth").write_bytes(bytes(range(255, 0, -1)))
+    return {path.stem: path for path in folder.glob("*.pth")}
+
+
+def test_objects_in_a_file_are_told_from_damage(tmp_path):
+    files = whole_and_damaged(tmp_path)
+    for name, path in files.items():
+        if name == "whole":
+            continue
+        holds = {"zip": "argparse.Namespace", "legacy": "argparse.Namespace", "pickle": "numpy"}.get(name)
+        kind = UnsafeCheckpointError if holds else UserError
+        with pytest.raises(kind) as caught:
+            read_safely(path)
+        assert type(caught.value) is kind and str(path) in str(caught.value), name
+        words = f"holds objects besides weights ({holds}" if holds else "is not a checkpoint, or was cut short"
+        assert words in str(caught.value) and ("--allow-pickle" in str(caught.value)) == bool(holds), name
+    for name in ("zip", "legacy"):
+        with pytest.raises(UserError, match="--allow-pickle"):
+            read_generator(files[name])
+        assert read_generator(files[name], allow_pickle=True)["weight"].shape == (500,)

@@ -171,3 +171,19 @@ def test_augmented_tests_have_rows_of_their_own(run_cfg):
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1.0
     none = AdversarialTrainer.build_model(cfg)
     assert math.isnan(AdversarialTrainer.evaluate(cfg, none)["tta"]["segm"]["AP"])
+
+
+def test_a_resumed_run_takes_another_learning_rate_and_decay(run_cfg):
+    """What the advice after a divergence relies on; PyTorch alone would go on with those of the checkpoint."""
+    cfg = run_cfg
+    cfg.MODEL.GAN.MODE, cfg.SOLVER.OPTIMIZER = "alternating", "sgd"
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.BASE_LR = 2, (1,), 1, 0.01
+    train(cfg)
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.DISC.BASE_LR = 3, 0.001, 0.5, 0.25
+    trainer = train(cfg, resume=True)
+    group = trainer.optimizer.param_groups[0]
+    assert group["initial_lr"] == 0.001 and group["weight_decay"] == 0.5
+    assert group["lr"] == pytest.approx(0.001 * cfg.SOLVER.GAMMA)
+    assert trainer._trainer.disc_optimizer.param_groups[0]["lr"] == 0.25
+    last = json.loads((Path(cfg.OUTPUT_DIR) / "metrics.json").read_text().splitlines()[-1])
+    assert last["lr"] == pytest.approx(0.001 * cfg.SOLVER.GAMMA) and last["lr_disc"] == 0.25

@@ -23,6 +23,11 @@ class PhaseSchedules(HookBase):
         self._optimizers = optimizers
         self._schedulers = schedulers
 
+    @property
+    def schedulers(self) -> list[LRScheduler]:
+        """All of them."""
+        return list(self._schedulers.values())
+
     def after_step(self) -> None:
         for name, optimizer in self._optimizers.items():
             rate = optimizer.param_groups[0]["lr"]
