@@ -42,6 +42,8 @@ FREE_KEYS = (
     "MODEL.RPN.POST_NMS_TOPK_TEST",
     "MODEL.RPN.PRE_NMS_TOPK_TEST",
 )
+# What a run did that is from before a key existed, where that is not the key's default now.
+_FORMER = {"MODEL.GAN.BALANCE.SHARE": 0.0}
 # What else a checkpoint depends on.
 _FIXED = ("SOLVER.OPTIMIZER",)
 _FIXED_TO_ALTERNATE = ("SOLVER.DISC.OPTIMIZER",)
@@ -58,7 +60,7 @@ def claim_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
     free = tuple(f"{key}." for key in FREE_KEYS)
     fixed = {key: value for key, value in fixed.items() if not f"{key}.".startswith(free)}
     fixed |= values_of(cfg, _FIXED + _FIXED_TO_ALTERNATE * (gan.ENABLED and gan.MODE == "alternating"))
-    claim_folder(cfg.OUTPUT_DIR, fixed, flat(default_config()), resume=resume, eval_only=eval_only)
+    claim_folder(cfg.OUTPUT_DIR, fixed, flat(default_config()) | _FORMER, resume=resume, eval_only=eval_only)
 
 
 def claim_folder(
