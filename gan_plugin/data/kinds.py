@@ -93,6 +93,11 @@ NO_CLASSES = Kind(
 # data sets and the model
 NO_PATH = Kind(Grade.REFUSED, "it needs a path that does not exist", "put the data there, or point to where they are")
 NOTHING = Kind(Grade.REFUSED, "there is no annotated object", "name another data set, or annotate this one")
+NOTHING_TO_TRAIN_ON = Kind(
+    Grade.REFUSED,
+    "there is nothing to train on, as no object is annotated",
+    "name another data set, or annotate this one",
+)
 NUMBER_OF_CLASSES = Kind(
     Grade.REFUSED, "its number of classes is not that of the model", "set the key to the number of classes"
 )
