@@ -107,9 +107,9 @@ class Examination:
         self._classes: list[tuple[int, str]] = []
         self._classes_of = ""
         trained = self._read(demand.train, test=False)
-        self._read(demand.test, test=True)
         if demand.train and not trained and not self.findings.refused:
             self.findings.add(kinds.NOTHING_TO_TRAIN_ON, f"DATASETS.TRAIN {tuple(demand.train)}")
+        self._read(demand.test, test=True)
 
     def examine_pictures(
         self, examine: ExaminePicture = header_problem, progress: Callable[[Iterable], Iterable] = iter
