@@ -33,8 +33,10 @@ def assert_close(ours, expected, tolerance):
     for name, value in expected.items():
         # Detectron2's synchronised normalisation keeps the biased variance, which only evaluation mode would use.
         if value.is_floating_point() and not name.endswith("running_var"):
+            # a mean of features grows to 50 and more, where float32 has no such digit
+            relative = 1e-5 if name.endswith("running_mean") else 0
             torch.testing.assert_close(
-                ours[name], value, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
+                ours[name], value, rtol=relative, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
             )
 
 
@@ -65,9 +67,12 @@ def test_a_process_without_objects_keeps_up(tmp_path, mode, norm):
 
 @pytest.mark.parametrize("mode", ["joint", "alternating"])
 def test_accumulated_batches_are_one_batch(mode):
+    """With absolute weights: a share is one of each batch's own gradient."""
     images = _make_inputs(2)
-    whole, whole_losses = take_steps(equal_shares_cfg(mode), [images])
-    parts, part_losses = take_steps(equal_shares_cfg(mode), [[image] for image in images], accumulate=2)
+    cfg = equal_shares_cfg(mode)
+    cfg.MODEL.GAN.BALANCE.SHARE = 0.0
+    whole, whole_losses = take_steps(cfg, [images])
+    parts, part_losses = take_steps(cfg, [[image] for image in images], accumulate=2)
     assert_close(parts, whole, 1e-5)
     assert part_losses["loss_mask"] == pytest.approx(whole_losses["loss_mask"], abs=1e-5)
 
