@@ -67,11 +67,12 @@ def _object_in(path: str | os.PathLike, content: bytes | None, error: Exception)
     """What kind of object a whole file holds that torch.load has refused; "" for a file that is not whole."""
     if refused := _REFUSED.search(str(error)):
         return refused[1] or "a TorchScript program"
-    strings, found = [], ""
+    strings: list[str] = []
+    found = ""
     try:
         # a plain pickle; a file of torch in which there is an object has been found above
         for code, value, _ in pickletools.genops(Path(path).read_bytes() if content is None else content):
-            strings += [value] if "UNICODE" in code.name else []
+            strings += [str(value)] if "UNICODE" in code.name else []
             if "GLOBAL" in code.name:
                 found = found or (str(value).replace(" ", ".") if value else ".".join(strings[-2:]))
     except (OSError, ValueError, IndexError, KeyError):
