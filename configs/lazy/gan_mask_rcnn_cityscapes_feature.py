@@ -2,8 +2,8 @@
 #   --config-file configs/lazy/gan_mask_rcnn_cityscapes_feature.py train.output_dir=output/cityscapes_feature
 # (DETECTRON2_DATASETS names the folder that holds cityscapes/)
 #
-# Value for value configs/gan_mask_rcnn_cityscapes_feature.yaml, the discriminators of Le et al. 2020 (arXiv 2010.13757),
-# each held to a share: one of mask x RoI features, one of the features inside of the boxes.
+# Value for value configs/gan_mask_rcnn_cityscapes_feature.yaml: the discriminators of Le et al. 2020
+# (arXiv 2010.13757), each held to a share: one of mask x RoI features, one of the features inside of the boxes.
 import copy
 
 import torch

@@ -194,13 +194,7 @@ class Examination:
         """The number of objects that a function returns; None if they are not annotated in Detectron2's format."""
         place, metadata = _called(name), MetadataCatalog.get(name)
         if _is_cityscapes(metadata):
-            folders = metadata.image_dir, metadata.gt_dir
-            if folders not in self._streets:
-                self._streets[folders] = examine_cityscapes(*folders, self.findings, headers=False)
-            objects, sizes = self._streets[folders]
-            self._note_pictures(dict(sizes), suffixes)
-            self._settle_classes(place, list(metadata.get("thing_classes") or ()))
-            return objects
+            return self._read_streets(place, metadata, suffixes)
         try:
             records = DatasetCatalog.get(name)
         except UserError:
@@ -238,6 +232,16 @@ class Examination:
         ]
         self._note_runs(place, (entry for entry, mask in objects if isinstance(mask, dict)))
         return len(objects)
+
+    def _read_streets(self, place: str, metadata: Any, suffixes: list[str]) -> int:
+        """The number of objects in a split of Cityscapes."""
+        folders = metadata.image_dir, metadata.gt_dir
+        if folders not in self._streets:
+            self._streets[folders] = examine_cityscapes(*folders, self.findings, headers=False)
+        streets = self._streets[folders]
+        self._note_pictures(dict(streets.sizes), suffixes)
+        self._settle_classes(place, list(metadata.get("thing_classes") or ()))
+        return streets.objects
 
     def _settle_classes(self, called: str, classes: list[str], file: CocoFile | None = None) -> None:
         """Compare the classes of a data set with those of the training set, or take them for those."""

@@ -115,7 +115,7 @@ class Records:
         return kept
 
     def _has_class(self, annotation: Record) -> bool:
-        number = annotation.get("category_id")
+        number: Any = annotation.get("category_id")
         sound = isinstance(number, int | np.integer) and not isinstance(number, bool) and number >= 0
         if not sound or self._classes and number >= self._classes:
             limit = f"; there are {self._classes} classes" if self._classes else ""

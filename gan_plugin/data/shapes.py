@@ -87,7 +87,7 @@ def _examine_polygon(part: Any, width: int, height: int) -> tuple[Extent, bool] 
         return kinds.ODD
     if len(part) < 6:
         return kinds.FEW_POINTS
-    xs, ys = part[::2], part[1::2]
+    xs, ys = list(part[::2]), list(part[1::2])
     left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
     if not (-width <= left and right <= 2 * width and -height <= top and bottom <= 2 * height):
         return kinds.FAR

@@ -245,7 +245,8 @@ def fixed_values(cfg: DictConfig) -> dict[str, Any]:
 
 def call_defaults(cfg: DictConfig) -> dict[str, Any]:
     """The defaults of all arguments of the model's calls, and of `train`, by flat key."""
-    defaults = flat(OmegaConf.to_container(train_defaults(), resolve=False), "train.")
+    of_train: Any = OmegaConf.to_container(train_defaults(), resolve=False)
+    defaults = flat(of_train, "train.")
     nodes: list[tuple[str, Any]] = [("model", OmegaConf.to_container(cfg.model, resolve=False))]
     while nodes:
         prefix, node = nodes.pop()
