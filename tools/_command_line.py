@@ -34,6 +34,8 @@ _LOGGED = {
     "torch.fx._symbolic_trace": "is_fx_tracing will return true",
     # Detectron2 lists the environment of a run, on a machine without a GPU too
     "torch.utils.cpp_extension": "No CUDA runtime is found",
+    # how processes end that train together, which the command says itself
+    "torch.multiprocessing.spawn": "Terminating process",
 }
 # On a CPU torch's threads would spin as they wait for each other, which costs a core that others need: a training
 # beside another program took more than twice as long.

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from support import SMALLEST_MODEL, assert_same, exit_code
 
+from gan_plugin.comparison import estimate
 from gan_plugin.comparison import run as run_module
 from gan_plugin.comparison.estimate import Cost
 
@@ -201,7 +202,7 @@ def test_bad_input_is_a_sentence_and_writes_nothing(environment, tmp_path, capsy
 def test_no_data_set_is_the_sentence_of_the_data_set(environment, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     assert start(tmp_path / "out") == 2
-    assert "The data set 'penn_fudan_train_a' needs" in capsys.readouterr().err
+    assert "The data set 'penn_fudan_train_a': it needs a path that does not exist" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_or_is_anothers(environment, tmp_path, capsys):
@@ -226,7 +227,7 @@ def test_a_failed_run_is_exit_code_2_and_in_the_report(finished, forked, tmp_pat
 
 
 def test_dry_run_prints_the_plan_and_runs_nothing(environment, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(compare, "measure", lambda plan, tool: Cost(2.0, 10.0))
+    monkeypatch.setattr(estimate, "measure", lambda plan, tool: Cost(2.0, 10.0))
     assert start(tmp_path / "out", "--dry-run", "--jobs", 2) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in RUNS) and "penn_fudan_train_a (7 images)" in said

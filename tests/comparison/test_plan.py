@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
+from detectron2.structures import BoxMode
+from PIL import Image
 
 from gan_plugin.comparison.arms import ARMS, arm_settings
 from gan_plugin.comparison.plan import Plan, extended, make_plan
@@ -138,9 +140,17 @@ def test_pedestrians_are_scaled_to_what_is_there(cfg):
 
 
 @pytest.fixture
-def registered():
-    """40 empty records under a name of their own."""
-    DatasetCatalog.register("forty", lambda: [{"file_name": f"{i:02}.png", "annotations": []} for i in range(40)])
+def registered(tmp_path):
+    """40 pictures of one object each under a name of their own."""
+    mask = [[2.0, 2.0, 8.0, 2.0, 8.0, 8.0, 2.0, 8.0]]
+    thing = {"bbox": [2, 2, 8, 8], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "segmentation": mask}
+    records = [
+        {"file_name": str(tmp_path / f"{i:02}.png"), "image_id": i, "width": 16, "height": 12, "annotations": [thing]}
+        for i in range(40)
+    ]
+    for record in records:
+        Image.new("RGB", (16, 12)).save(record["file_name"])
+    DatasetCatalog.register("forty", lambda: records)
     MetadataCatalog.get("forty").set(thing_classes=["x"], evaluator_type="coco")
     yield "forty"
     for name in ("forty", "forty_a", "forty_b", "forty_eval"):

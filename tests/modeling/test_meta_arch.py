@@ -178,7 +178,7 @@ def test_checkpoints_go_both_ways(tiny_cfg, inputs, tmp_path):
 )
 def test_unknown_choices_list_the_known(tiny_cfg, key, value):
     tiny_cfg.merge_from_list([f"MODEL.GAN.{key}", value])
-    with pytest.raises(UserError, match=f"MODEL.GAN.{key} is '{value}'.*one of '"):
+    with pytest.raises(UserError, match=f"MODEL.GAN.{key} is '{value}'.*known ones are '"):
         build(tiny_cfg)
 
 

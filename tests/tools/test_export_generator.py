@@ -219,7 +219,7 @@ def test_what_cannot_be_exported_is_a_sentence(small_file, tiny_cfg, tmp_path, c
         ((small_file, out, "--config-out", tmp_path / "c.yaml"), "config.yaml does not exist"),
         ((small_file, out, "--config-out", out), "named twice"),
         ((small_file, out, "--config-file", config), "does not fit its config"),
-        ((small_file, out, "--config-file", code), "is wrong"),
+        ((small_file, out, "--config-file", code), "has the tag !!python/object/apply:os.mkdir in line 2"),
         ((small_file, out, "--torchscript", tmp_path / "t.ts"), "go together"),
         ((small_file, out, "--torchscript", tmp_path / "t.ts", "--image-size", "0x9"), "write it as HEIGHTxWIDTH"),
     ]:

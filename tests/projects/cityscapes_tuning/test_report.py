@@ -15,7 +15,7 @@ from detectron2.modeling import build_model
 from gan_plugin.errors import UserError, run_command_line
 
 PHASES = {
-    "babysit": {"epochs": 2, "fall": -10.0, "lr_range_iterations": 2, "lr_range": [1e-5, 1e-3]},
+    "babysit": {"epochs": 2, "fall": 0.0, "lr_range_iterations": 2, "lr_range": [1e-5, 1e-3]},
     "coarse": {"epochs": 1, "lr": [0.01], "factors": {"optimizer": {"sgd": {}, "adam": {"SOLVER.OPTIMIZER": "adam"}}}},
     "full": {
         "epochs": 1,

@@ -201,7 +201,7 @@ def test_shapes_alone_need_no_pictures(tmp_path):
     assert bare[1].pixels is None and bare[1].mask.all() and bare[1].key == "square1"
     placement = Placer([bare], 32, (0, 1)).place(np.random.default_rng(0))
     assert placement.masks.any() and not placement.canvases.any()
-    with pytest.raises(UserError, match="square1.png cannot be read"):
+    with pytest.raises(UserError, match="square1.png: the image does not exist"):
         pictured[1]
 
 

@@ -143,8 +143,8 @@ def test_weights_follow_their_schedule():
     assert [down.at(t) for t in (0, 5, 10, 99)] == [5.0, 3.0, 1.0, 1.0]
     assert [up.at(t) for t in (0, 1, 4)] == [0.0, 0.5, 2.0] and up.on and not loss_weight(0.0).on
     assert flat.at(0) == flat.at(1000) == 3.0
-    for wrong in [(-1.0, ()), (1.0, (2.0,)), (1.0, (math.nan, 5))]:
-        with pytest.raises(UserError, match="SCHEDULE"):
+    for key, *wrong in [("WEIGHT", -1.0, ()), ("SCHEDULE", 1.0, (2.0,)), ("SCHEDULE", 1.0, (math.nan, 5))]:
+        with pytest.raises(UserError, match=key):
             loss_weight(*wrong)
 
 

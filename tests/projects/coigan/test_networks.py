@@ -103,7 +103,7 @@ def test_the_style_decides_and_repeats():
 
 
 def test_an_unknown_network_lists_the_known():
-    with pytest.raises(UserError, match="LamaFourier, MultiDilated, Pix2PixHD"):
+    with pytest.raises(UserError, match="'LamaFourier', 'MultiDilated', 'Pix2PixHD'"):
         build_network(GENERATOR_REGISTRY, "Lama", "MODEL.GENERATOR.NAME")
     assert {name for name, _ in DISCRIMINATOR_REGISTRY} == {"WaveletDiscriminator", "PatchDiscriminator"}
 

@@ -4,9 +4,10 @@ import argparse
 
 import numpy as np
 import pytest
+from coigan.choices import SPLITS
 from coigan.commands import split as split_command
 from coigan.data.line_sets import LineSet
-from coigan.data.split import MODES, split, split_report
+from coigan.data.split import split, split_report
 
 from gan_plugin.errors import UserError
 
@@ -32,11 +33,11 @@ def test_the_exact_split_is_within_a_point_of_every_class():
     assert (abs(shares - 0.5) < 0.01).all()
     assert abs((counts[parts == 0].sum(1) == 0).mean() - (counts.sum(1) == 0).mean()) < 0.01
     # the thesis' greedy rule put 130 of 321 objects of class 2 there: 9.5 points off (table 4.2)
-    errors = {mode: split_report(counts, split(counts, halves, mode), halves) for mode in MODES}
+    errors = {mode: split_report(counts, split(counts, halves, mode), halves) for mode in SPLITS}
     assert errors["exact"]["largest_error_points"] < errors["greedy"]["largest_error_points"]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", SPLITS)
 def test_splits_keep_their_sizes_with_few_images_and_three_parts(mode):
     counts = np.random.default_rng(1).poisson(0.6, (30, 3))
     parts = split(counts, {"train": 7, "val": 1, "test": 2}, mode)
