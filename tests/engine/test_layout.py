@@ -1,13 +1,17 @@
-"""What a fused optimizer does with weights whose memory order is not that of their gradients or of its own state."""
+"""Weights whose memory order is not that of their gradients or of an optimizer's state, and channels that come last."""
 
 import copy
+import subprocess
+import sys
 
+import pytest
 import torch
 from torch import nn
 
 from gan_plugin.compat import fused_adam
 from gan_plugin.engine.layout import lay_out_states
 from gan_plugin.engine.steps import AlternatingStep
+from gan_plugin.layers.layout import to_channels_last
 
 
 def _one_step(network, optimizer):
@@ -50,3 +54,47 @@ def test_a_resumed_step_reads_both_optimizers_states_in_its_weights_order():
         average = optimizer.state[player.weight]["exp_avg"]
         assert average.stride() == player.weight.stride() and not average.is_contiguous()
         torch.testing.assert_close(average, expected[name]["state"][0]["exp_avg"], check_stride=False)
+
+
+@pytest.mark.parametrize("stride", [2, (1, 3)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_channels_last_changes_no_value_of_a_strided_pointwise_convolution(stride, groups):
+    torch.manual_seed(0)
+    wrap = nn.utils.parametrizations.spectral_norm
+    plain = nn.Sequential(wrap(nn.Conv2d(4, 6, 1, stride, groups=groups)), nn.ELU(), nn.Conv2d(6, 8, 3, 2, 1)).double()
+    # an average of the weights is a copy
+    last = copy.deepcopy(to_channels_last(copy.deepcopy(plain)))
+    assert list(last.state_dict()) == list(plain.state_dict())
+    results = []
+    for network in (plain, last):
+        at = torch.rand(2, 4, 7, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        output = network(at)
+        (slope,) = torch.autograd.grad(output.square().sum(), at, create_graph=True)
+        slope.square().sum().backward()
+        results.append([output, slope, at.grad, *(parameter.grad for parameter in network.parameters())])
+    torch.testing.assert_close(*reversed(results), check_stride=False)
+
+
+_LEARN = """
+import torch
+from torch import nn
+from gan_plugin.layers.layout import to_channels_last
+torch.set_num_threads(1)
+for channels in (2, 4, 7, 15):
+    for images, outputs, side in ((4, 8, 8), (4, 12, 16)):
+        network = to_channels_last(nn.Conv2d(channels, outputs, 1, 2))
+        truth = nn.Conv2d(channels, outputs, 1, 2).double()
+        truth.load_state_dict(network.state_dict())
+        at = torch.randn(images, channels, side, side)
+        for _ in range(3):
+            for player, values in ((network, at.contiguous(memory_format=torch.channels_last)), (truth, at.double())):
+                player.zero_grad()
+                player(values).square().sum().backward()
+            torch.testing.assert_close(network.weight.grad.double(), truth.weight.grad, rtol=1e-3, atol=1e-3)
+"""
+
+
+def test_narrow_strided_pointwise_convolutions_learn_and_live():
+    # in a process of its own, since what dies there is the process
+    ended = subprocess.run([sys.executable, "-c", _LEARN], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr[-2000:]

@@ -5,11 +5,9 @@ from torch import nn
 from yacs.config import CfgNode
 
 from coigan.modeling import DISCRIMINATOR_REGISTRY, GENERATOR_REGISTRY, build_network
+from gan_plugin.layers.layout import to_channels_last
 
 from .game import InpaintingGame
-
-# how convolutions like their numbers best, on a CPU and on a GPU's tensor cores: tools/benchmark.py has the gain
-LAYOUT = torch.channels_last
 
 
 def build_generator(cfg: CfgNode, classes: int) -> nn.Module:
@@ -21,7 +19,7 @@ def build_generator(cfg: CfgNode, classes: int) -> nn.Module:
     node = cfg.MODEL.GENERATOR
     options = {key.lower(): value for key, value in node.items() if key not in ("NAME", "BLEND_MARGIN")}
     network = build_network(GENERATOR_REGISTRY, node.NAME, "MODEL.GENERATOR.NAME", in_channels=3 + classes, **options)
-    return network.to(memory_format=LAYOUT)
+    return to_channels_last(network)
 
 
 def build_discriminator(cfg: CfgNode, player: str, in_channels: int) -> nn.Module:
@@ -40,7 +38,7 @@ def build_discriminator(cfg: CfgNode, player: str, in_channels: int) -> nn.Modul
         norm=node.NORM,
         contrast=node.CONTRAST,
     )
-    return network.to(memory_format=LAYOUT)
+    return to_channels_last(network)
 
 
 def choose_device(name: str) -> torch.device:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from fvcore.common.config import CfgNode
 from fvcore.common.registry import Registry
 from torch import nn
 
 from gan_plugin.config import registered
+from gan_plugin.layers.layout import to_channels_last
 
 from .dcgan import DCGANDiscriminator, DCGANGenerator
 from .initialise import initialise
@@ -43,7 +43,7 @@ def build_networks(cfg: CfgNode) -> Networks:
         if network is not None:
             initialise(network, cfg.MODEL.INIT)
             # transposed convolutions and their gradients are the faster for it, on a CPU and on tensor cores
-            network.to(memory_format=torch.channels_last)
+            to_channels_last(network)
     return Networks(generator, discriminator, encoder)
 
 
