@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import inpaint
 import numpy as np
@@ -51,6 +52,18 @@ def test_base_tiles_have_no_defect_and_only_the_test_part_keeps_black_ones(steel
     assert max(black["base"]) <= 0.1 and max(black["train"]) <= 0.1 < max(black["test"])
     # 8 sheets of 2 x 4 tiles
     assert len(black["test"]) == 64
+
+
+def test_the_tiles_that_are_too_black_to_train_on_are_counted(steel, tmp_path):
+    whole = LineSet(steel / "split" / "train")
+    sheets = [whole.image(record) for record in whole.store]
+    tiles = [sheet[y : y + 64, x : x + 64].mean(2) for sheet in sheets for y in (0, 32) for x in (0, 45, 90, 136)]
+    # a grey value that some of them are under with more than a tenth, and others are not
+    black = int(np.median([np.percentile(tile, 10) for tile in tiles]))
+    dark = sum((tile < black).mean() > 0.1 for tile in tiles)
+    content = prepare("toy", shutil.copytree(steel, tmp_path / "steel"), replace(OPTIONS, black=black))
+    assert 0 < dark < len(tiles) == 64
+    assert (content["left_out_as_black"], content["tiles"]["train"]) == (dark, 64 - dark)
 
 
 def _black(path):

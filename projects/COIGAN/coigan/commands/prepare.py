@@ -59,3 +59,6 @@ def run(args: argparse.Namespace) -> None:
     print(f"share of each class in the training part: {content['share_in_train']}")
     if content["left_out_as_too_small"]:
         print(f"{content['left_out_as_too_small']} objects of under {options.least_area} pixels give no cut-out")
+    if content["left_out_as_black"]:
+        limits = f"--black {options.black} --most-black {options.most_black}"
+        print(f"{content['left_out_as_black']} tiles of the training images are too black and were left out ({limits})")

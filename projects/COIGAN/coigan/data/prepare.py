@@ -22,6 +22,7 @@ from .split import split, split_report
 from .stages import Stages
 from .statistics import counts_of, measure, write_reports
 from .tile_sets import BlackFilter, write_tiles
+from .tiling import tile_offsets
 
 PARTS = ("train", "test")
 
@@ -225,4 +226,14 @@ def _content(root: Path, options: PrepareOptions, small: int) -> dict[str, Any]:
         "share_in_train": [round(int(own) / max(1, int(all_)), 4) for own, all_ in zip(train, totals, strict=True)],
         "largest_split_error_points": report["largest_error_points"],
         "left_out_as_too_small": small,
+        "left_out_as_black": _too_black(root, options.tile),
     }
+
+
+def _too_black(root: Path, side: int) -> int:
+    """How many tiles of the training images are not in train/."""
+    count = 0
+    for record in LineSet(root / "split" / "train").store:
+        height, width = record["size"]
+        count += len(tile_offsets(height, side)) * len(tile_offsets(width, side))
+    return count - len(LineSet(root / "train"))
