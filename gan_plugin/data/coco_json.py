@@ -15,7 +15,7 @@ from gan_plugin.files import first_line
 
 from . import kinds
 from .findings import Findings, Kind
-from .pictures import read_header
+from .pictures import examine_pictures, read_header
 from .shapes import area_of, examine_box, examine_mask, is_finite, is_number, short, whole
 
 Entry = dict[str, Any]
@@ -86,15 +86,20 @@ class CocoFile:
 
 
 def load_coco(
-    path: str | os.PathLike, images: str | os.PathLike | None = None, *, masks: bool = True, on_bad: str = "stop"
+    path: str | os.PathLike, images: str | os.PathLike | None = None, *, on_bad: str = "stop", option: str = ""
 ) -> CocoFile:
-    """`read_coco` for a program that reads one file: what was repaired is logged, what is wrong is raised.
+    """`read_coco` and the headers of its pictures, for a program that reads one file; what was repaired is logged.
+
+    Args:
+        path, images: as for `read_coco`.
+        on_bad, option: what becomes of broken annotations, see `Findings`.
 
     Raises:
-        UserError: a sentence for each kind of problem.
+        UserError: something is the matter with the file or its pictures; all of it is told together.
     """
-    findings = Findings(on_bad)
-    file = read_coco(path, images, findings, masks=masks)
+    findings = Findings(on_bad, option)
+    file = read_coco(path, images, findings)
+    examine_pictures(file.pictures(), findings)
     findings.conclude()
     return file
 

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from gan_plugin.data.coco_json import read_coco
-from gan_plugin.data.findings import Findings
-from gan_plugin.data.pictures import examine_pictures, read_rgb
+from gan_plugin.data.coco_json import load_coco
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.data.shapes import decode_mask
 
 
@@ -24,10 +23,7 @@ class CocoMasks(Dataset):
         Raises:
             UserError: something is the matter with the file or its pictures; all of it is told together.
         """
-        findings = Findings(option="")
-        file = read_coco(path, images or None, findings)
-        examine_pictures(file.pictures(), findings)
-        findings.conclude()
+        file = load_coco(path, images or None)
         self._images = [(file.picture(entry), entry["width"], entry["height"]) for entry in file.images]
         objects = file.annotations_of_images()
         self._masks = [[each["segmentation"] for each in objects[entry["id"]]] for entry in file.images]

@@ -3,9 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from gan_plugin.data.coco_json import read_coco
-from gan_plugin.data.findings import Findings
-from gan_plugin.data.pictures import examine_pictures
+from gan_plugin.data.coco_json import load_coco
 from gan_plugin.data.shapes import decode_mask
 from gan_plugin.errors import UserError
 
@@ -29,10 +27,7 @@ class Coco:
             UserError: something is the matter with the file or its pictures; all of it is told together.
         """
         self.place, self.licence = str(json_file), licence.COCO
-        findings = Findings(on_bad, option)
-        file = read_coco(json_file, images, findings)
-        examine_pictures(file.pictures(), findings)
-        findings.conclude()
+        file = load_coco(json_file, images, on_bad=on_bad, option=option)
         self.categories = {entry["id"]: entry["name"] for entry in file.categories}
         self._shapes = {str(entry["id"]): (entry["height"], entry["width"]) for entry in file.images}
         self._annotations = {str(key): entries for key, entries in file.annotations_of_images().items()}

@@ -3,9 +3,7 @@
 from pathlib import Path
 
 from coigan.data.regions import Region, tight
-from gan_plugin.data.coco_json import read_coco
-from gan_plugin.data.findings import Findings
-from gan_plugin.data.pictures import examine_pictures
+from gan_plugin.data.coco_json import load_coco
 from gan_plugin.data.shapes import decode_mask
 
 
@@ -21,10 +19,7 @@ class CocoSource:
     """
 
     def __init__(self, path: str | Path, images: str | Path = "") -> None:
-        findings = Findings(option="")
-        file = read_coco(path, images or None, findings)
-        examine_pictures(file.pictures(), findings)
-        findings.conclude()
+        file = load_coco(path, images or None)
         records = sorted(file.images, key=lambda record: record["file_name"])
         self.images = [file.picture(record) for record in records]
         self.classes = tuple(record["name"] for record in file.categories)
