@@ -10,6 +10,7 @@ from detectron2.data.datasets.coco import load_coco_json
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 
 from gan_plugin.data.examine import Demand, prepare
+from gan_plugin.data.nuclei import register_nuclei
 from gan_plugin.data.penn_fudan import register_penn_fudan
 from gan_plugin.data.subsets import SUBSET_SUFFIXES, register_subsets, replace_registration
 from gan_plugin.errors import UserError
@@ -21,8 +22,9 @@ def datasets_root() -> str:
 
 
 def register_builtin_datasets() -> None:
-    """Register penn_fudan_* and the Cityscapes subsets with the thesis' sizes; nothing is read from disk."""
+    """Register penn_fudan_*, nuclei* and the Cityscapes subsets with the thesis' sizes; nothing is read from disk."""
     register_penn_fudan(datasets_root())
+    register_nuclei(datasets_root())
     register_subsets("cityscapes_fine_instance_seg_train")
 
 

@@ -2,9 +2,6 @@
 
 Source: https://www.cis.upenn.edu/~jshi/ped_html/ (Wang, Shi, Song, Shen: Object Detection Combining Recognition and
 Segmentation, ACCV 2007). `PedMasks/<name>_mask.png` is an index image: 0 is background, 1..n are the pedestrians.
-
-Masks become polygons along the pixel edges, so that rasterising them gives back every pixel. Polygons, unlike RLE, work
-with both values of INPUT.MASK_FORMAT, and COCOEvaluator then still measures against the exact masks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from detectron2.structures import BoxMode
 from PIL import Image
 
+from gan_plugin.data.masks import annotation_of
 from gan_plugin.data.pictures import image_problem, read_header
 from gan_plugin.data.subsets import draw_subsets, offer_registration
 from gan_plugin.errors import UserError
@@ -110,45 +106,5 @@ def _record(image_file: Path, mask_file: Path) -> dict[str, Any]:
         "image_id": image_file.stem,
         "height": height,
         "width": width,
-        "annotations": [_annotation(labels == label) for label in np.unique(labels) if label],
+        "annotations": [annotation_of(labels == label) for label in np.unique(labels) if label],
     }
-
-
-def _annotation(mask: np.ndarray) -> dict[str, Any]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-    return {
-        "bbox": [float(edge) for edge in box],
-        "bbox_mode": BoxMode.XYXY_ABS,
-        "category_id": 0,
-        "iscrowd": 0,
-        "segmentation": mask_to_polygons(mask),
-    }
-
-
-def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
-    """Outline a binary mask along its pixel edges, as COCO polygons whose rasterised union is the mask again.
-
-    COCO polygons know no holes, so a region with a hole is cut in two by a vertical line through that hole.
-
-    Args:
-        mask: (H, W), nonzero inside.
-
-    Returns:
-        Polygons [x0, y0, x1, y1, ...] in pixels, where pixel (i, j) covers x in [j, j + 1] and y in [i, i + 1].
-    """
-    binary = (np.asarray(mask) != 0).astype(np.uint8)
-    contours, hierarchy = cv2.findContours(binary, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    parents = hierarchy[0, :, 3] if contours else []
-    holes = [contour for contour, parent in zip(contours, parents, strict=True) if parent >= 0]
-    if holes:
-        # a hole's contour runs over the pixels around it: the hole begins one column further right
-        first_column = int(holes[0][:, 0, 0].min()) + 1
-        left, right = binary.copy(), binary.copy()
-        left[:, first_column:] = 0
-        right[:, :first_column] = 0
-        return mask_to_polygons(left) + mask_to_polygons(right)
-    # cv2 joins pixel centres; at twice the size those lie a quarter pixel inside the edge, which rasterising rounds off
-    double = cv2.resize(binary, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
-    outlines, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [((outline.reshape(-1, 2) + 0.5) / 2).ravel().tolist() for outline in outlines]

@@ -88,8 +88,14 @@ def header_problem(path: str | os.PathLike, width: int | None = None, height: in
         width: that its annotations say, in pixels as Detectron2 reads it; None if they say nothing.
         height: likewise.
     """
+    found = header_of(path, width, height)
+    return found if isinstance(found, Problem) else None
+
+
+def header_of(path: str | os.PathLike, width: int | None = None, height: int | None = None) -> Header | Problem:
+    """The header of a picture, or what is wrong with it; arguments as of `header_problem`."""
     found = _examined(path, width, height)
-    return found if isinstance(found, Problem) else _too_deep(path, found)
+    return found if isinstance(found, Problem) else _too_deep(path, found) or found
 
 
 def examine_pictures(pictures: Iterable[tuple[str | os.PathLike, int | None, int | None]], findings: Findings) -> None:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gan_plugin.data.penn_fudan import SPLITS, mask_to_polygons, register_penn_fudan, split_penn_fudan
+from gan_plugin.data.masks import mask_to_polygons
+from gan_plugin.data.penn_fudan import SPLITS, register_penn_fudan, split_penn_fudan
 from gan_plugin.errors import UserError
 
 REAL = Path(os.environ.get("PENN_FUDAN_ROOT", Path(__file__).resolve().parents[3] / "shared" / "data"))

@@ -17,13 +17,13 @@ from _command_line import run_command_line, training_parser
 from car_gan.journal import work_through
 from coigan import choices
 from coigan.augmentation import BASELINES
-from coigan.data.parallel import parallel_map
 from coigan.segmentation.losses import LOSSES
 from coigan.segmentation.networks import build_segmenter
 from compare import arm_descriptions
 from detectron2.engine import default_argument_parser
 
 from gan_plugin.comparison.arms import ARMS
+from gan_plugin.data.parallel import parallel_map
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = [

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import webdriver
 from coigan.data.images import write_png
-from coigan.data.masks import read_mask
 from coigan.gui import Session, make_server
 from PIL import Image
 
+from gan_plugin.data.masks import read_mask
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 

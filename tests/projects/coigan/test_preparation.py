@@ -11,7 +11,6 @@ import pytest
 from coigan.data.convert import convert
 from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
-from coigan.data.parallel import parallel_map
 from coigan.data.prepare import PrepareOptions, prepare
 from coigan.data.prepared import open_prepared
 from coigan.data.sources import open_source
@@ -21,6 +20,7 @@ from coigan_steel import OPTIONS
 from detectron2.data.datasets.coco import load_coco_json
 from pycocotools import mask as coco_mask
 
+from gan_plugin.data.parallel import parallel_map
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
 
     from coigan.data.images import encode_png
-    from coigan.data.masks import read_mask
+    from gan_plugin.data.masks import read_mask
     from gan_plugin.data.pictures import read_rgb
     from gan_plugin.errors import UserError
     from gan_plugin.files import write_whole

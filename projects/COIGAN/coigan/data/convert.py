@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from gan_plugin.data.parallel import parallel_map
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
 from .line_sets import OTHERS, write_json, write_line_set
-from .parallel import parallel_map
 from .regions import Encoding, from_record, to_record
 from .sources import Source
 from .sources.base import label_map, relabelled

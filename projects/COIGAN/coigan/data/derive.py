@@ -9,13 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from gan_plugin.data.parallel import parallel_map
 from gan_plugin.errors import UserError
 
 from .coco_json import coco_content
 from .convert import place_copy
 from .images import write_png
 from .line_sets import OTHERS, LineSet, write_json, write_line_set
-from .parallel import parallel_map
 from .regions import Region, tight, to_record
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from gan_plugin.data.parallel import parallel_map
+
 from .line_sets import LineSet, write_json
-from .parallel import parallel_map
 
 BRIEF, RAW = "brief_report.json", "raw_report.json"
 _BINS = 10

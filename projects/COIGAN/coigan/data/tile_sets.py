@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from gan_plugin.data.parallel import parallel_map
 from gan_plugin.errors import UserError
 
 from .coco_json import coco_content
 from .images import write_png
 from .line_sets import LineSet, write_json, write_line_set
-from .parallel import parallel_map
 from .regions import Region, to_record
 from .tiling import tiles
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from coigan.data.images import encode_png
-from coigan.data.masks import mask_of
+from gan_plugin.data.masks import mask_of
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole

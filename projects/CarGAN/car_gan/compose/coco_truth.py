@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask as rle_tools
 
 from car_gan.scenes.scene import Scene, SceneObject
-from gan_plugin.data.penn_fudan import mask_to_polygons
+from gan_plugin.data.masks import mask_to_polygons
 from gan_plugin.errors import UserError
 
 FORMS = ("polygon", "rle")

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from coigan.data.images import images_in
-from coigan.data.masks import read_mask
 from coigan.data.regions import Region, components
+from gan_plugin.data.masks import read_mask
 from gan_plugin.errors import UserError
 
 from .base import check_pictures

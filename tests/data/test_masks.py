@@ -6,9 +6,9 @@ import itertools
 import cv2
 import numpy as np
 import pytest
-from coigan.data.masks import read_mask
 from PIL import Image
 
+from gan_plugin.data.masks import read_mask
 from gan_plugin.errors import UserError
 
 
