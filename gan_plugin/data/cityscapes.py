@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from detectron2.utils import comm
 
+from gan_plugin.data.coco_json import no_garbage_collection
 from gan_plugin.data.findings import Findings, Grade, Kind, Problem
 from gan_plugin.data.kinds import ENCODING, FAR, FEW_POINTS, NO_NUMBER, OUTSIDE
 from gan_plugin.data.pictures import header_problem
@@ -285,10 +286,12 @@ def _examine(files: Files, truth: tuple[str, ...], headers: bool = True) -> tupl
 
 def _in_processes(work: Callable[[Files], Any], files: list[Files]) -> list[Any]:
     processes = min(_MOST_PROCESSES, len(os.sched_getaffinity(0)) // comm.get_local_size())
-    if len(files) < _PROCESSES_FROM or processes < 2 or multiprocessing.current_process().daemon:
-        return [work(each) for each in files]
-    with multiprocessing.get_context("fork").Pool(processes, leave_ctrl_c_to_parent) as pool:
-        return pool.map(work, files, chunksize=32)
+    # the processes inherit it
+    with no_garbage_collection():
+        if len(files) < _PROCESSES_FROM or processes < 2 or multiprocessing.current_process().daemon:
+            return [work(each) for each in files]
+        with multiprocessing.get_context("fork").Pool(processes, leave_ctrl_c_to_parent) as pool:
+            return pool.map(work, files, chunksize=32)
 
 
 def _whole(value: Any) -> int | None:

@@ -120,7 +120,7 @@ def read_coco(
     """
     # the folder is settled with the names of the pictures at the latest
     file = CocoFile(Path(path), None if images is None else Path(images), {name: [] for name in _LISTS})  # type: ignore
-    with _no_garbage_collection():
+    with no_garbage_collection():
         content, encoded = _parsed(file.path, findings)
         if content is not None:
             _Reading(file, content, findings, masks).run()
@@ -129,8 +129,8 @@ def read_coco(
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    # millions of lists and not one cycle: collecting would take longer than all the rest
+def no_garbage_collection() -> Iterator[None]:
+    """For reading JSON: millions of lists and not one cycle, so that collecting would take longer than all the rest."""
     was_on = gc.isenabled()
     gc.disable()
     try:
