@@ -11,6 +11,7 @@ import argparse
 import logging
 import os
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> None:
     from detectron2.utils import comm
 
     from gan_plugin.data.examine import prepare
+    from gan_plugin.engine.checkpoint import trained_classes
     from gan_plugin.engine.lazy_config import (
         as_yaml,
         call_defaults,
@@ -93,7 +95,10 @@ def run(args: argparse.Namespace) -> None:
             weights_key="train.init_checkpoint",
             owns=is_fixed,
         )
-    repairs = prepare(demand_of(cfg, train=not args.eval_only), os.path.join(cfg.train.output_dir, "data"))
+    demand = demand_of(cfg, train=not args.eval_only)
+    if args.eval_only:
+        demand = replace(demand, known_classes=trained_classes(cfg.train.init_checkpoint))
+    repairs = prepare(demand, os.path.join(cfg.train.output_dir, "data"))
     if repairs.bitmask:
         cfg.dataloader.train.mapper.instance_mask_format = "bitmask"
     benchmark = cfg.train.get("cudnn_benchmark", False) and not args.eval_only

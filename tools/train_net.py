@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from detectron2.utils import comm
 
     from gan_plugin.data.builtin import prepare_datasets
+    from gan_plugin.engine.checkpoint import trained_classes
     from gan_plugin.engine.run_dir import begin_run, claim_output_dir
     from gan_plugin.engine.setup import load_config
     from gan_plugin.errors import UserError, explanations_logged
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--eval-only needs data sets to evaluate on; name them in DATASETS.TEST.")
     if comm.is_main_process():
         claim_output_dir(cfg, resume=args.resume, eval_only=args.eval_only)
-    remarks = prepare_datasets(cfg, train=not args.eval_only)
+    known = trained_classes(cfg.MODEL.WEIGHTS) if args.eval_only else ()
+    remarks = prepare_datasets(cfg, train=not args.eval_only, known_classes=known)
     benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     begin_run(cfg.OUTPUT_DIR, args, cfg.dump(), "gan_plugin", seed=cfg.SEED, benchmark=benchmark)
     for remark in remarks:

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.coco import load_coco_json
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 
@@ -44,7 +46,9 @@ def register_coco_json(entry: Sequence[str]) -> None:
     replace_registration(name, partial(load_coco_json, json_file, images, name), metadata)
 
 
-def prepare_datasets(cfg: CfgNode, *, train: bool, compare: bool = True) -> list[str]:
+def prepare_datasets(
+    cfg: CfgNode, *, train: bool, compare: bool = True, known_classes: Sequence[str] = ()
+) -> list[str]:
     """Register what `cfg.DATASETS` asks for and examine it; every process of a run has to call it.
 
     The main process reads. What it repairs, all of them see: the data sets are registered anew, from copies in
@@ -56,6 +60,7 @@ def prepare_datasets(cfg: CfgNode, *, train: bool, compare: bool = True) -> list
         train: whether the training sets are needed as well as the test sets.
         compare: whether the model's number of classes and the pictures have to match; a program that only looks at a
             finished run does without.
+        known_classes: names of the classes that the model has learnt; see `Demand`.
 
     Returns:
         What was repaired and left out, a line for each kind, to be logged; nothing in other processes than the main.
@@ -66,7 +71,7 @@ def prepare_datasets(cfg: CfgNode, *, train: bool, compare: bool = True) -> list
     register_of(cfg)
     if train and not cfg.DATASETS.TRAIN:
         raise UserError("DATASETS.TRAIN is empty: name a config with --config-file, or a data set to train on.")
-    demand = demand_of(cfg, train=train, compare=compare)
+    demand = replace(demand_of(cfg, train=train, compare=compare), known_classes=known_classes)
     repairs = prepare(demand, os.path.join(cfg.OUTPUT_DIR, "data"), pictures=compare)
     if repairs.bitmask:
         was_frozen = cfg.is_frozen()
@@ -75,6 +80,11 @@ def prepare_datasets(cfg: CfgNode, *, train: bool, compare: bool = True) -> list
         if was_frozen:
             cfg.freeze()
     return repairs.remarks
+
+
+def class_names(names: Sequence[str]) -> list[str]:
+    """The names of the classes of the first of these registered data sets, which has been read; [] if it has none."""
+    return list(MetadataCatalog.get(names[0]).get("thing_classes") or ()) if names else []
 
 
 def register_of(cfg: CfgNode) -> None:

@@ -49,6 +49,8 @@ class Demand:
         mask_format: INPUT.MASK_FORMAT.
         classes: the number of the model's classes; 0 if it is not known.
         classes_key: the config key that says so.
+        known_classes: names of the classes that the model's weights have learnt; none if they do not say, or if it is
+            to learn those of the first training set.
     """
 
     train: Sequence[str]
@@ -60,6 +62,7 @@ class Demand:
     mask_format: str = "polygon"
     classes: int = 0
     classes_key: str = "MODEL.ROI_HEADS.NUM_CLASSES"
+    known_classes: Sequence[str] = ()
 
     def base_of(self, name: str) -> tuple[str, str]:
         """The registered data set that `name` is read from, and its suffix if it is a subset of that."""
@@ -104,8 +107,8 @@ class Examination:
         self._streets: dict[tuple[str, str], Streets] = {}
         self._bitmask = False
         # category id and class of the first training set, and what to call it
-        self._classes: list[tuple[int, str]] = []
-        self._classes_of = ""
+        self._classes: list[tuple[int, str]] = list(enumerate(demand.known_classes, 1))
+        self._classes_of = "the model's training" if self._classes else ""
         trained = self._read(demand.train, test=False)
         if demand.train and not trained and not self.findings.refused:
             self.findings.add(kinds.NOTHING_TO_TRAIN_ON, f"DATASETS.TRAIN {tuple(demand.train)}")
@@ -255,7 +258,7 @@ class Examination:
             _give_ids(file, self._classes)
             self.findings.add(kinds.MATCHED, called, detail=f" ({self._classes_of})")
             classes = known
-        elif classes != known and (self.demand.train or set(classes) == set(known)):
+        elif classes != known and (self.demand.train or self.demand.known_classes or set(classes) == set(known)):
             self.findings.add(
                 kinds.OTHER_CLASSES, called, detail=f" ({_some(classes)}; {_some(known)} in {self._classes_of})"
             )

@@ -5,6 +5,7 @@ import os
 import pickle
 import pickletools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from gan_plugin.errors import UserError
 from gan_plugin.files import first_line, write_whole
 
 BEST_PREFIX = "model_best"
+# the key under which a checkpoint keeps the names of the classes
+_CLASSES = "thing_classes"
 _ADVICE = "The checkpoints before it are kept; free some disk space and continue with --resume."
 _ANOTHER = "name another file, such as a model_*.pth of a run"
 _UNREADABLE = (
@@ -80,6 +83,23 @@ def _object_in(path: str | os.PathLike, content: bytes | None, error: Exception)
     return found
 
 
+def trained_classes(weights: str) -> list[str]:
+    """The names of the classes, in their order, that a checkpoint of a run was trained on; [] if it does not say.
+
+    Args:
+        weights: a file, or anything else that MODEL.WEIGHTS may be.
+    """
+    if not weights.endswith(".pth") or not os.path.isfile(weights):
+        return []
+    try:
+        found = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, *_UNREADABLE):
+        # who loads the model has a sentence for it
+        return []
+    names = found.get(_CLASSES) if isinstance(found, dict) else None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
+
+
 class NonFiniteWeightError(UserError, FloatingPointError):
     """A weight became NaN or infinite; the checkpoints before it are whole."""
 
@@ -90,11 +110,16 @@ class SafeCheckpointer(DetectionCheckpointer):
     - a file appears under its name only when it is complete, and one that cannot be written leaves the last one alone;
     - weights that are not finite are refused, so that the last checkpoint is always a good one;
     - `model_best` does not become the checkpoint that `--resume` continues from;
-    - a file that is no checkpoint is refused by name.
+    - a file that is no checkpoint is refused by name;
+    - the names of the classes are kept beside the weights, see `trained_classes`.
+
+    Attributes:
+        thing_classes: those names, in their order.
     """
 
     # the config key that names the initial weights, for sentences about them
     weights_key = "MODEL.WEIGHTS"
+    thing_classes: Sequence[str] = ()
     _resumes = False
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -108,6 +133,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         data = {
             "model": self.model.state_dict(),
             **{key: obj.state_dict() for key, obj in self.checkpointables.items()},
+            **self._named(),
         }
         data.update(kwargs)
         self._refuse_non_finite(data["model"], name, data.get("iteration"))
@@ -121,7 +147,10 @@ class SafeCheckpointer(DetectionCheckpointer):
         """Save `weights` alone as `name`.pth, to be used as MODEL.WEIGHTS; errors as in `save`."""
         self._refuse_non_finite(weights, name)
         path = os.path.join(self.save_dir, f"{name}.pth")
-        write_whole(path, lambda file: torch.save({"model": weights}, file), _ADVICE)
+        write_whole(path, lambda file: torch.save({"model": weights, **self._named()}, file), _ADVICE)
+
+    def _named(self) -> dict[str, list[str]]:
+        return {_CLASSES: list(self.thing_classes)} if self.thing_classes else {}
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make `last_filename_basename` the file that `--resume` continues from."""

@@ -11,12 +11,13 @@ from detectron2.solver import LRMultiplier
 from omegaconf import DictConfig
 from torch import nn
 
+from gan_plugin.data.builtin import class_names
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
 from .distributed import share_weights, wrap_for_processes
 from .hooks import GeneratorEMA
-from .lazy_config import build, build_optimizer
+from .lazy_config import build, build_optimizer, dataset_names
 from .loop import GameLoop
 from .optimizers import left_out
 from .steps import AlternatingStep, JointStep
@@ -63,6 +64,7 @@ class LazyTrainer(GameLoop):
             evaluate_ema=cfg.train.ema.evaluate,
         )
         self.checkpointer.weights_key = "train.init_checkpoint"
+        self.checkpointer.thing_classes = class_names(dataset_names(cfg, ("train",)))
         self.register_hooks(self._build_hooks())
 
     def _build_step(self, model: nn.Module) -> JointStep | AlternatingStep:

@@ -14,6 +14,7 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
 from gan_plugin.config import check_choice, check_name
+from gan_plugin.data.builtin import class_names
 from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.evaluation.build import build_evaluator, metric_names
 from gan_plugin.modeling.meta_arch import discriminator_parameters
@@ -69,6 +70,7 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
             ema=ema,
             evaluate_ema=average.EVALUATE,
         )
+        self.checkpointer.thing_classes = class_names(cfg.DATASETS.TRAIN)
         self.register_hooks(self.build_hooks())
 
     def _build_step(self, cfg: CfgNode, model: nn.Module) -> JointStep | AlternatingStep:

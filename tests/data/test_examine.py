@@ -232,6 +232,24 @@ def test_classes_have_to_be_those_of_the_model_and_of_the_training_set(folder):
         prepare(demand(test=(TEST,)), folder / "copies")
 
 
+def test_an_evaluation_alone_matches_classes_with_those_that_the_weights_have_learnt(folder):
+    """The same objects under swapped ids are the same classes to the model; classes that it has not learnt are none."""
+    content = sound_content()
+    content["categories"] = [{"id": 1, "name": "triangle"}, {"id": 2, "name": "box"}]
+    for entry in content["annotations"]:
+        entry["category_id"] = 3 - entry["category_id"]
+    register(TEST, written(folder, content))
+    alone = {"train": (), "test": (TEST,), "known_classes": ["box", "triangle"]}
+    assert len(prepare(demand(**alone), folder / "copies").remarks) == 1
+    records = DatasetCatalog.get(TEST)
+    assert MetadataCatalog.get(TEST).thing_classes == ["box", "triangle"]
+    assert [[one["category_id"] for one in record["annotations"]] for record in records] == [[0, 1], [0, 1]]
+    content["categories"][0]["name"] = "crate"
+    register(TEST, written(folder, content))
+    with pytest.raises(UserError, match="labels.json.*crate, box; box, triangle in the model's training"):
+        prepare(demand(**alone), folder / "copies")
+
+
 def test_a_picture_that_is_missing_or_of_another_size_is_named_together_with_the_rest(folder):
     content = sound_content()
     content["images"][1]["width"] = 50

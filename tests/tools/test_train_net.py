@@ -19,6 +19,7 @@ import torch
 from detectron2.utils.logger import setup_logger
 from PIL import Image
 
+from gan_plugin.engine.checkpoint import trained_classes
 from gan_plugin.errors import run_command_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +113,7 @@ def test_a_signal_to_the_whole_process_group_leaves_a_checkpoint(pedestrians, tm
     assert torch.load(checkpoint, weights_only=True)["iteration"] >= 0
 
 
-def test_evaluation_only_writes_the_same_numbers_again(train_net, tmp_path):
+def test_evaluation_only_writes_the_same_numbers_again_for_the_classes_that_were_trained(train_net, tmp_path, capsys):
     trained, evaluated = tmp_path / "trained", tmp_path / "evaluated"
     options = ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
     assert train_net(*arguments(trained, *options)) == 0
@@ -122,6 +123,18 @@ def test_evaluation_only_writes_the_same_numbers_again(train_net, tmp_path):
     again = json.loads((evaluated / "metrics.json").read_text())
     assert again["segm/AP"] == after_training["segm/AP"] and again["bbox/AP50"] == after_training["bbox/AP50"]
     assert "| segm/AP " in (evaluated / "log.txt").read_text()
+    assert trained_classes(str(trained / "model_final.pth")) == ["person"]
+    Image.new("RGB", (64, 64)).save(tmp_path / "1.png")
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 16, 16], "area": 256, "iscrowd": 0}
+    other = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 64, "height": 64}],
+        "annotations": [{**box, "segmentation": [[8, 8, 24, 8, 24, 24, 8, 24]]}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "dogs.json").write_text(json.dumps(other))
+    dogs = ["DATASETS.COCO_JSON", (("dogs", str(tmp_path / "dogs.json"), str(tmp_path)),), "DATASETS.TEST", ("dogs",)]
+    assert train_net(*arguments(tmp_path / "dogs", "--eval-only", *weights, *dogs)) == 2
+    assert "(dog; person in the model's training)" in capsys.readouterr().err
 
 
 def test_evaluation_needs_weights(train_net, tmp_path, capsys):
