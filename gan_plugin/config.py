@@ -13,9 +13,8 @@ from gan_plugin.errors import UserError
 def add_gan_config(cfg: CN) -> None:
     """Add the plugin's keys to a Detectron2 config, all switched off.
 
-    Call it after `detectron2.config.get_cfg()` and before merging a YAML file. Besides `MODEL.GAN.ENABLED: True` a
-    config names the two components: `MODEL.META_ARCHITECTURE: AdversarialRCNN` and
-    `MODEL.ROI_MASK_HEAD.NAME: AdversarialMaskHead`; with ENABLED False these two are the plain Mask R-CNN.
+    Call it after `detectron2.config.get_cfg()` and before merging a YAML file, before or after other projects add their
+    keys. `MODEL.GAN.ENABLED: True` in the YAML file is all that a model needs; with False it is what it was.
 
     A key that the config has already, because another project has defined one of that name, keeps its value.
 
@@ -93,7 +92,7 @@ def _gan_node() -> CN:
     gan.MASK = CN()
     gan.MASK.ENABLED = True
     # PixelMaskDiscriminator, PatchMaskDiscriminator, ProjectionMaskDiscriminator (knows the class), or
-    # MaskedFeatureDiscriminator (sees mask x RoI features; needs MODEL.ROI_HEADS.NAME AdversarialROIHeads)
+    # MaskedFeatureDiscriminator (sees mask x RoI features, or a pixel decoder's mask features)
     gan.MASK.DISCRIMINATOR = "PixelMaskDiscriminator"
     # NonSaturatingBCE, Minimax, LeastSquares, LSGAN, Hinge, Wasserstein, RelativisticAverage or MultiLayerL1
     gan.MASK.OBJECTIVE = "NonSaturatingBCE"
@@ -116,9 +115,13 @@ def _gan_node() -> CN:
     gan.MASK.MATCHING = "proposal"
     # the least mask IoU of a greedy match
     gan.MASK.MATCH_IOU = 0.5
+    # the layer that draws the logits, such as "mask_head.mask_predictor"; "" for the one that looks like it
+    gan.MASK.LOGITS = ""
+    # query-based models: a mask is cut to its object's box, widened on each side by this part of its side
+    gan.MASK.MARGIN = 0.0
 
     gan.BOX = CN()
-    # needs MODEL.ROI_HEADS.NAME AdversarialROIHeads or AdversarialCascadeROIHeads
+    # for models with RoI heads; of a cascade the last stage's boxes
     gan.BOX.ENABLED = False
     gan.BOX.DISCRIMINATOR = "BoxFeatureDiscriminator"
     gan.BOX.OBJECTIVE = "NonSaturatingBCE"

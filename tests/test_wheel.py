@@ -34,7 +34,7 @@ except gan_plugin.UserError as error:
 report = {
     "files": [gan_plugin.__file__, config],
     "yaml": zoo.get_config("gan_mask_rcnn_cityscapes.yaml").MODEL.META_ARCHITECTURE,
-    "lazy": str(zoo.get_config("lazy/gan_mask_rcnn_cityscapes.py").model.roi_heads.mask_head._target_),
+    "lazy": str(zoo.get_config("lazy/gan_mask_rcnn_cityscapes.py").model.architecture),
     "refused": refused,
 }
 command("gan-train", "--config-file", config, *sys.argv_of_training)
@@ -102,7 +102,7 @@ def test_it_trains_by_its_commands_and_a_config_by_name(installed, tmp_path):
     environment = {"PYTHONPATH": str(installed), "DETECTRON2_DATASETS": str(tmp_path / "data")}
     report = json.loads(run("-c", script, folder=tmp_path, **environment).stdout.splitlines()[-1])
     assert all(Path(file).is_relative_to(installed / "gan_plugin") for file in report["files"])
-    assert report["yaml"] == "AdversarialRCNN" and "AdversarialMaskHead" in report["lazy"]
+    assert report["yaml"] == "AdversarialRCNN" and "GeneralizedRCNN" in report["lazy"]
     assert "gan_mask_rcnn_citiscapes.yaml" in report["refused"]
     assert "gan_mask_rcnn_cityscapes.yaml" in report["refused"]
     assert (tmp_path / "out/model_final.pth").is_file()

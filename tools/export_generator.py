@@ -3,10 +3,12 @@
 
     python tools/export_generator.py OUTPUT_DIR/model_final.pth OUT.pth [--ema] [--config-out OUT.yaml]
     python tools/export_generator.py OUTPUT_DIR/model_final.pth OUT.safetensors
+    python tools/export_generator.py OUTPUT_DIR/model_final.pth OUT.pth --import project.modeling
 
 The discriminator, optimizers and random states are left out; the result is a Mask R-CNN whose predictions are the
 trained model's, bit for bit. Detectron2's DetectionCheckpointer loads the .pth, safetensors.torch.load_file the other.
-With the run's config.yaml at hand, the weights are loaded into Detectron2's own model before they are written.
+With the run's config.yaml at hand, the weights are loaded into the model without the plugin before they are written:
+Detectron2's own, or that of a project whose components `--import` registers.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from _command_line import Parser, run_command_line
 
@@ -45,8 +48,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "reading a pickle runs whatever code its author put there, with your rights; only for files whose origin you "
         "trust. A .pth of a run never needs this",
     )
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import this first, which registers a project's components; may be given several times",
+    )
+    parser.add_argument("--no-check", action="store_true", help="write the weights without loading them into a model")
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     args = parser.parse_args(arguments)
+    if args.torchscript and args.no_check:
+        parser.error("--torchscript needs the model that --no-check does not build")
     if bool(args.torchscript) != bool(args.image_size):
         parser.error("--torchscript FILE and --image-size HxW (such as 512x1024) go together")
     return args
@@ -90,25 +104,51 @@ def config_of(args: argparse.Namespace) -> Path:
 
 def work(args: argparse.Namespace) -> None:
     """Read, check, write, say what was written."""
-    from gan_plugin.engine.export import ADVICE, build_stock_model, read_generator, stock_config, write_weights
+    from gan_plugin.engine.export import ADVICE, import_modules, read_generator, write_weights
     from gan_plugin.engine.torchscript import trace_model, write_torchscript
     from gan_plugin.files import write_whole
 
     check_outputs(args)
+    import_modules(args.modules)
     weights = read_generator(args.checkpoint, average=args.ema, allow_pickle=args.allow_pickle)
-    needs_config = args.config_file or args.config_out or args.torchscript
-    cfg = stock_config(config_of(args)) if needs_config or config_of(args).is_file() else None
-    model = None if cfg is None else build_stock_model(cfg, weights)
+    model, config, checked = check(args, weights)
     if args.torchscript:
         write_torchscript(trace_model(model, *args.image_size), args.torchscript)
     if args.config_out:
-        # Detectron2's loader takes no .safetensors with every release of PyTorch
-        cfg.MODEL.WEIGHTS = str(args.out) if args.out.suffix == ".pth" else ""
-        write_whole(args.config_out, lambda file: file.write(cfg.dump().encode()), ADVICE)
+        write_whole(args.config_out, lambda file: file.write(config.encode()), ADVICE)
     write_weights(weights, args.out)
-    checked = "not checked against a model, for want of a config.yaml" if model is None else "fits Detectron2's model"
     size = sum(tensor.numel() for tensor in weights.values()) / 1e6
     print(f"{args.out}: {len(weights)} tensors, {size:.1f} million numbers; {checked}")
+
+
+def check(args: argparse.Namespace, weights: dict[str, Any]) -> tuple[Any, str, str]:
+    """(the model without the plugin with these weights, its config, how well they fit), None and "" for what is not
+    asked for."""
+    from gan_plugin.engine.export import (
+        build_lazy_model,
+        build_stock_model,
+        is_lazy,
+        plain_lazy_config,
+        stock_config,
+    )
+    from gan_plugin.engine.lazy_config import as_yaml
+
+    needs_config = args.config_file or args.config_out or args.torchscript
+    if not needs_config and (args.no_check or not config_of(args).is_file()):
+        return None, "", f"not checked against a model{'' if args.no_check else ', for want of a config.yaml'}"
+    if is_lazy(config_of(args)):
+        if not needs_config:
+            return None, "", "not checked against a model: a LazyConfig is a program; name it with --config-file"
+        lazy = plain_lazy_config(config_of(args))
+        text, build = as_yaml(lazy), lambda: build_lazy_model(lazy, weights, args.modules)
+    else:
+        cfg = stock_config(config_of(args), args.modules)
+        # Detectron2's loader takes no .safetensors with every release of PyTorch
+        cfg.MODEL.WEIGHTS = str(args.out) if args.out.suffix == ".pth" else ""
+        text, build = cfg.dump(), lambda: build_stock_model(cfg, weights, args.modules)
+    if args.no_check:
+        return None, text, "not checked against a model"
+    return build(), text, f"fits the model of {', '.join(args.modules)}" if args.modules else "fits Detectron2's model"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,7 +11,7 @@ from detectron2.config import LazyCall as L
 from detectron2.solver.build import get_default_optimizer_params
 
 from gan_plugin.layers.multi_level_prroi_pool import MultiLevelPrRoIPool
-from gan_plugin.modeling import AdversarialFastRCNNOutputLayers, AdversarialROIHeads, Adversary, MaskAdversary
+from gan_plugin.modeling import Adversary, MaskAdversary
 from gan_plugin.modeling.adversary import adversaries
 from gan_plugin.modeling.balance import GradientShare
 from gan_plugin.modeling.discriminators import BoxFeatureDiscriminator, MaskedFeatureDiscriminator
@@ -24,9 +24,8 @@ from .gan_mask_rcnn_cityscapes import lr_multiplier, model, optimizer, train
 
 _scales = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
 
-model.roi_heads._target_ = AdversarialROIHeads
-model.roi_heads.box_predictor._target_ = AdversarialFastRCNNOutputLayers
-model.roi_heads.mask_head.sampler.matching = "proposal"
+model.sampler.matching = "proposal"
+model.sampler.side = 28
 model.adversaries = L(adversaries)(
     mask=L(MaskAdversary)(
         weight=0.5,

@@ -42,6 +42,7 @@ mask = model.adversaries.mask
 mask.discriminator.input_size = 32
 mask.discriminator.channels = (16, 32, 64, 64)
 mask.discriminator.norm = "GN"
+model.sampler.side = 32
 del mask
 model.start_iter = 300
 model.warmup_iters = 100

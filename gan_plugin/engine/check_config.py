@@ -25,7 +25,7 @@ from detectron2.modeling import (
     SemanticSegmentor,
 )
 from detectron2.modeling.proposal_generator import RPN
-from detectron2.modeling.roi_heads import Res5ROIHeads, StandardROIHeads
+from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
 from detectron2.projects.point_rend import PointRendMaskHead
 from detectron2.projects.point_rend.point_head import POINT_HEAD_REGISTRY
 from fvcore.common.registry import Registry
@@ -43,14 +43,20 @@ _NAMED = 4
 _OFF = "MODEL.GAN.ENABLED is False"
 
 
-def check_values(cfg: CfgNode) -> None:
-    """Raise a UserError that names the first key whose value is out of range, and the range."""
+def check_values(cfg: CfgNode, *, own_optimizer: bool = False) -> None:
+    """Raise a UserError that names the first key whose value is out of range, and the range.
+
+    Args:
+        cfg: with the plugin's keys.
+        own_optimizer: whether the trainer builds the generator's optimizer in its own way, whose names are its own.
+    """
     for key, is_good, expected in _RULES:
         value = look_up(cfg, key)
         if not is_good(value):
             raise UserError(f"{key} is {value!r}; set it to {expected}.")
     for key in CHOICES:
-        check_choice(key, look_up(cfg, key))
+        if not (own_optimizer and key == "SOLVER.OPTIMIZER"):
+            check_choice(key, look_up(cfg, key))
     check_evaluation(cfg)
     if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and cfg.SOLVER.MAX_ITER in cfg.SOLVER.STEPS:
         raise UserError(f"SOLVER.STEPS holds {cfg.SOLVER.MAX_ITER}, which is MAX_ITER; set steps before the end.")
@@ -72,25 +78,28 @@ def _check_names(cfg: CfgNode) -> type:
         return found if isinstance(found, type) else object
 
     model, architecture = cfg.MODEL, part("META_ARCHITECTURE", META_ARCH_REGISTRY)
-    if issubclass(architecture, GeneralizedRCNN | ProposalNetwork | RetinaNet | SemanticSegmentor):
+    # A class that builds its parts in its own way may take them from registries of its own.
+    stock = (GeneralizedRCNN, ProposalNetwork, RetinaNet, SemanticSegmentor, PanopticFPN)
+    if _builds(architecture, "from_config", *stock):
         part("BACKBONE.NAME", BACKBONE_REGISTRY)
-    proposes = issubclass(architecture, GeneralizedRCNN | ProposalNetwork)
+    proposes = _builds(architecture, "from_config", GeneralizedRCNN, ProposalNetwork, PanopticFPN)
     if proposes and model.PROPOSAL_GENERATOR.NAME != "PrecomputedProposals":
         proposals = part("PROPOSAL_GENERATOR.NAME", PROPOSAL_GENERATOR_REGISTRY)
-        if issubclass(proposals, RPN):
+        if _builds(proposals, "from_config", RPN):
             part("RPN.HEAD_NAME", RPN_HEAD_REGISTRY)
             part("ANCHOR_GENERATOR.NAME", ANCHOR_GENERATOR_REGISTRY)
-    if issubclass(architecture, RetinaNet):
+    if _builds(architecture, "from_config", RetinaNet):
         part("ANCHOR_GENERATOR.NAME", ANCHOR_GENERATOR_REGISTRY)
-    if issubclass(architecture, PanopticFPN | SemanticSegmentor):
+    if _builds(architecture, "from_config", PanopticFPN, SemanticSegmentor):
         part("SEM_SEG_HEAD.NAME", SEM_SEG_HEADS_REGISTRY)
-    if issubclass(architecture, GeneralizedRCNN):
+    if _builds(architecture, "from_config", GeneralizedRCNN, PanopticFPN):
         heads = part("ROI_HEADS.NAME", ROI_HEADS_REGISTRY)
-        if issubclass(heads, StandardROIHeads):
+        if _builds(heads, "_init_box_head", StandardROIHeads, CascadeROIHeads):
             part("ROI_BOX_HEAD.NAME", ROI_BOX_HEAD_REGISTRY)
-            if model.KEYPOINT_ON:
-                part("ROI_KEYPOINT_HEAD.NAME", ROI_KEYPOINT_HEAD_REGISTRY)
-        if model.MASK_ON and issubclass(heads, StandardROIHeads | Res5ROIHeads):
+        if model.KEYPOINT_ON and _builds(heads, "_init_keypoint_head", StandardROIHeads):
+            part("ROI_KEYPOINT_HEAD.NAME", ROI_KEYPOINT_HEAD_REGISTRY)
+        masks = _builds(heads, "_init_mask_head", StandardROIHeads) or _builds(heads, "from_config", Res5ROIHeads)
+        if model.MASK_ON and masks:
             mask_head = part("ROI_MASK_HEAD.NAME", ROI_MASK_HEAD_REGISTRY)
             if issubclass(mask_head, PointRendMaskHead) and model.ROI_MASK_HEAD.POINT_HEAD_ON:
                 part("POINT_HEAD.NAME", POINT_HEAD_REGISTRY)
@@ -99,6 +108,12 @@ def _check_names(cfg: CfgNode) -> type:
             discriminator_class(cfg, player)
             part(f"GAN.{player}.OBJECTIVE", OBJECTIVE_REGISTRY)
     return architecture
+
+
+def _builds(kind: type, method: str, *known: type) -> bool:
+    """Whether `kind` builds its parts by that method of one of the `known` classes."""
+    own = getattr(getattr(kind, method, None), "__func__", None)
+    return own is not None and any(own is getattr(getattr(one, method), "__func__", None) for one in known)
 
 
 def keys_without_effect(cfg: CfgNode) -> dict[str, list[str]]:
@@ -200,6 +215,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("MODEL.GAN.MASK.REC_WEIGHT", _is_amount, "a finite number, 0 or more"),
     ("MODEL.GAN.BOX.WEIGHT", _is_amount, "a finite number, 0 or more"),
     ("MODEL.GAN.MASK.MATCH_IOU", _is_share, "a number from 0 to 1"),
+    ("MODEL.GAN.MASK.MARGIN", _is_amount, "a finite number, 0 or more"),
     ("MODEL.GAN.MASK.INSTANCE_NOISE", _is_amount, "a finite number, 0 or more"),
     ("MODEL.GAN.BOX.INSTANCE_NOISE", _is_amount, "a finite number, 0 or more"),
     ("MODEL.GAN.MASK.INPUT_SIZE", _at_least(1), "1 or more"),

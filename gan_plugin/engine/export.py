@@ -1,19 +1,29 @@
 """The generator of a training checkpoint as a model of stock Detectron2: its weights and its config."""
 
+import importlib
+import inspect
+import os
 import pickle
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import safetensors.torch
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.modeling import build_model
 from detectron2.projects.point_rend import add_pointrend_config
+from detectron2.utils.registry import _convert_target_to_string
+from omegaconf import DictConfig
 from torch import nn
 
+from gan_plugin.config import add_gan_config
+from gan_plugin.config_files import read_yaml
 from gan_plugin.errors import UserError
 from gan_plugin.files import first_line, write_whole
+from gan_plugin.modeling import AdversarialModel
 
 from .checkpoint import UnsafeCheckpointError, read_safely
 from .setup import merge_file
@@ -30,6 +40,7 @@ STOCK_MASK_HEADS = {
 }
 STOCK_ROI_HEADS = {"AdversarialROIHeads": "StandardROIHeads", "AdversarialCascadeROIHeads": "CascadeROIHeads"}
 
+_PUBLIC = ("torch", "torchvision", "detectron2", "fvcore")
 _UNREADABLE = (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -129,13 +140,33 @@ def write_weights(weights: dict[str, torch.Tensor], out: Path) -> None:
         write_whole(out, lambda file: torch.save({"model": weights}, file), ADVICE)
 
 
-def stock_config(path: Path) -> CfgNode:
-    """The config file of a run as stock Detectron2 understands it.
+def import_modules(names: Sequence[str]) -> None:
+    """Import what registers a project's components, from the working directory too, as `python -m` does.
 
-    Keys that `get_cfg()` does not know are left out, and the plugin's components become the ones they extend.
+    Raises:
+        UserError: there is no such module, or it cannot be imported.
+    """
+    if names and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a module is code, which may fail in any way
+            raise UserError(
+                f"--import {name} failed ({type(error).__name__}: {first_line(error)}); name a module as in `import "
+                "project.modeling`, and call this where that import works."
+            ) from error
+
+
+def stock_config(path: Path, modules: Sequence[str] = ()) -> CfgNode:
+    """The config file of a run as Detectron2 understands it without the plugin.
+
+    Keys that `get_cfg()` does not know are left out, but for those of a project whose modules are named, and the
+    plugin's components become the ones they extend.
 
     Args:
         path: a YAML file; tags that would run Python code are refused.
+        modules: of the project, imported already.
 
     Raises:
         UserError: the file is missing, is not YAML, or has a value that Detectron2 refuses.
@@ -146,14 +177,33 @@ def stock_config(path: Path) -> CfgNode:
     cfg.set_new_allowed(True)
     merge_file(cfg, str(path))
     stock = get_cfg()
-    if "PointRend" in cfg.MODEL.ROI_MASK_HEAD.NAME:
-        add_pointrend_config(stock)
-    stock.merge_from_other_cfg(_common(cfg, stock))
+    if modules:
+        ours = get_cfg()
+        add_pointrend_config(ours)
+        if "PointRend" not in cfg.MODEL.ROI_MASK_HEAD.NAME:
+            _leave_out(cfg, ours, stock, whatever=False)
+        add_gan_config(ours)
+        _leave_out(cfg, ours, stock, whatever=True)
+        stock = cfg
+    else:
+        if "PointRend" in cfg.MODEL.ROI_MASK_HEAD.NAME:
+            add_pointrend_config(stock)
+        stock.merge_from_other_cfg(_common(cfg, stock))
     model = stock.MODEL
     model.META_ARCHITECTURE = STOCK_META_ARCHITECTURES.get(model.META_ARCHITECTURE, model.META_ARCHITECTURE)
     model.ROI_HEADS.NAME = STOCK_ROI_HEADS.get(model.ROI_HEADS.NAME, model.ROI_HEADS.NAME)
     model.ROI_MASK_HEAD.NAME = STOCK_MASK_HEADS.get(model.ROI_MASK_HEAD.NAME, model.ROI_MASK_HEAD.NAME)
     return stock
+
+
+def _leave_out(cfg: CfgNode, added: CfgNode, stock: CfgNode, whatever: bool) -> None:
+    """Take out of `cfg` what `added` has and `stock` has not, `whatever` its value or if it has the default one."""
+    for key in [key for key in added if key in cfg]:
+        if key not in stock:
+            if whatever or cfg[key] == added[key]:
+                del cfg[key]
+        elif isinstance(stock[key], CfgNode) and isinstance(cfg[key], CfgNode):
+            _leave_out(cfg[key], added[key], stock[key], whatever)
 
 
 def _common(cfg: CfgNode, known: CfgNode) -> CfgNode:
@@ -164,23 +214,45 @@ def _common(cfg: CfgNode, known: CfgNode) -> CfgNode:
     return kept
 
 
-def build_stock_model(cfg: CfgNode, weights: dict[str, torch.Tensor]) -> nn.Module:
-    """The model that stock Detectron2 builds from `cfg`, on the CPU, with exactly `weights`, for inference only.
+def build_stock_model(cfg: CfgNode, weights: dict[str, torch.Tensor], modules: Sequence[str] = ()) -> nn.Module:
+    """The model that Detectron2 builds from `cfg` without the plugin, on the CPU, with exactly `weights`.
+
+    Args:
+        cfg: of `stock_config`.
+        weights: of `read_generator`.
+        modules: of the project that has more components than Detectron2.
+
+    Returns:
+        The model, for inference only.
 
     Raises:
-        UserError: Detectron2 alone cannot build it, or its weights are not these in name and shape.
+        UserError: it cannot be built, or its weights are not these in name and shape.
     """
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     try:
         model = build_model(cfg)
-    except (KeyError, ValueError, AssertionError, TypeError) as error:
-        raise UserError(f"Detectron2 alone cannot build the model of this config: {error}.") from error
-    foreign = {type(module) for module in model.modules() if not _is_public(type(module).__module__)}
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"Detectron2 alone cannot build the model of this config: {first_line(error)}. Name what registers its "
+            "components with --import MODULE, or leave the check out with --no-check."
+        ) from error
+    return with_weights(model, weights, modules)
+
+
+def with_weights(model: nn.Module, weights: dict[str, torch.Tensor], modules: Sequence[str] = ()) -> nn.Module:
+    """`model` with exactly `weights`, for inference only; errors as in `build_stock_model`."""
+    known = {*_PUBLIC, *(name.split(".")[0] for name in modules)}
+    foreign = {type(part) for part in model.modules() if type(part).__module__.split(".")[0] not in known}
+    # with modules, only parts of this plugin would be missed where it is not installed
+    foreign = {kind for kind in foreign if not modules or kind.__module__.split(".")[0] == "gan_plugin"}
     if foreign:
         names = ", ".join(sorted(kind.__name__ for kind in foreign))
-        raise UserError(f"The config uses {names}, which stock Detectron2 does not have; it cannot be exported.")
+        raise UserError(
+            f"The config uses {names}, which stock Detectron2 does not have; name the project's module with --import "
+            "MODULE, or leave the check out with --no-check."
+        )
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
@@ -191,5 +263,41 @@ def build_stock_model(cfg: CfgNode, weights: dict[str, torch.Tensor]) -> nn.Modu
     return model.requires_grad_(False).eval()
 
 
-def _is_public(module: str) -> bool:
-    return module.split(".")[0] in ("torch", "torchvision", "detectron2", "fvcore")
+def is_lazy(path: Path) -> bool:
+    """Whether a config file is a LazyConfig, in Python or as a run saves it."""
+    if path.suffix == ".py":
+        return True
+    node = read_yaml(path.read_bytes(), f"The config file {path}", objects=True) if path.is_file() else None
+    return isinstance(node, dict) and isinstance(node.get("model"), dict) and "_target_" in node["model"]
+
+
+def plain_lazy_config(path: Path) -> DictConfig:
+    """The model of a LazyConfig without the game; the file is a program, and runs.
+
+    Raises:
+        UserError: it fails.
+    """
+    try:
+        node = LazyConfig.load(str(path)).model
+    except Exception as error:  # a config is code, which may fail in any way
+        raise UserError(f"The config file {path} is wrong: {type(error).__name__}: {first_line(error)}.") from error
+    target = node._target_ if isinstance(node._target_, str) else _convert_target_to_string(node._target_)
+    if "adversaries" in node:
+        ours = set(inspect.signature(AdversarialModel).parameters) - {"args", "kwargs"}
+        plain = node.pop("architecture", None)
+        node._target_ = plain or f"detectron2.modeling.{STOCK_META_ARCHITECTURES[target.rpartition('.')[2]]}"
+        for name in ours & set(node):
+            del node[name]
+    return DictConfig({"model": node}, flags={"allow_objects": True})
+
+
+def build_lazy_model(cfg: DictConfig, weights: dict[str, torch.Tensor], modules: Sequence[str] = ()) -> nn.Module:
+    """As `build_stock_model`, of `plain_lazy_config`."""
+    try:
+        model = instantiate(cfg.model)
+    except Exception as error:  # whatever the config calls
+        raise UserError(
+            f"The model of this config cannot be built: {type(error).__name__}: {first_line(error)}; leave the check "
+            "out with --no-check."
+        ) from error
+    return with_weights(model, weights, modules)

@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from gan_plugin.errors import UserError, explanation
-from gan_plugin.modeling.meta_arch import AdversarialRCNN
+from gan_plugin.modeling import AdversarialModel
 
 
 class NonFiniteLossError(UserError, FloatingPointError):
@@ -37,10 +37,10 @@ def diverged(iteration: int, what: str) -> NonFiniteLossError:
 def refuse_unsupported(cfg: CfgNode, model: nn.Module) -> None:
     """Raise a UserError if `cfg` asks for what this model, or this machine, cannot do."""
     gan = cfg.MODEL.GAN
-    if gan.ENABLED and not isinstance(model, AdversarialRCNN):
+    if gan.ENABLED and not isinstance(model, AdversarialModel):
         raise UserError(
-            f"MODEL.GAN.ENABLED is True, but MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, which has no "
-            "discriminator; set it to AdversarialRCNN."
+            f"MODEL.GAN.ENABLED is True, but build_model has made a {type(model).__name__} that was not built from the "
+            "config, so nothing observes it; build it by its constructor with the config, or set the key to False."
         )
     if cfg.TEST.PRECISE_BN.ENABLED and (gan.ENABLED or gan.EMA.DECAY > 0):
         raise UserError("TEST.PRECISE_BN.ENABLED does not go together with MODEL.GAN; set it to False.")

@@ -17,7 +17,7 @@ from gan_plugin.config import check_choice
 def build_generator_optimizer(
     cfg: CfgNode, model: nn.Module, exclude: Iterable[nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
-    """The optimizer that `SOLVER.OPTIMIZER` names over all parameters of `model` but `exclude`.
+    """The optimizer that `SOLVER.OPTIMIZER` names over all parameters of `model` that learn but `exclude`.
 
     "sgd" is Detectron2's `build_optimizer`; "adamw" takes the same keys for learning rate, decay and clipping, and
     so does "adam"; both read `SOLVER.BETAS`.
@@ -39,6 +39,25 @@ def left_out(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in switched_off:
             parameter.requires_grad_(True)
+
+
+def without(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The same optimizer, which has not stepped yet, without `parameters` and the groups that are empty then."""
+    excluded = {id(parameter) for parameter in parameters}
+    groups = optimizer.param_groups
+    for group in groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in excluded]
+    groups[:] = [group for group in groups if group["params"]]
+    return optimizer
+
+
+def with_all(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The same optimizer with those of `parameters` that it did not hold, in a group with its default settings."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    missing = [parameter for parameter in parameters if id(parameter) not in held]
+    if missing:
+        optimizer.add_param_group({"params": missing})
+    return optimizer
 
 
 def clipping(

@@ -210,7 +210,7 @@ class AlternatingStep(ObservedStep):
     ) -> None:
         """
         Args:
-            model: an AdversarialRCNN with an adversary, not wrapped for distributed training.
+            model: an AdversarialModel with an adversary, not wrapped for distributed training.
             data_loader: batches of model inputs.
             optimizer: holds the generator's parameters only.
             disc_optimizer: holds the discriminator's parameters only.
@@ -220,6 +220,8 @@ class AlternatingStep(ObservedStep):
                 since the other order would have to keep all batches' graphs; `amp`, for mixed precision.
         """
         super().__init__(model, data_loader, optimizer, **options)
+        # whoever else calls the model in training mode wants the generator's losses
+        model.steps_apart = True  # type: ignore[assignment]
         self.disc_optimizer = disc_optimizer
         self.order = order
         self.disc_steps = disc_steps

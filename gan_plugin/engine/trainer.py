@@ -24,7 +24,14 @@ from .distributed import share_weights, wrap_for_processes
 from .guard import refuse_unsupported
 from .hooks import GeneratorEMA
 from .loop import TTA, GameLoop
-from .optimizers import build_discriminator_optimizer, build_discriminator_scheduler, build_generator_optimizer
+from .optimizers import (
+    build_discriminator_optimizer,
+    build_discriminator_scheduler,
+    build_generator_optimizer,
+    left_out,
+    with_all,
+    without,
+)
 from .steps import AlternatingStep, JointStep
 from .train_loader import ResumableTrainLoader, build_resumable_train_loader
 
@@ -33,7 +40,7 @@ _SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR
 
 
 class AdversarialTrainer(GameLoop, DefaultTrainer):
-    """Trains an AdversarialRCNN in the mode that `MODEL.GAN.MODE` names, and any other Detectron2 model as usual.
+    """Trains an AdversarialModel in the mode that `MODEL.GAN.MODE` names, and any other Detectron2 model as usual.
 
     What it adds to DefaultTrainer: the alternating mode with its second optimizer and schedule, an exact `resume`
     (both players, optimizers, schedules, averages, random states and the position in the data), checkpoints that are
@@ -49,7 +56,7 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
             UserError: a key has an unknown value, or two of them exclude each other.
         """
         # DefaultTrainer's constructor builds one optimizer over everything; what it does else is done here.
-        check_values(cfg)
+        check_values(cfg, own_optimizer=_function(type(self), "build_optimizer") is not _OPTIMIZER)
         warn_of_idle_keys(cfg)
         names = self.metric_names(cfg)
         if cfg.TEST.BEST_METRIC and names:
@@ -78,12 +85,13 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
         options = {"accumulate": cfg.SOLVER.ACCUMULATE, "amp": cfg.SOLVER.AMP.ENABLED}
         if cfg.MODEL.GAN.ENABLED and cfg.MODEL.GAN.MODE == "alternating":
             players = discriminator_parameters(model)
-            optimizer = build_generator_optimizer(cfg, model, exclude=players)
+            with left_out(players):
+                optimizer = without(self.build_optimizer(cfg, model), players)
             disc_optimizer = build_discriminator_optimizer(cfg, players)
             order = check_choice("MODEL.GAN.ORDER", cfg.MODEL.GAN.ORDER)
             share_weights(model)
             return AlternatingStep(model, loader, optimizer, disc_optimizer, order, cfg.MODEL.GAN.DISC_STEPS, **options)
-        optimizer = self.build_optimizer(cfg, model)
+        optimizer = with_all(self.build_optimizer(cfg, model), discriminator_parameters(model))
         return JointStep(wrap_for_processes(model, broadcast_buffers=False), loader, optimizer, **options)
 
     def build_hooks(self) -> list[Any]:
@@ -118,7 +126,12 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Any:
-        """The optimizer over everything that `SOLVER.OPTIMIZER` names; in alternating mode each player has its own."""
+        """The optimizer over everything that `SOLVER.OPTIMIZER` names; in alternating mode over the generator's part.
+
+        One of your own in a subclass is used in its place, with its groups and its clipping. In the alternating mode
+        the discriminator's parameters are taken out of it, if it holds them, in the joint mode they are added to it if
+        it does not.
+        """
         return build_generator_optimizer(cfg, model)
 
     @classmethod
@@ -173,6 +186,8 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
         """As `test_augmented`, {} without TEST.AUG.ENABLED."""
         return self.test_augmented(_below(self.cfg, subfolder), self.model) if self.cfg.TEST.AUG.ENABLED else {}
 
+
+_OPTIMIZER = AdversarialTrainer.build_optimizer.__func__  # type: ignore[attr-defined]
 
 # of these methods the names of the metrics depend
 _EVALUATION = (

@@ -1,24 +1,32 @@
-"""The model: a Mask R-CNN whose masks and boxes discriminators judge."""
+"""The model: any that draws masks, which discriminators judge, and its boxes."""
 
 from .adversary import Adversary, MaskAdversary
-from .box_predictor import AdversarialFastRCNNOutputLayers
+from .components import AdversarialCascadeROIHeads, AdversarialMaskHead, AdversarialROIHeads
 from .discriminators import DISCRIMINATOR_REGISTRY, PixelMaskDiscriminator
 from .losses import OBJECTIVE_REGISTRY
-from .mask_head import AdversarialMaskHead
-from .meta_arch import AdversarialRCNN
+from .mask_sampling import MaskSampler
+from .meta_arch import AdversarialModel, AdversarialRCNN, install_switch
 from .point_rend import AdversarialPointRendMaskHead
-from .roi_heads import AdversarialCascadeROIHeads, AdversarialROIHeads
+from .query_source import QuerySource
+from .roi_source import RoISource
+from .sources import SAMPLE_SOURCE_REGISTRY, SampleSource
 
 __all__ = [
     "DISCRIMINATOR_REGISTRY",
     "OBJECTIVE_REGISTRY",
+    "SAMPLE_SOURCE_REGISTRY",
     "AdversarialCascadeROIHeads",
-    "AdversarialFastRCNNOutputLayers",
     "AdversarialMaskHead",
+    "AdversarialModel",
     "AdversarialPointRendMaskHead",
     "AdversarialRCNN",
     "AdversarialROIHeads",
     "Adversary",
     "MaskAdversary",
+    "MaskSampler",
     "PixelMaskDiscriminator",
+    "QuerySource",
+    "RoISource",
+    "SampleSource",
+    "install_switch",
 ]

@@ -57,10 +57,10 @@ class GradientShare:
         if samples.loss is None or samples.output is None:
             raise UserError(
                 "MODEL.GAN.BALANCE.SHARE needs samples that bring the head's own loss and the output it is taken of, "
-                "and these have none; let the head add both, or set the key to 0 for absolute weights."
+                "and these have none; let their source add both, or set the key to 0 for absolute weights."
             )
         own = _own_pull(samples.loss, samples.output)
-        pulls = {name: _pull(term, samples.drawn, fake) for name, term in terms.items()}
+        pulls = {name: _pull(term, samples, fake) for name, term in terms.items()}
         pull = torch.stack(list(pulls.values())).sum(0)
         # Means of squares: several processes then get the factor of one with all of their samples.
         squares = mean_over_processes(torch.stack([own.square().sum(), pull.square().sum()]))
@@ -83,15 +83,20 @@ def _own_pull(loss: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     return _unscaled(gradient, output)
 
 
-def _pull(term: torch.Tensor, drawn: torch.Tensor, fake: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
-    """The gradient of `term` at `drawn`, in single precision: its own, and what comes by way of the leaf of `fake`."""
-    leaves = [drawn] if fake is None else [drawn, fake[1]]
+def _pull(term: torch.Tensor, samples: Samples, fake: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
+    """The gradient of `term` at what was drawn, in single precision: its own, and what comes by the leaf of `fake`."""
+    judged, drawn = samples.judged, samples.drawn
+    leaves = [judged] if fake is None else [judged, fake[1]]
     direct, *seen = torch.autograd.grad(term * _SCALE, leaves, allow_unused=True)
-    pull = _unscaled(direct, drawn)
+    pull = _unscaled(direct, judged)
     if fake is not None and seen[0] is not None and seen[0].numel():
-        (rest,) = torch.autograd.grad(fake[0], drawn, seen[0], retain_graph=True, allow_unused=True)
-        pull = pull + _unscaled(rest, drawn)
-    return pull
+        (rest,) = torch.autograd.grad(fake[0], judged, seen[0], retain_graph=True, allow_unused=True)
+        pull = pull + _unscaled(rest, judged)
+    if judged is drawn:
+        return pull
+    scaled = (pull * _SCALE).to(judged.dtype)
+    (gradient,) = torch.autograd.grad(judged, drawn, scaled, retain_graph=True, allow_unused=True)
+    return _unscaled(gradient, drawn)
 
 
 def _unscaled(gradient: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:

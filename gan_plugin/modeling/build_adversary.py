@@ -1,5 +1,6 @@
 """From config keys to adversaries."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -22,12 +23,12 @@ from .presenters import BoxFeatures, MaskedFeatures, PixelMasks, Presenter
 from .regularizers import Regularizer
 
 
-def build_adversaries(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> nn.ModuleDict:
+def build_adversaries(cfg: CfgNode, levels: Callable[[], Sequence[ShapeSpec]]) -> nn.ModuleDict:
     """The adversaries that `cfg.MODEL.GAN` switches on, by name: "mask" and "box".
 
     Args:
         cfg: with the plugin's keys.
-        shapes: the backbone's output shapes.
+        levels: gives channels and stride of the features that samples bring; asked if a discriminator looks at them.
 
     Raises:
         UserError: a key has an unknown value, or two of them exclude each other.
@@ -36,14 +37,14 @@ def build_adversaries(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> nn.ModuleDi
     adversaries = nn.ModuleDict()
     if gan.ENABLED and gan.MASK.ENABLED:
         adversaries["mask"] = _compiled(
-            MaskAdversary(rec_weight=gan.MASK.REC_WEIGHT, **_common(cfg, "MASK", shapes)), cfg
+            MaskAdversary(rec_weight=gan.MASK.REC_WEIGHT, **_common(cfg, "MASK", levels)), cfg
         )
     if gan.ENABLED and gan.BOX.ENABLED:
-        adversaries["box"] = _compiled(Adversary(name="box", **_common(cfg, "BOX", shapes)), cfg)
+        adversaries["box"] = _compiled(Adversary(name="box", **_common(cfg, "BOX", levels)), cfg)
     return adversaries
 
 
-def _common(cfg: CfgNode, player: str, shapes: dict[str, ShapeSpec]) -> dict[str, Any]:
+def _common(cfg: CfgNode, player: str, levels: Callable[[], Sequence[ShapeSpec]]) -> dict[str, Any]:
     gan, node = cfg.MODEL.GAN, cfg.MODEL.GAN[player]
     objective = build_objective(node.OBJECTIVE, f"MODEL.GAN.{player}.OBJECTIVE")
     regularizer = Regularizer(gan.REG.R1_GAMMA, gan.REG.GP_WEIGHT, gan.REG.EVERY)
@@ -62,7 +63,7 @@ def _common(cfg: CfgNode, player: str, shapes: dict[str, ShapeSpec]) -> dict[str
             "MODEL.GAN.COMPILE makes a discriminator that is differentiated once, but MODEL.GAN.REG.R1_GAMMA and "
             "GP_WEIGHT do it twice; set it to False, or those to 0."
         )
-    presenter, shape = _presenter(cfg, player, shapes)
+    presenter, shape = _presenter(cfg, player, levels)
     return {
         "objective": objective,
         "discriminator": build_discriminator(cfg, player, shape),
@@ -77,7 +78,7 @@ def _common(cfg: CfgNode, player: str, shapes: dict[str, ShapeSpec]) -> dict[str
     }
 
 
-def _presenter(cfg: CfgNode, player: str, shapes: dict[str, ShapeSpec]) -> tuple[Presenter, ShapeSpec]:
+def _presenter(cfg: CfgNode, player: str, levels: Callable[[], Sequence[ShapeSpec]]) -> tuple[Presenter, ShapeSpec]:
     """How `player` shows its samples, and the shape of what is seen."""
     node = cfg.MODEL.GAN[player]
     sight = sight_of(discriminator_class(cfg, player), player)
@@ -85,10 +86,10 @@ def _presenter(cfg: CfgNode, player: str, shapes: dict[str, ShapeSpec]) -> tuple
     fake = check_choice("MODEL.GAN.MASK.FAKE", cfg.MODEL.GAN.MASK.FAKE)
     if sight == "masks":
         return PixelMasks(size, fake), ShapeSpec(channels=1, height=size, width=size)
-    levels = [shapes[name] for name in cfg.MODEL.ROI_HEADS.IN_FEATURES]
+    shapes = levels()
     assignment = check_choice("MODEL.GAN.ROI_POOLING", cfg.MODEL.GAN.ROI_POOLING)
-    pooler = MultiLevelPrRoIPool(size, [1 / level.stride for level in levels], assignment)
-    shape = ShapeSpec(channels=levels[0].channels, height=size, width=size)
+    pooler = MultiLevelPrRoIPool(size, [1 / level.stride for level in shapes], assignment)
+    shape = ShapeSpec(channels=shapes[0].channels, height=size, width=size)
     return (MaskedFeatures(size, pooler, fake) if sight == "masked_features" else BoxFeatures(pooler)), shape
 
 

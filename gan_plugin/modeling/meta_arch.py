@@ -1,47 +1,57 @@
-"""Mask R-CNN as one player of a game: the generator, its adversary, and where each gradient goes."""
+"""Any model that draws masks as one player of a game: the generator, its adversary, and where each gradient goes."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
-from detectron2.utils.events import get_event_storage
+from detectron2.utils.events import EventStorage, get_event_storage
 from torch import nn
 
 from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
 
 from .build_adversary import build_adversaries
+from .mask_sampling import MaskSampler
 from .sample_grid import sample_grid
-from .samples import RealFakePair, take_samples
+from .samples import RealFakePair
+from .sources import SampleSource, find_source, theirs, watching
 
 DISC_LOSS_PREFIX = "loss_disc_"
 SAMPLE_PICTURE = "gan/masks: real above fake"
 
 Pairs = dict[str, RealFakePair]
 
+_logger = logging.getLogger(__name__)
 
-@META_ARCH_REGISTRY.register()
-class AdversarialRCNN(GeneralizedRCNN):
-    """Detectron2's GeneralizedRCNN with discriminators of its masks and boxes beside it.
+
+class AdversarialModel(nn.Module):
+    """Stands before the class of a model, whose masks and boxes discriminators then judge; see `adversarial_class`.
 
     In training `forward` returns one flat dictionary of scalar losses. Names that begin with `loss_disc_` are the
     discriminator's, all others the generator's, and gradients are routed: calling backward on their sum gives each
     player the gradient of its own losses only. That is the joint mode, which any Detectron2 trainer can run. In the
     alternating mode a trainer calls `generator_forward`, `discriminator_losses` and `adversarial_losses` instead.
 
-    With `MODEL.GAN.ENABLED: False` no discriminator exists and the model is GeneralizedRCNN, bit for bit; all of the
-    generator's parameters have GeneralizedRCNN's names in either case.
+    A forward pass in training mode without gradients, as a hook makes it that looks at validation losses, returns the
+    losses of the model alone. So does, in the alternating mode, one beside the steps of the trainer that alternates.
+
+    With `MODEL.GAN.ENABLED: False` no discriminator exists and the model is its authors', bit for bit; all of the
+    generator's parameters have the names that they gave them in either case.
     """
 
-    # what a mask head that emits samples looks for
-    takes_samples = True
+    # set by the trainer that lets the players step one after the other
+    steps_apart = False
 
-    @configurable
     def __init__(
         self,
-        *,
+        *args: Any,
         adversaries: nn.ModuleDict | None = None,
+        sampler: MaskSampler | None = None,
         mode: str = "joint",
         start_iter: int = 0,
         warmup_iters: int = 0,
@@ -51,65 +61,78 @@ class AdversarialRCNN(GeneralizedRCNN):
     ) -> None:
         """
         Args:
+            args, kwargs: those of the model; with a config among them, that config says all of the rest.
             adversaries: `Adversary` by name, "mask" and "box"; none for the plain model.
+            sampler: how their samples are made.
             mode: "joint" or "alternating".
             start_iter: the first iteration with adversarial losses.
             warmup_iters: iterations over which the generator's adversarial terms then rise to full weight.
             disc_lr_factor: joint mode's factor on the discriminator's gradients.
             sample_period: iterations between pictures of real and fake masks; 0 for none.
-            kwargs: those of GeneralizedRCNN.
 
         Raises:
-            UserError: the heads do not give what an adversary wants to see.
+            UserError: the model does not draw what an adversary wants to see, or a key has an unknown value.
         """
-        super().__init__(**kwargs)
+        super().__init__(*args, **kwargs)
+        self.source: SampleSource | None = None
+        cfg = _config_in(args, kwargs)
+        if cfg is not None:
+            gan = cfg.MODEL.GAN
+            mode, disc_lr_factor = check_choice("MODEL.GAN.MODE", gan.MODE), gan.DISC_LR_FACTOR
+            start_iter, warmup_iters, sample_period = gan.START_ITER, gan.WARMUP_ITERS, gan.VIS_PERIOD
+            # Built last, so that the generator's initial weights are the plain model's for the same seed.
+            adversaries = self._build(cfg)
+        elif adversaries is not None and len(adversaries):
+            self.source = find_source(self, sampler or MaskSampler(), adversaries.keys())
         self.adversaries: Any = adversaries if adversaries is not None else nn.ModuleDict()
-        self._check_heads()
         self.mode = mode
         self.start_iter = start_iter
         self.warmup_iters = warmup_iters
         self.disc_lr_factor = disc_lr_factor
         self.sample_period = sample_period
+        self._calls = 0
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+    def _build(self, cfg: CfgNode) -> nn.ModuleDict:
         gan = cfg.MODEL.GAN
-        arguments = super().from_config(cfg)
-        # Built last, so that the generator's initial weights are the plain model's for the same seed.
-        arguments["adversaries"] = build_adversaries(cfg, arguments["backbone"].output_shape())
-        arguments.update(
-            mode=check_choice("MODEL.GAN.MODE", gan.MODE),
-            start_iter=gan.START_ITER,
-            warmup_iters=gan.WARMUP_ITERS,
-            disc_lr_factor=gan.DISC_LR_FACTOR,
-            sample_period=gan.VIS_PERIOD,
-        )
-        return arguments
+        players = [player for player in ("MASK", "BOX") if gan.ENABLED and gan[player].ENABLED]
+        if not players:
+            return nn.ModuleDict()
+        self.source = find_source(self, MaskSampler.from_config(cfg), [player.lower() for player in players])
+        _logger.info(f"Discriminators observe {self.source} of {theirs(self).__name__}.")
+        return build_adversaries(cfg, partial(self.source.levels, self))
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
-        """As `GeneralizedRCNN.forward`; in training with the losses of both players.
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the model's own; in training with the losses of both players.
 
         Raises:
             UserError: the model is trained in the alternating mode by a trainer that only knows `forward`.
         """
-        if not self.training or not len(self.adversaries):
-            return super().forward(batched_inputs)
+        if not (self.training and len(self.adversaries) and torch.is_grad_enabled()):
+            return super().forward(*args, **kwargs)
         if self.mode == "alternating":
+            if self.steps_apart:
+                return super().forward(*args, **kwargs)
             raise UserError(
                 "MODEL.GAN.MODE alternating needs gan_plugin.AdversarialTrainer in place of DefaultTrainer; use it, "
                 "or set MODEL.GAN.MODE to joint."
             )
-        losses, pairs = self.generator_forward(batched_inputs)
-        losses.update(self.adversarial_losses(pairs))
-        verdict = self.discriminator_losses(pairs)
-        record_totals(losses, verdict)
+        with _event_storage(self._calls):
+            self._calls += 1
+            losses, pairs = self.generator_forward(*args, **kwargs)
+            losses.update(self.adversarial_losses(pairs))
+            verdict = self.discriminator_losses(pairs)
+            record_totals(losses, verdict)
         losses.update({name: scale_gradient(loss, self.disc_lr_factor) for name, loss in verdict.items()})
         return losses
 
-    def generator_forward(self, batched_inputs: list[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], Pairs]:
+    def generator_forward(self, *args: Any, **kwargs: Any) -> tuple[dict[str, torch.Tensor], Pairs]:
         """The plain model's training losses, and what the discriminators will see, from one forward pass."""
-        losses = super().forward(batched_inputs)
-        samples = take_samples(losses)
+        assert self.source is not None
+        wants_features = any(adversary.presenter.wants_features for adversary in self.adversaries.values())
+        with watching(self.source, self, wants_features) as found:
+            losses = super().forward(*args, **kwargs)
+        # of the masks' logits only the losses of masks have a gradient, so none has to be known by its name
+        samples = found(torch.stack([loss.float() for loss in losses.values()]).sum())
         self._show(samples)
         has_begun = self.ramp() > 0
         pairs = {
@@ -149,24 +172,72 @@ class AdversarialRCNN(GeneralizedRCNN):
         if due and len(samples.get("mask", ())):
             storage.put_image(SAMPLE_PICTURE, sample_grid(samples["mask"]))
 
-    def _check_heads(self) -> None:
-        heads = self.roi_heads
-        if "mask" in self.adversaries and not getattr(getattr(heads, "mask_head", None), "emits_samples", False):
-            raise UserError(
-                "MODEL.GAN.ENABLED needs a mask head that hands out its masks: set MODEL.MASK_ON to True and "
-                "MODEL.ROI_MASK_HEAD.NAME to AdversarialMaskHead or AdversarialPointRendMaskHead."
-            )
-        if "box" in self.adversaries and not getattr(heads, "emits_box_samples", False):
-            raise UserError(
-                f"MODEL.GAN.BOX.ENABLED needs RoI heads that hand out their boxes, which {type(heads).__name__} does "
-                "not: set MODEL.ROI_HEADS.NAME to AdversarialROIHeads or AdversarialCascadeROIHeads."
-            )
-        wanted = any(adversary.presenter.wants_features for adversary in self.adversaries.values())
-        if wanted and not getattr(heads, "hands_out_features", False):
-            raise UserError(
-                f"MODEL.GAN.MASK.DISCRIMINATOR looks at RoI features, which {type(heads).__name__} does not hand out: "
-                "set MODEL.ROI_HEADS.NAME to AdversarialROIHeads or AdversarialCascadeROIHeads."
-            )
+
+@META_ARCH_REGISTRY.register()
+class AdversarialRCNN(AdversarialModel, GeneralizedRCNN):
+    """Detectron2's GeneralizedRCNN, or a subclass of it, with discriminators of its masks and boxes beside it."""
+
+
+@cache
+def adversarial_class(kind: type) -> type:
+    """The class of the models of class `kind` that play the game: `(AdversarialRCNN, kind)`, or `(AdversarialModel,
+    kind)` for what is no GeneralizedRCNN."""
+    if issubclass(kind, AdversarialModel):
+        return kind
+    before = AdversarialRCNN if issubclass(kind, GeneralizedRCNN) else AdversarialModel
+    return AdversarialRCNN if kind is GeneralizedRCNN else type(f"Adversarial{kind.__name__}", (before, kind), {})
+
+
+def obey_switch(kind: type) -> None:
+    """Let the models of class `kind`, and of its subclasses, be built as `adversarial_class` if they are built from a
+    config with `MODEL.GAN.ENABLED: True`. All others are built as ever."""
+    plain: Any = kind.__new__
+    if getattr(plain, "obeys_switch", False):
+        return
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        cfg = _config_in(args, kwargs)
+        wanted = adversarial_class(cls) if cfg is not None and cfg.MODEL.GAN.ENABLED else cls
+        return plain(wanted) if plain is object.__new__ else plain(wanted, *args, **kwargs)
+
+    new.obeys_switch = True  # type: ignore[attr-defined]
+    kind.__new__ = staticmethod(new)  # type: ignore[method-assign, assignment]
+
+
+def install_switch() -> None:
+    """Let every meta-architecture of Detectron2's registry obey `MODEL.GAN.ENABLED`, whoever wrote it, whether it is
+    registered before or after. A second call changes nothing."""
+    obey_switch(GeneralizedRCNN)
+    registry: Any = META_ARCH_REGISTRY
+    if "get" in vars(registry):
+        return
+    look_up = registry.get
+
+    def get(name: str) -> Any:
+        found = look_up(name)
+        if isinstance(found, type) and issubclass(found, nn.Module):
+            obey_switch(found)
+        return found
+
+    registry.get = get
+
+
+def _config_in(args: Any, kwargs: Any) -> Any:
+    """The config with the plugin's keys that a model is built from; None if it is built from parts."""
+    candidate = kwargs.get("cfg", args[0] if args else None)
+    return candidate if isinstance(candidate, CfgNode) and "GAN" in candidate.get("MODEL", {}) else None
+
+
+@contextmanager
+def _event_storage(iteration: int) -> Iterator[None]:
+    """Somewhere to put statistics, also in a loop that has no event storage; `iteration` is that of such a loop."""
+    try:
+        get_event_storage()
+    except AssertionError:
+        with EventStorage(iteration):
+            yield
+    else:
+        yield
 
 
 def record_totals(generator: dict[str, torch.Tensor], discriminator: dict[str, torch.Tensor]) -> None:

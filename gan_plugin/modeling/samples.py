@@ -1,15 +1,9 @@
 """What the generator drew and what it should have drawn, from tensors that the heads compute anyway."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-
-# The heads hand their samples to the model under these keys of the loss dictionary; the model takes them out.
-SAMPLES_PREFIX = "gan/"
-MASK_SAMPLES_KEY = SAMPLES_PREFIX + "mask_samples"
-BOX_SAMPLES_KEY = SAMPLES_PREFIX + "box_samples"
 
 
 @dataclass(frozen=True)
@@ -22,8 +16,10 @@ class MaskSamples:
         matched: (R,) bool, the predictions that count as matched with their truth.
         classes: (R,) the ground-truth classes.
         rois: (R, 5) rows [image index, x0, y0, x1, y1] in pixels.
-        features: the detached levels (N, C, H_i, W_i) that the RoIs lie on; only AdversarialROIHeads adds them.
-        loss, output: the head's own loss of its masks, and the logits that this loss was computed from.
+        features: the detached levels (N, C, H_i, W_i) that the RoIs lie on, if a discriminator looks at them.
+        loss, output: the sum of the model's own losses, and what they were computed from that a layer has drawn: of
+            all losses those of the masks alone have a gradient there.
+        cut_from: what `logits` were cut from, if they are not as the layer has drawn them.
     """
 
     logits: torch.Tensor
@@ -34,6 +30,7 @@ class MaskSamples:
     features: tuple[torch.Tensor, ...] = ()
     loss: torch.Tensor | None = None
     output: torch.Tensor | None = None
+    cut_from: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -41,6 +38,11 @@ class MaskSamples:
     @property
     def drawn(self) -> torch.Tensor:
         """Where the pull of an adversary is measured, in the units of `output`."""
+        return self.logits if self.cut_from is None else self.cut_from
+
+    @property
+    def judged(self) -> torch.Tensor:
+        """Where losses of the samples begin."""
         return self.logits
 
     def zero(self) -> torch.Tensor:
@@ -56,7 +58,7 @@ class BoxSamples:
         predicted: (R, 4) [x0, y0, x1, y1] in pixels, decoded and clipped; carries the generator's gradient.
         truth: (R, 4), the annotated boxes.
         images: (R,) index of each box's image in the batch.
-        classes, features, loss, output: as for `MaskSamples`, with the box regression's loss and deltas.
+        classes, features, loss, output: as for `MaskSamples`, with the deltas of the box regression.
     """
 
     predicted: torch.Tensor
@@ -74,6 +76,11 @@ class BoxSamples:
     def drawn(self) -> torch.Tensor:
         """Where the pull of an adversary is measured: at the deltas, since pixels compare with no loss of the head."""
         return self.predicted if self.output is None else self.output
+
+    @property
+    def judged(self) -> torch.Tensor:
+        """As `drawn`: nothing else begins at the corners in pixels."""
+        return self.drawn
 
     def zero(self) -> torch.Tensor:
         """A zero that depends on every coordinate."""
@@ -105,24 +112,6 @@ class RealFakePair:
 
     def __len__(self) -> int:
         return len(self.samples)
-
-
-def take_samples(losses: dict[str, Any]) -> dict[str, Any]:
-    """Remove the samples from a loss dictionary; returns them by player, "mask" and "box".
-
-    Cascade heads append the stage to the key; where several stages have samples the last one's are taken.
-    """
-    keys = [key for key in losses if key.startswith(SAMPLES_PREFIX)]
-    return {key.removeprefix(SAMPLES_PREFIX).split("_")[0]: losses.pop(key) for key in keys}
-
-
-def with_features(losses: dict[str, Any], features: Mapping[str, torch.Tensor], levels: list[str]) -> dict[str, Any]:
-    """The same losses, whose samples know the detached `levels` of `features`."""
-    detached = tuple(features[level].detach() for level in levels)
-    return {
-        key: replace(value, features=detached) if key.startswith(SAMPLES_PREFIX) else value
-        for key, value in losses.items()
-    }
 
 
 def reconstruction_loss(samples: MaskSamples) -> torch.Tensor:

@@ -74,7 +74,7 @@ def scores(
 def take(samples: MaskSamples, index: torch.Tensor) -> MaskSamples:
     """Those at the places `index`, without what only training needs."""
     fields = {name: getattr(samples, name)[index] for name in ("logits", "truth", "matched", "classes", "rois")}
-    return replace(samples, **fields, loss=None, output=None)
+    return replace(samples, **fields, loss=None, output=None, cut_from=None)
 
 
 def _windows(side: int) -> torch.Tensor:

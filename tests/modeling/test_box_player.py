@@ -8,7 +8,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from small_models import AGNOSTIC, BOTH_PLAYERS, CASCADE, build, losses_of, small
 
-from gan_plugin.modeling.samples import BOX_SAMPLES_KEY
+from gan_plugin.modeling.roi_source import box_samples
 
 CHANNELS, CLASSES = 16, 2
 
@@ -43,8 +43,7 @@ def test_samples_are_detectron2s_boxes_for_the_true_class_clipped(tiny_cfg, agno
     cfg = small(tiny_cfg, BOTH_PLAYERS, AGNOSTIC if agnostic else {})
     predictor = build(cfg).roi_heads.box_predictor
     predictions, proposals = proposals_of(predictor, 30)
-    with EventStorage(0):
-        samples = predictor.losses(predictions, proposals)[BOX_SAMPLES_KEY]
+    samples = box_samples(predictor, predictions, proposals)
     # for the background any class will do, and is left out afterwards
     asked = [replace_classes(image, image.gt_classes.clamp(max=CLASSES - 1)) for image in proposals]
     decoded = [Boxes(boxes.clone()) for boxes in predictor.predict_boxes_for_gt_classes(predictions, asked)]
@@ -126,8 +125,7 @@ def test_gradient_of_the_deltas_by_finite_differences(model):
         features.append((waves * at[:, None] + 2 * waves * at).sin().expand(2, -1, -1, -1))
 
     def loss_at(deltas):
-        with EventStorage(0):
-            samples = predictor.losses((predictions[0], deltas), proposals)[BOX_SAMPLES_KEY]
+        samples = box_samples(predictor, (predictions[0], deltas), proposals)
         return adversarial_loss(model, replace(samples, features=tuple(features))) / adversary.weight
 
     deltas = predictions[1].detach() / 3
@@ -149,8 +147,7 @@ def test_gradient_of_the_deltas_by_finite_differences(model):
 def test_the_background_and_the_other_class_are_left_alone(model):
     predictor = model.roi_heads.box_predictor
     predictions, proposals = proposals_of(predictor, 20)
-    with EventStorage(0):
-        samples = predictor.losses(predictions, proposals)[BOX_SAMPLES_KEY]
+    samples = box_samples(predictor, predictions, proposals)
     (gradient,) = torch.autograd.grad(samples.predicted.sum(), predictions[1])
     classes = torch.cat([image.gt_classes for image in proposals])
     touched = gradient.view(-1, CLASSES, 4).abs().sum(2) > 0

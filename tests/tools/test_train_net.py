@@ -202,10 +202,10 @@ def test_another_runs_checkpoint_is_not_overwritten(train_net, tmp_path, capsys)
         (["MODEL.GAN.MODUS", "joint"], "command line's config options are wrong: Non-existent key: MODEL.GAN.MODUS"),
         (["DATASETS.TRAIN", "('penn_fudan_train_c',)"], "'penn_fudan_train_c' is not registered; did you mean penn_f"),
         (["DATASETS.TRAIN", "('cityscapes_fine_instance_seg_train',)"], "make_toy_cityscapes.py"),
-        (["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"], "set it to AdversarialRCNN"),
+        (["MODEL.META_ARCHITECTURE", "ProposalNetwork"], "knows where ProposalNetwork draws its masks"),
         (["MODEL.WEIGHTS", __file__.replace(".py", ".nothing")], "cannot be read"),
         (["MODEL.WEIGHTS", __file__], "test_train_net.py is not a checkpoint"),
-        (["MODEL.GAN.BOX.ENABLED", "True"], "set MODEL.ROI_HEADS.NAME to AdversarialROIHeads"),
+        (["MODEL.MASK_ON", "False"], "needs a mask head to observe, and StandardROIHeads has none"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(train_net, tmp_path, capsys, options, sentence):

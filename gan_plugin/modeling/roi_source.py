@@ -1,0 +1,320 @@
+"""Samples of any model with RoI heads: masks where the mask head draws its logits, boxes at the box predictor."""
+
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads import select_foreground_proposals
+from detectron2.projects.point_rend.mask_head import ImplicitPointRendMaskHead, PointRendMaskHead
+from detectron2.structures import Instances
+from torch import nn
+
+from gan_plugin.errors import UserError
+
+from .mask_sampling import MaskSampler, crop_truth, logits_of_true_class
+from .point_rend import dense_logits
+from .samples import BoxSamples, MaskSamples
+from .sources import SAMPLE_SOURCE_REGISTRY, Found, SampleSource, on_call, on_input, on_output, tensors_in
+
+# what the last layer of a mask head is called, here and elsewhere
+_NAMES = ("predictor", "mask_predictor")
+_LOGITS = "MODEL.GAN.MASK.LOGITS"
+_NO_SIDE = 28
+
+
+@SAMPLE_SOURCE_REGISTRY.register()
+class RoISource(SampleSource):
+    """Foreground proposals of the RoI heads, the logits of their masks, their decoded boxes, and the truth of both."""
+
+    def __init__(self, model: nn.Module, sampler: MaskSampler, players: Collection[str]) -> None:
+        super().__init__(model, sampler, players)
+        heads: Any = model.roi_heads
+        self.layer = ""
+        if "mask" in self.players and not (_draws_points(heads) and not sampler.logits):
+            self.layer = _logits_layer(model, sampler.logits)
+        predictor = _box_predictor(heads)
+        if "box" in self.players and not all(hasattr(predictor, part) for part in ("losses", "box2box_transform")):
+            raise UserError(
+                f"MODEL.GAN.BOX.ENABLED needs a box predictor like Detectron2's FastRCNNOutputLayers, and "
+                f"{type(heads).__name__} has none to observe; set it to False."
+            )
+
+    def __str__(self) -> str:
+        where = {"mask": self.layer or "roi_heads.mask_head on a grid", "box": "roi_heads.box_predictor"}
+        return " and ".join(where[player] for player in sorted(self.players))
+
+    @classmethod
+    def fits(cls, model: nn.Module) -> bool:
+        return isinstance(getattr(model, "roi_heads", None), nn.Module)
+
+    def levels(self, model: nn.Module) -> list[ShapeSpec]:
+        shapes = model.backbone.output_shape()  # type: ignore[operator, union-attr]
+        return [shapes[name] for name in _level_names(model.roi_heads)]
+
+    def watch(self, model: nn.Module, stack: ExitStack, features: bool) -> Callable[[torch.Tensor], Found]:
+        heads: Any = model.roi_heads
+        levels = _level_names(heads) if features else []
+        seen = _Seen(heads)
+        on_input(stack, heads, seen.features_of(levels))
+        makers: dict[str, Callable[[torch.Tensor], Any]] = {}
+        if "mask" in self.players:
+            if hasattr(heads, "label_and_sample_proposals"):
+                on_call(stack, heads, "label_and_sample_proposals", seen.sampled_proposals)
+            if isinstance(head := _mask_head(heads), nn.Module):
+                on_input(stack, head, lambda arguments: seen.given_proposals(stack, arguments))
+            makers["mask"] = self._grids(model, stack, seen) if self.layer else self._points(stack, seen, head)
+        if "box" in self.players:
+            predictor = _box_predictor(heads)
+            on_call(stack, predictor, "losses", seen.predicted_boxes)
+            makers["box"] = lambda loss: seen.decoded(predictor, loss)
+        return lambda loss: {player: make(loss) for player, make in makers.items()}
+
+    def _grids(self, model: nn.Module, stack: ExitStack, seen: "_Seen") -> Callable[[torch.Tensor], MaskSamples]:
+        on_output(stack, model.get_submodule(self.layer), lambda output: seen.drawn_grids(self.layer, output))
+
+        def make(loss: torch.Tensor) -> MaskSamples:
+            if seen.output is None:
+                seen.nothing_drawn(self.layer, loss)
+            return self._samples(seen, seen.output, seen.output, loss)
+
+        return make
+
+    def _points(self, stack: ExitStack, seen: "_Seen", head: Any) -> Callable[[torch.Tensor], MaskSamples]:
+        kept: list[torch.Tensor] = []
+        for part in (head.coarse_head, head.point_head) if head.mask_point_on else (head.coarse_head,):
+            on_output(stack, part, kept.append)
+
+        def make(loss: torch.Tensor) -> MaskSamples:
+            seen.proposals = seen.given
+            dense = dense_logits(head, seen.maps, seen.given, kept[0])
+            return self._samples(seen, dense, kept[-1], loss)
+
+        return make
+
+    def _samples(self, seen: "_Seen", logits: Any, output: Any, loss: torch.Tensor) -> MaskSamples:
+        crops = torch.cat([seen.crop(image, logits.shape[-1]) for image in seen.proposals])
+        drawn = logits_of_true_class(logits, seen.proposals)
+        return self.sampler(drawn, seen.proposals, crops, loss, output, seen.features)
+
+
+class _Seen:
+    """What one forward pass has shown."""
+
+    def __init__(self, heads: Any) -> None:
+        self.heads = heads
+        self.features: tuple[torch.Tensor, ...] = ()
+        # the proposals that the mask head was given, and those that the RoI heads have sampled
+        self.given: Any = None
+        self.sampled: Any = None
+        self.maps: Any = None
+        self.output: Any = None
+        self.proposals: list[Instances] = []
+        self.boxes: Any = None
+        self.crops: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def features_of(self, levels: list[str]) -> Callable[[tuple[Any, ...]], None]:
+        def see(arguments: tuple[Any, ...]) -> None:
+            maps = next((value for value in arguments if isinstance(value, dict)), {})
+            self.features = tuple(maps[level].detach() for level in levels if level in maps)
+
+        return see
+
+    def given_proposals(self, stack: ExitStack, arguments: tuple[Any, ...]) -> None:
+        self.maps = next((value for value in arguments if isinstance(value, dict)), None)
+        for value in arguments:
+            if isinstance(value, list | tuple) and value and all(isinstance(image, Instances) for image in value):
+                self.given = list(value)
+                for image in self.given:
+                    if image.has("gt_masks") and hasattr(image.gt_masks, "crop_and_resize"):
+                        self._keep_crops(stack, image.gt_masks)
+
+    def sampled_proposals(self, arguments: tuple[Any, ...], result: Any) -> None:
+        # some heads return losses along with them
+        lists = [result, *result] if isinstance(result, tuple) else [result]
+        for value in lists:
+            if isinstance(value, list) and value and all(isinstance(image, Instances) for image in value):
+                self.sampled = value
+                return
+
+    def predicted_boxes(self, arguments: tuple[Any, ...], result: Any) -> None:
+        self.boxes = arguments[:2]
+
+    def decoded(self, predictor: Any, loss: torch.Tensor) -> BoxSamples:
+        """Samples of what the box predictor has predicted."""
+        if self.boxes is None:
+            raise UserError("MODEL.GAN.BOX.ENABLED is True, but the box predictor computes no loss; set it to False.")
+        predictions, proposals = self.boxes
+        return box_samples(predictor, predictions, proposals, loss, self.features)
+
+    def drawn_grids(self, layer: str, output: Any) -> None:
+        """Take the logits that a layer has returned, and the proposals that they are of."""
+        logits = next((tensor for tensor in tensors_in(output) if tensor.dim() == 4), None)
+        if logits is None or logits.shape[2] != logits.shape[3]:
+            shape = None if logits is None else tuple(logits.shape)
+            raise UserError(
+                f"The layer {layer} draws no square masks (its output has the shape {shape}); name the one that does "
+                f"in {_LOGITS}."
+            )
+        self.output, self.proposals = logits, self._proposals_of(len(logits), layer)
+        classes = max((int(image.gt_classes.max()) for image in self.proposals if len(image)), default=0)
+        if logits.shape[1] != 1 and logits.shape[1] <= classes:
+            raise UserError(
+                f"The layer {layer} draws masks of {logits.shape[1]} classes, and there is an object of class "
+                f"{classes}; name the layer that draws the logits in {_LOGITS}."
+            )
+
+    def _proposals_of(self, count: int, layer: str) -> list[Instances]:
+        lists = [proposals for proposals in (self.given, self.sampled) if proposals is not None]
+        for proposals in lists:
+            for images in (proposals, self._foreground(proposals)):
+                if _count(images) == count and all(image.has("proposal_boxes") for image in images):
+                    return images
+        counts = dict.fromkeys(str(_count(self._foreground(proposals))) for proposals in lists)
+        found = " or ".join(counts) or "no"
+        raise UserError(
+            f"The layer {layer} has drawn {count} masks of {found} foreground proposals, so which belongs to which is "
+            f"unknown; name the layer that draws the logits of the final masks in {_LOGITS}."
+        )
+
+    def _foreground(self, proposals: list[Instances]) -> list[Instances]:
+        if not all(image.has("gt_classes") for image in proposals):
+            return proposals
+        return select_foreground_proposals(proposals, self.heads.num_classes)[0]
+
+    def nothing_drawn(self, layer: str, loss: torch.Tensor) -> None:
+        """Samples of no object, for heads that draw nothing then."""
+        known = self.given if self.given is not None else self._foreground(self.sampled or [])
+        if not known or _count(known):
+            raise UserError(
+                f"The layer {layer} has drawn nothing in a forward pass with objects; name the layer that draws the "
+                f"logits in {_LOGITS}."
+            )
+        self.output = loss.new_zeros(0, 1, _NO_SIDE, _NO_SIDE, requires_grad=True)
+        self.proposals = known
+
+    def _keep_crops(self, stack: ExitStack, masks: Any) -> None:
+        # rasterising polygons takes time, and the head's own loss does it as well
+        def see(arguments: tuple[Any, ...], result: Any) -> None:
+            boxes, side = arguments[:2]
+            self.crops[id(masks), int(side)] = boxes, result
+
+        on_call(stack, masks, "crop_and_resize", see)
+
+    def crop(self, image: Instances, side: int) -> torch.Tensor:
+        """(R, side, side): the truth in the boxes of one image's proposals."""
+        if len(image) and not hasattr(image.get_fields().get("gt_masks"), "crop_and_resize"):
+            raise UserError(
+                "MODEL.GAN.ENABLED needs annotated masks to learn from, and the objects of this training set have "
+                f"only {', '.join(name for name in image.get_fields() if name.startswith('gt_'))}; set "
+                "MODEL.GAN.MASK.ENABLED to False."
+            )
+        boxes, crops = self.crops.get((id(image.get_fields().get("gt_masks")), side), (None, None))
+        if crops is not None and boxes is image.proposal_boxes.tensor:
+            return crops.to(boxes.device)
+        return crop_truth(image, side)
+
+
+def _count(images: list[Instances]) -> int:
+    return sum(len(image) for image in images)
+
+
+def _draws_points(heads: Any) -> bool:
+    head = _mask_head(heads)
+    if isinstance(head, ImplicitPointRendMaskHead):
+        raise UserError(
+            "MODEL.GAN.ENABLED needs masks on a grid, which ImplicitPointRendMaskHead never draws; set it to False, or "
+            "MODEL.ROI_MASK_HEAD.NAME to PointRendMaskHead."
+        )
+    return isinstance(head, PointRendMaskHead)
+
+
+def _mask_head(heads: Any) -> Any:
+    head = getattr(heads, "mask_head", None)
+    return head[-1] if isinstance(head, nn.ModuleList) and len(head) else head
+
+
+def _box_predictor(heads: Any) -> Any:
+    """The last stage's, whose boxes inference uses."""
+    predictor = getattr(heads, "box_predictor", None)
+    return predictor[-1] if isinstance(predictor, nn.ModuleList) and len(predictor) else predictor
+
+
+def _logits_layer(model: Any, name: str) -> str:
+    """The full name of the layer that draws the logits: the one that is asked for, or the one that looks like it."""
+    modules = dict(model.named_modules())
+    if name:
+        for full in (f"roi_heads.{name}", name):
+            if full in modules:
+                return full
+        raise UserError(f"{_LOGITS} is {name!r}, and the model has no such layer; name one below roi_heads.")
+    heads = model.roi_heads
+    head = _mask_head(heads)
+    if head is None:
+        raise UserError(
+            f"MODEL.GAN.ENABLED needs a mask head to observe, and {type(heads).__name__} has none: set MODEL.MASK_ON "
+            f"to True, or name the layer that draws the logits in {_LOGITS}."
+        )
+    prefix = next(full for full, module in modules.items() if module is head)
+    inside = {full: module for full, module in modules.items() if full.startswith(f"{prefix}.")}
+    called = [full for full in inside if full.rpartition(".")[2] in _NAMES]
+    counts = (getattr(heads, "num_classes", 1), 1)
+    drawing = [full for full, module in inside.items() if getattr(module, "out_channels", None) in counts]
+    if not called and not drawing:
+        raise UserError(
+            f"No layer of {type(head).__name__} looks like the one that draws the logits of the masks; name it in "
+            f"{_LOGITS}, such as mask_head.predictor."
+        )
+    return min(called, key=lambda full: full.count(".")) if called else drawing[-1]
+
+
+def _level_names(heads: Any) -> list[str]:
+    for attribute in ("mask_in_features", "box_in_features", "in_features"):
+        if names := getattr(heads, attribute, None):
+            return list(names)
+    raise UserError(
+        f"A discriminator looks at RoI features, and {type(heads).__name__} names no levels for them; set "
+        "MODEL.GAN.MASK.DISCRIMINATOR to PixelMaskDiscriminator."
+    )
+
+
+def box_samples(
+    predictor: Any,
+    predictions: tuple[torch.Tensor, torch.Tensor],
+    proposals: list[Instances],
+    loss: torch.Tensor | None = None,
+    features: tuple[torch.Tensor, ...] = (),
+) -> BoxSamples:
+    """The boxes of the positive proposals, decoded and clipped.
+
+    Args:
+        predictor: decodes deltas; a FastRCNNOutputLayers, or like one.
+        predictions: (P, K + 1) scores and (P, 4K), or (P, 4), deltas of all proposals.
+        proposals: of each image, with their truth.
+        loss, features: see `BoxSamples`.
+    """
+    deltas = predictions[1]
+    classes = torch.cat([image.gt_classes for image in proposals])
+    count = getattr(predictor, "num_classes", predictions[0].shape[1] - 1)
+    (positive,) = torch.nonzero((classes >= 0) & (classes < count), as_tuple=True)
+    lengths = torch.tensor([len(image) for image in proposals], device=deltas.device)
+    images = torch.arange(len(proposals), device=deltas.device).repeat_interleave(lengths)[positive]
+    classes = classes[positive]
+
+    # (P, K, 4) or, class-agnostic, (P, 1, 4)
+    own = deltas[positive].view(len(positive), deltas.shape[1] // 4, 4)
+    own = own[torch.arange(len(positive), device=deltas.device), classes if own.shape[1] > 1 else classes * 0]
+    from_boxes = torch.cat([image.proposal_boxes.tensor for image in proposals])[positive]
+    decoded = predictor.box2box_transform.apply_deltas(own, from_boxes)
+    # (P, 4) width, height, width, height: no box reaches out of its image
+    limits = torch.tensor([[*image.image_size[::-1]] * 2 for image in proposals], device=deltas.device)[images]
+    predicted = torch.minimum(decoded.clamp(min=0), limits.to(decoded.dtype))
+    truth = _truth(proposals, from_boxes)[positive]
+    return BoxSamples(predicted, truth, images, classes, features, loss, deltas)
+
+
+def _truth(proposals: list[Instances], like: torch.Tensor) -> torch.Tensor:
+    """(P, 4) annotated boxes of all proposals; an image without annotations has none, and nothing positive either."""
+    boxes = [image.gt_boxes.tensor if image.has("gt_boxes") else like.new_zeros(len(image), 4) for image in proposals]
+    return torch.cat(boxes)
