@@ -3,7 +3,6 @@
 import json
 
 import torch
-import torch.distributed
 from detectron2.utils import comm
 
 from gan_plugin.modeling.adaptive_augment import AdaptiveAugment
@@ -42,10 +41,7 @@ def agreed(rank):
     }
 
 
-def run_process(rank, folder):
-    """One of two gloo processes, which leaves what it holds in `folder`."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    comm.create_local_process_group(2)
+def write_agreed(folder):
+    """In one of two processes: leave what it holds in `folder`."""
+    rank = comm.get_rank()
     (folder / f"{rank}.json").write_text(json.dumps(agreed(rank)))
-    torch.distributed.destroy_process_group()

@@ -48,7 +48,6 @@ def run(folder, *options, data=None, resume=False):
 
 
 def train_and_save(folder):
-    """One of several processes: three iterations; leaves this process' weights as rank<number>.pth."""
-    torch.set_num_threads(1)
+    """In one of several processes: three iterations; leaves this process' weights as rank<number>.pth."""
     loop = run(folder, "SOLVER.MAX_ITER", "3")
     torch.save(loop.game.state_dict(), Path(folder) / f"rank{comm.get_rank()}.pth")

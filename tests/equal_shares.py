@@ -60,14 +60,10 @@ def take_steps(cfg, batches, accumulate=1, amp=False, seed=0, steps=STEPS):
     return {name: value.clone() for name, value in model.state_dict().items()}, losses
 
 
-def run_process(rank, world, rendezvous, out, case):
-    """One of `world` gloo processes; the first writes its weights to `out`. `case` is (mode, norm, objects by rank)."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
-    comm.create_local_process_group(world)
-    mode, norm, objects = case
+def save_steps(folder, mode, norm, objects):
+    """In one of several processes: steps on an image of its own; `objects` by rank; leaves (weights, losses)."""
+    rank = comm.get_rank()
     images = [_make_inputs(1, instances=count, seed=number)[0] for number, count in enumerate(objects)]
     # Other initial weights in every process: they have to be shared.
     weights, losses = take_steps(equal_shares_cfg(mode, norm), [[images[rank]]], seed=rank)
-    torch.save((weights, losses), f"{out}.{rank}")
-    torch.distributed.destroy_process_group()
+    torch.save((weights, losses), folder / f"{rank}.pth")

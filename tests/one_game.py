@@ -65,11 +65,9 @@ def _evaluate(game, folder):
     return {"toy": {"FID": math.fsum(p.double().sum().item() for p in game.generator.parameters())}}
 
 
-def run_process(rank, world, rendezvous, folder, batch, order):
-    """One of `world` gloo processes: a run to its end, and the second half of it again."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
-    comm.create_local_process_group(world)
+def train_twice(folder, batch, order):
+    """In one of several processes: a run to its end, and the second half of it again."""
+    rank = comm.get_rank()
     loop = train_one_game(folder, batch, order)
     torch.save(loop.game.state_dict(), f"{folder}/weights.{rank}")
     comm.synchronize()
@@ -79,4 +77,3 @@ def run_process(rank, world, rendezvous, folder, batch, order):
     comm.synchronize()
     torch.rand(rank + 1)
     train_one_game(folder, batch, order, resume=True)
-    torch.distributed.destroy_process_group()

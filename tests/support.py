@@ -1,9 +1,11 @@
-"""What several tests do: make a config, run the trainer, read its files, compare, and script its evaluation."""
+"""What several tests do: make a config, run the trainer, read its files, compare, script its evaluation, and share."""
 
 from pathlib import Path
 
 import torch
+import torch.multiprocessing
 from detectron2.config import get_cfg
+from detectron2.utils import comm
 
 from gan_plugin import AdversarialTrainer, add_gan_config
 from gan_plugin.errors import run_command_line
@@ -78,3 +80,21 @@ def scripted(monkeypatch, scores):
         return {"segm": {"AP": last[0]}}
 
     monkeypatch.setattr(AdversarialTrainer, "test", classmethod(test))
+
+
+def in_two_processes(work, folder, *arguments):
+    """Call `work(folder, *arguments)`, a function of a module, in two gloo processes that know of each other.
+
+    A fork, since two interpreters that import everything anew take longer than all the rest; with a GPU no fork can
+    go backward.
+    """
+    method = "spawn" if torch.cuda.is_available() else "fork"
+    torch.multiprocessing.start_processes(_one_of_two, (work, folder, arguments), nprocs=2, start_method=method)
+
+
+def _one_of_two(rank, work, folder, arguments):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    comm.create_local_process_group(2)
+    work(folder, *arguments)
+    torch.distributed.destroy_process_group()

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-import torch.multiprocessing
-from agreed_values import run_process
+from agreed_values import write_agreed
+from support import in_two_processes
 
 
 def test_two_processes_agree_on_the_mean_of_what_both_have_seen(tmp_path):
-    torch.multiprocessing.spawn(run_process, (tmp_path,), nprocs=2)
+    in_two_processes(write_agreed, tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == second and first["mean"] == [1.5, 4]
     # 3.5 of 4 right, then 2 of 2: a tenth of the way to 0.875, and to 1

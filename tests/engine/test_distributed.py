@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-import torch.multiprocessing
 from _command_line import flags_first
 from conftest import _make_inputs
 from detectron2.modeling import build_model
-from equal_shares import equal_shares_cfg, run_process, take_steps
+from equal_shares import equal_shares_cfg, save_steps, take_steps
+from support import in_two_processes
 
 from gan_plugin.engine.guard import refuse_unsupported
 from gan_plugin.errors import UserError
@@ -21,11 +21,10 @@ def unpatched():
     torch.randperm = original
 
 
-def two_processes(tmp_path, mode, norm, objects):
+def two_processes(folder, mode, norm, objects):
     """(weights, losses) of either process after the steps."""
-    out = str(tmp_path / "weights")
-    torch.multiprocessing.spawn(run_process, (2, str(tmp_path / "meet"), out, (mode, norm, objects)), nprocs=2)
-    return [torch.load(f"{out}.{rank}") for rank in range(2)]
+    in_two_processes(save_steps, folder, mode, norm, objects)
+    return [torch.load(folder / f"{rank}.pth") for rank in range(2)]
 
 
 def assert_close(ours, expected, tolerance):

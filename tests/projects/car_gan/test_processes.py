@@ -5,8 +5,7 @@ import json
 import one_game
 import pytest
 import torch
-import torch.multiprocessing
-from support import assert_same
+from support import assert_same, in_two_processes
 
 
 def saved(folder, name):
@@ -22,10 +21,7 @@ def test_two_processes_are_one_with_the_whole_batch(tmp_path, order):
     one, two, half, other = (tmp_path / name for name in ("one", "two", "half", "other"))
     for folder in (one, two, half, other):
         folder.mkdir()
-    # a fork, since two interpreters that import everything anew take longer than all the rest
-    torch.multiprocessing.start_processes(
-        one_game.run_process, (2, str(tmp_path / "meet"), two, 8, order), nprocs=2, start_method="fork"
-    )
+    in_two_processes(one_game.train_twice, two, 8, order)
     whole = one_game.train_one_game(one, 8, order).game.state_dict()
     first, second = (saved(two, f"weights.{rank}") for rank in range(2))
     assert_same(first, second)

@@ -11,9 +11,8 @@ from coigan.data.images import write_png
 from coigan.engine.training import TrainingData
 from coigan.inference.weights import read_trained, write_trained
 from coigan_samples import CLASSES, SIZE, draw, run, train_and_save
-from detectron2.engine import launch
 from PIL import Image
-from support import assert_same
+from support import assert_same, in_two_processes
 
 from gan_plugin.errors import UserError
 
@@ -137,7 +136,7 @@ def test_two_processes_share_weights_and_statistics(tmp_path):
     """Both end with the same weights under synchronised normalisation; neither waits for the other for ever."""
     folder = tmp_path / "run"
     folder.mkdir()
-    launch(train_and_save, 2, dist_url="auto", args=(str(folder),))
+    in_two_processes(train_and_save, folder)
     first, second = (torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in range(2))
     assert first.keys() == second.keys()
     for name in first:
