@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.structures import BitMasks, Boxes, Instances
 from PIL import Image
+from small_models import build_shallow_fpn
 
 from gan_plugin import add_gan_config
 from gan_plugin.data.penn_fudan import register_penn_fudan
@@ -24,9 +25,7 @@ def _tiny_cfg() -> CfgNode:
     cfg = get_cfg()
     add_gan_config(cfg)
     cfg.merge_from_file(str(QUICK_BASE))
-    cfg.MODEL.BACKBONE.FREEZE_AT = 0
-    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 16
-    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    cfg.MODEL.BACKBONE.NAME = build_shallow_fpn.__name__
     cfg.MODEL.FPN.OUT_CHANNELS = 16
     cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 32
     cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 16

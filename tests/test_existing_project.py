@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+from support import SMALLEST_MODEL
+
 SCRIPT = """
 import gan_plugin
 from detectron2.config import get_cfg
@@ -22,6 +24,7 @@ trainer.train()
 def test_ten_lines_with_the_stock_trainer(run_cfg, pedestrians, tmp_path):
     """The two lines are `import gan_plugin` and `add_gan_config`; run outside the repository, in joint mode."""
     assert len(SCRIPT.strip().splitlines()) == 10
+    run_cfg.merge_from_list([part for key in SMALLEST_MODEL.items() for part in key])
     run_cfg.OUTPUT_DIR = "out"
     run_cfg.DATALOADER.NUM_WORKERS = 0
     project = tmp_path / "project"

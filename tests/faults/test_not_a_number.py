@@ -54,8 +54,6 @@ def run_until_it_stops(cfg, mode, fault):
     """Train with `fault(model)` called before iteration AT; the sentence that ended it."""
     cfg.MODEL.GAN.MODE, cfg.MODEL.GAN.EMA.DECAY = mode, 0.9
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.CHECKPOINT_PERIOD = 2 * AT, 2
-    small = cfg.MODEL.RESNETS
-    small.DEPTH, small.STEM_OUT_CHANNELS, small.RES2_OUT_CHANNELS, small.WIDTH_PER_GROUP = 50, 8, 16, 8
     trainer = AdversarialTrainer(cfg)
     step = trainer._trainer.run_step
 

@@ -94,7 +94,7 @@ def test_point_rends_adversarial_gradient_reaches_both_of_its_heads(tiny_cfg, ma
     losses_of(model, make_inputs(1, side=64))["loss_adv_mask"].backward()
     mask_head = model.roi_heads.mask_head
     assert mask_head.coarse_head.prediction.weight.grad.any() and mask_head.coarse_head.fcs[0].weight.grad.any()
-    assert model.backbone.conv.weight.grad.any()
+    assert model.backbone.bottom_up.res2[0].conv1.weight.grad.any()
     if head != "coarse_only":
         assert all(parameter.grad.any() for parameter in mask_head.point_head.parameters())
 

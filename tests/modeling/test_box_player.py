@@ -105,7 +105,7 @@ def test_the_gradient_reaches_the_generator_through_the_boxes_alone(model, make_
             torch.testing.assert_close(ours, theirs)
     names = [name for name, _ in model.named_parameters() if not name.startswith("adversaries.")]
     reached = {name for name, grad in zip(names, direct, strict=True) if grad is not None and grad.any()}
-    assert "roi_heads.box_predictor.bbox_pred.weight" in reached and "backbone.conv.weight" in reached
+    assert "roi_heads.box_predictor.bbox_pred.weight" in reached and "backbone.bottom_up.res2.0.conv1.weight" in reached
     assert not any("cls_score" in name or "mask_head" in name or "proposal_generator" in name for name in reached)
     # with the boxes cut off, the features that were pooled are no way around
     detached = adversarial_loss(model, replace(samples, predicted=samples.predicted.detach()))

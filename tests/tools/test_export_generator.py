@@ -13,7 +13,7 @@ import torch
 import yaml
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
-from support import exit_code
+from support import SMALLEST_MODEL, exit_code
 
 from gan_plugin import AdversarialTrainer
 
@@ -53,6 +53,7 @@ torch.save([{k: getattr(v, "tensor", v) for k, v in result.items()} for result i
 @pytest.fixture
 def run_folder(run_cfg):
     """The output of three alternating iterations with a moving average."""
+    run_cfg.merge_from_list([part for key in SMALLEST_MODEL.items() for part in key])
     run_cfg.MODEL.GAN.MODE, run_cfg.MODEL.GAN.EMA.DECAY = "alternating", 0.9
     # after three iterations nothing is certain, and something must be detected to be compared
     run_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
