@@ -6,12 +6,14 @@ COCOEvaluator still measures against the exact masks.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 from PIL import Image
+from scipy import ndimage
 
 from gan_plugin.data.pictures import read_upright
 from gan_plugin.data.shapes import run_lengths
@@ -24,6 +26,8 @@ _HUE = 64
 # a mask with no more values than these may be a map of labels, and has hardly a pixel amidst others of the same grey
 _FEW_VALUES, _FEW_FLAT = 8, 8
 _MOST_FLAT, _MOST_GREY = 0.05, 0.5
+# labels up to here are looked for one by one; larger ones are numbered anew
+_FEW_LABELS = 1 << 16
 
 
 def read_mask(path: str | Path) -> np.ndarray:
@@ -102,27 +106,60 @@ def _flat(grey: np.ndarray, values: int) -> bool:
     return bool(flat.sum() > (_FEW_FLAT if values <= _FEW_VALUES else _MOST_FLAT * (grey > 0).sum()))
 
 
-def annotation_of(mask: np.ndarray, category: int = 0) -> dict[str, Any]:
-    """An object of Detectron2's standard format: its exact box along the pixel edges (XYXY_ABS) and its polygons.
+class Part(NamedTuple):
+    """The pixels of an object in a picture that may be much larger.
 
-    Args:
-        mask: (H, W), nonzero inside, which is at least one pixel.
-        category: the number of its class.
+    Attributes:
+        x: of the left edge of its box in pixels.
+        y: of the upper edge.
+        mask: (height, width of the box) bool.
     """
-    x, y, width, height = box_of(mask)
+
+    x: int
+    y: int
+    mask: np.ndarray
+
+    @property
+    def polygons(self) -> list[list[float]]:
+        """See `mask_to_polygons`, in coordinates of the picture."""
+        return [(outline + (self.x, self.y)).ravel().tolist() for outline in _outlines(self.mask.view(np.uint8))]
+
+    def runs(self, width: int, height: int) -> dict[str, Any]:
+        """COCO's compressed run lengths in a picture of that size."""
+        whole = np.zeros((height, width), np.uint8, order="F")
+        rows, columns = self.mask.shape
+        whole[self.y : self.y + rows, self.x : self.x + columns] = self.mask
+        return {"size": [height, width], "counts": mask_util.encode(whole)["counts"].decode()}
+
+
+def parts_of(labels: np.ndarray) -> list[Part]:
+    """The objects in (H, W) labels of any type, one for each number but 0, in the order of the numbers."""
+    if labels.dtype == bool:
+        places = np.ascontiguousarray(labels).view(np.uint8)
+    elif labels.dtype.kind in "iu" and labels.max() < _FEW_LABELS:
+        places = labels
+    else:
+        numbers, places = np.unique(labels, return_inverse=True)
+        places = places.reshape(labels.shape) + int(numbers[0] != 0)
+    boxes = ndimage.find_objects(places)
+    return [
+        Part(box[1].start, box[0].start, np.ascontiguousarray(places[box] == number))
+        for number, box in enumerate(boxes, start=1)
+        if box is not None
+    ]
+
+
+def annotation_of(part: Part, category: int = 0) -> dict[str, Any]:
+    """An object of Detectron2's standard format: its exact box along the pixel edges (XYXY_ABS) and its polygons."""
+    x, y, mask = part
+    height, width = mask.shape
     return {
         "bbox": [float(x), float(y), float(x + width), float(y + height)],
         "bbox_mode": BoxMode.XYXY_ABS,
         "category_id": category,
         "iscrowd": 0,
-        "segmentation": mask_to_polygons(mask),
+        "segmentation": part.polygons,
     }
-
-
-def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """x, y, width and height in pixels of the smallest box around a mask of at least one pixel."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)
 
 
 def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
@@ -136,12 +173,8 @@ def mask_to_polygons(mask: np.ndarray) -> list[list[float]]:
     Returns:
         Polygons [x0, y0, x1, y1, ...] in pixels, where pixel (i, j) covers x in [j, j + 1] and y in [i, i + 1].
     """
-    if not mask.any():
-        return []
-    # what follows is done to the box alone: nuclei are small in large pictures
-    x, y, width, height = box_of(mask)
-    outlines = _outlines(np.ascontiguousarray(mask[y : y + height, x : x + width] != 0).view(np.uint8))
-    return [(outline + (x, y)).ravel().tolist() for outline in outlines]
+    # in its box alone: nuclei are small in large pictures
+    return [polygon for part in parts_of(mask != 0) for polygon in part.polygons]
 
 
 def runs_to_polygons(runs: dict[str, Any]) -> list[list[float]]:

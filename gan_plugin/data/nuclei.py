@@ -110,5 +110,5 @@ def _record(pair: Pair) -> tuple[list[Any], dict[str, Any]]:
         "image_id": pair.picture.stem,
         "height": found.height,
         "width": found.width,
-        "annotations": [annotation_of(mask) for mask in found.masks],
+        "annotations": [annotation_of(part) for part in found.parts],
     }

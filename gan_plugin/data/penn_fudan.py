@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gan_plugin.data.masks import annotation_of
+from gan_plugin.data.masks import annotation_of, parts_of
 from gan_plugin.data.pictures import image_problem, read_header
 from gan_plugin.data.subsets import draw_subsets, offer_registration
 from gan_plugin.errors import UserError
@@ -106,5 +106,5 @@ def _record(image_file: Path, mask_file: Path) -> dict[str, Any]:
         "image_id": image_file.stem,
         "height": height,
         "width": width,
-        "annotations": [annotation_of(labels == label) for label in np.unique(labels) if label],
+        "annotations": [annotation_of(part) for part in parts_of(labels)],
     }

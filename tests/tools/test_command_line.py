@@ -71,10 +71,12 @@ def verbs_of(script):
     """What follows the script's name: nothing, or one of its verbs."""
     import cars
     import inpaint
+    import to_coco
     from cityscapes_tuning.commands import parser
 
     tuning = parser()._subparsers._group_actions[0].choices
-    return {"cars.py": cars.VERBS, "inpaint.py": inpaint.VERBS, "study.py": tuning}.get(script.name, ())
+    verbs = {"cars.py": cars.VERBS, "inpaint.py": inpaint.VERBS, "study.py": tuning, "to_coco.py": to_coco.FORMS}
+    return verbs.get(script.name, ())
 
 
 def answers_to(lines):
