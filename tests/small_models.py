@@ -12,6 +12,8 @@ from torch import nn
 
 # of the stem and the stages; each differs, since only then has a block with a stride the shortcut that it needs
 WIDTHS = (8, 9, 12, 16, 24)
+# of the pyramid of the tiny config
+CHANNELS = 16
 
 BOTH_PLAYERS = {
     "MODEL.ROI_HEADS.NAME": "AdversarialROIHeads",
