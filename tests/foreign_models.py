@@ -272,6 +272,11 @@ def foreign_cfg(*changes, enabled=True):
     return cfg
 
 
+def shallow_backbone():
+    """The backbone of `foreign_cfg`, for a LazyConfig."""
+    return build_backbone(foreign_cfg(enabled=False))
+
+
 _SMALL = {
     "MODEL.DEVICE": "cpu",
     "MODEL.WEIGHTS": "",
