@@ -91,7 +91,8 @@ def _arms(plan: Mapping[str, Any]) -> str:
 
 
 def _table(metric: str, rows: Mapping[str, Any], seeds: Sequence[int]) -> str:
-    head = ["arm", *(f"seed {seed}" for seed in seeds), "mean", "std", "difference", "95 % interval", "shows"]
+    of_difference = ["difference", "95 % interval", "detectable", "shows"]
+    head = ["arm", *(f"seed {seed}" for seed in seeds), "mean", "std", *of_difference]
     lines = [f"## {metric}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for arm, row in rows.items():
         values = [_number(row["values"].get(str(seed))) for seed in seeds]
@@ -102,10 +103,10 @@ def _table(metric: str, rows: Mapping[str, Any], seeds: Sequence[int]) -> str:
 
 def _difference(difference: Mapping[str, Any] | None) -> list[str]:
     if difference is None:
-        return ["", "", ""]
+        return ["", "", "", ""]
     interval = difference["interval"]
     shown = f"{interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "n/a"
-    return [_number(difference["mean"], "+"), shown, difference["verdict"]]
+    return [_number(difference["mean"], "+"), shown, _number(difference["detectable"]), difference["verdict"]]
 
 
 def _number(value: float | None, sign: str = "") -> str:
@@ -115,9 +116,10 @@ def _number(value: float | None, sign: str = "") -> str:
 def _footnote(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     seeds = len(results["plan"]["seeds"])
-    few = "" if seeds >= LEAST_SEEDS else f" {seeds} seeds are too few for an interval to mean anything."
+    few = "" if seeds >= LEAST_SEEDS else f" {seeds} seeds are too few for a verdict."
     return (
         "The difference is to the baseline of the same seed; std is the sample standard deviation over seeds; the "
-        f"interval is a percentile bootstrap over seeds.{few} With {seeds} seeds, differences without any true effect "
-        f"all have the same sign in {100 * 2.0 ** (1 - seeds):.3g} % of cases. Versions: {versions}."
+        f"interval is Student's t over seeds.{few} Detectable is the least true difference that {seeds} seeds would "
+        f"find in 80 % of comparisons. Verdicts are on {' and '.join(results['plan']['main'])} alone, after Holm's "
+        f"correction over arms and these metrics; the rest is exploratory. Versions: {versions}."
     )

@@ -1,7 +1,7 @@
 """What is to be run: the thesis' protocol (sections 6.3 and 6.4) for several seeds and arms."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -53,6 +53,8 @@ class Plan:
     stage_b: Settings
     arms: dict[str, Settings]
     seeds: list[int]
+    # the metrics that verdicts are given on, settled before the first run; all others are exploratory
+    main: list[str] = field(default_factory=lambda: ["segm/AP", "boundary/AP"])
 
     def runs(self) -> list[Run]:
         """All runs; each model A before the arms that start from it."""
@@ -138,7 +140,8 @@ def assemble_plan(
         "DATASETS.TRAIN": [b],
         **test,
     }
-    return Plan(config_file, cfg.dump(), split, *iterations, stage_a, stage_b, arms, sorted(set(seeds)))
+    main = {} if cfg.MODEL.MASK_ON else {"main": ["bbox/AP"]}
+    return Plan(config_file, cfg.dump(), split, *iterations, stage_a, stage_b, arms, sorted(set(seeds)), **main)
 
 
 def _check_numbers(iterations: tuple[int, int], seeds: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ from gan_plugin.visualization.page import number, template
 from .bars import draw_bars
 from .pictures import paired_pictures
 from .plan import MODEL_A
-from .statistics import LEAST_SEEDS, chance_of_one_sign
+from .statistics import LEAST_SEEDS
 from .story import Story, adversarial_story
 from .workspace import write_if_new
 
@@ -50,7 +50,6 @@ def write_comparison_report(results: Mapping[str, Any], output: Path, story: Sto
         arms={name: story.descriptions.get(name, "") for name in plan["arms"]},
         seeds=seeds,
         least_seeds=LEAST_SEEDS,
-        chance=100 * chance_of_one_sign(seeds),
         scaled=plan["split"]["asked"] != plan["split"]["used"],
         shortfalls=_shortfalls(results, story.headline),
         tasks=tasks,

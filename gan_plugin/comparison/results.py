@@ -22,7 +22,7 @@ from gan_plugin.metrics import final_scores
 from .arms import BASELINE
 from .plan import MODEL_A, Plan
 from .state import State, state_of
-from .statistics import difference, spread
+from .statistics import Difference, difference, judged, spread
 from .workspace import write_if_new
 
 RESULTS, TABLE = "results.json", "results.csv"
@@ -40,8 +40,8 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
         "plan", "versions", "failures"; "runs": arm (model A is "a") -> seed -> {"folder", "status", "metrics"}, where
         a metric is None that is not defined: the AP of a size or a class that the held-out images do not show, or of a
         run that detected nothing. Means are over what is defined, never over zeros in its place;
-        "statistics": metric -> arm -> {"values": seed -> value, "n", "mean", "std", "difference"}. Scores are
-        those of metrics.json, in its units.
+        "statistics": metric -> arm -> {"values": seed -> value, "n", "mean", "std", "difference"}, the last as
+        `Difference` has it. Scores are those of metrics.json, in its units.
     """
     runs: dict[str, dict[str, Any]] = {}
     for run in plan.runs():
@@ -58,7 +58,7 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
         "versions": _versions(),
         "failures": dict(failures),
         "runs": runs,
-        "statistics": _statistics(runs),
+        "statistics": _statistics(runs, plan.main),
     }
 
 
@@ -82,23 +82,39 @@ def _siblings(defined: Collection[str], classes: Sequence[str]) -> set[str]:
     return sized | {f"{stem}-{c}" for stem in of_class for c in classes}
 
 
-def _statistics(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _statistics(runs: Mapping[str, Mapping[str, Any]], main: Sequence[str]) -> dict[str, dict[str, Any]]:
     metrics = dict.fromkeys(metric for seeds in runs.values() for run in seeds.values() for metric in run["metrics"])
-    return {metric: _of_metric(metric, runs) for metric in metrics}
+    values = {metric: _values(metric, runs) for metric in metrics}
+    found = {
+        (metric, arm): difference(of_seed, values[metric][BASELINE])
+        for metric in metrics
+        for arm, of_seed in values[metric].items()
+        if arm not in (BASELINE, MODEL_A)
+    }
+    family = [key for key in found if key[0] in main]
+    found |= dict(zip(family, judged([found[key] for key in family]), strict=True))
+    return {
+        metric: {
+            arm: {
+                "values": _with_text_keys(of_seed),
+                **asdict(spread(list(of_seed.values()))),
+                "difference": _as_json(found.get((metric, arm))),
+            }
+            for arm, of_seed in values[metric].items()
+        }
+        for metric in metrics
+    }
 
 
-def _of_metric(metric: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    values = {
+def _values(metric: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[int, float]]:
+    return {
         arm: {int(seed): value for seed, run in seeds.items() if (value := run["metrics"].get(metric)) is not None}
         for arm, seeds in runs.items()
     }
-    rows = {}
-    for arm, of_seed in values.items():
-        rows[arm] = {"values": _with_text_keys(of_seed), **asdict(spread(list(of_seed.values()))), "difference": None}
-        if arm not in (BASELINE, MODEL_A):
-            compared = asdict(difference(of_seed, values[BASELINE]))
-            rows[arm]["difference"] = {**compared, "by_seed": _with_text_keys(compared["by_seed"])}
-    return rows
+
+
+def _as_json(found: Difference | None) -> dict[str, Any] | None:
+    return found and {**asdict(found), "by_seed": _with_text_keys(found.by_seed)}
 
 
 def _with_text_keys(values: Mapping[int, float]) -> dict[str, float]:

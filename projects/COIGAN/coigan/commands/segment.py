@@ -1,6 +1,6 @@
 """Does a segmenter get better from synthetic defects? Train it with and without them, several seeds each.
 
-    inpaint.py segment --train real.json --test test.json --output output/segment --seeds 0 1 2 \\
+    inpaint.py segment --train real.json --test test.json --output output/segment --seeds 0 1 2 3 4 \\
         --extra gan=gan/annotations.json copy_paste=copies/annotations.json
 
 All arms of a seed start from the same weights and take as many steps. A run that was stopped continues.
@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_sets_arguments(parser)
     parser.add_argument("--output", default="output/segment", metavar="DIR")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S", help="three or more")
+    seeds = {"nargs": "+", "type": int, "default": [0, 1, 2, 3, 4], "metavar": "S"}
+    parser.add_argument("--seeds", **seeds, help="five or more, or no verdict is given")
     parser.add_argument("--preset", choices=("severstal", "cccd"), default="severstal")
     parser.add_argument("--model", choices=NETWORKS, default="unet")
     parser.add_argument("--loss", choices=LOSSES, default="log_cosh_dice")
@@ -93,5 +94,6 @@ def _table(summary: dict, arms: list[str]) -> str:
             gap = entry["difference"]
             interval = gap and gap["interval"]
             shown = "" if not interval else f"{gap['mean']:+.4f} [{interval[0]:+.4f}, {interval[1]:+.4f}]"
-            rows.append([metric, arm, entry["mean"], entry["std"], shown])
-    return tabulate(rows, ["metric", "arm", "mean", "std", "difference to real alone"], "github", floatfmt=".4f")
+            rows.append([metric, arm, entry["mean"], entry["std"], shown, gap["verdict"] if gap else ""])
+    heads = ["metric", "arm", "mean", "std", "difference to real alone", "shows"]
+    return tabulate(rows, heads, "github", floatfmt=".4f")

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from gan_plugin.comparison.statistics import LEAST_SEEDS, difference, spread
+from gan_plugin.comparison.statistics import difference, judged, spread
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
@@ -20,6 +20,7 @@ from .weights import write_segmenter
 
 _logger = logging.getLogger(__name__)
 BASELINE = "real"
+# the first is the main one: verdicts are given on it alone
 METRICS = ("IoU", "F1", "precision", "recall", "accuracy")
 _ADVICE = "Free some disk space and run the same command again; finished trainings are kept."
 
@@ -42,7 +43,7 @@ def compare(
         real: the training set of all arms.
         test: what all are scored on.
         extras: name of an arm -> synthetic images that it gets besides.
-        seeds: at least three, or no difference means anything.
+        seeds: at least five, or no verdict is given.
         options: of each training.
         out: folder for results.json.
         sources: what `real`, `test` and each arm were read from; results of others are not mixed in.
@@ -51,10 +52,8 @@ def compare(
         What results.json holds: `runs`, `summary`, `options`, `sources`.
 
     Raises:
-        UserError: fewer than three seeds, or `out` holds another comparison.
+        UserError: `out` holds another comparison.
     """
-    if len(set(seeds)) < LEAST_SEEDS:
-        raise UserError(f"--seeds are {tuple(seeds)}; give {LEAST_SEEDS} or more, or no difference means anything.")
     identity = {"options": options.describe(), "sources": dict(sources)}
     runs = _former_runs(out / "results.json", identity)
     out.mkdir(parents=True, exist_ok=True)
@@ -78,15 +77,14 @@ def compare(
 
 
 def summarise(runs: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> dict[str, Any]:
-    """For every metric and arm the mean over seeds, and the paired difference to the baseline with its interval."""
+    """For every metric and arm the mean over seeds, and the paired difference to the baseline; see `Difference`."""
     summary: dict[str, Any] = {}
     for metric in METRICS:
         values = {arm: {run["seed"]: run["scores"][metric] for run in runs if run["arm"] == arm} for arm in arms}
+        gaps = [difference(values[arm], values[BASELINE]) for arm in arms if arm != BASELINE]
+        found = dict(zip(arms, [None, *(judged(gaps) if metric == METRICS[0] else gaps)], strict=True))
         summary[metric] = {
-            arm: {
-                **asdict(spread(list(values[arm].values()))),
-                "difference": None if arm == BASELINE else asdict(difference(values[arm], values[BASELINE])),
-            }
+            arm: {**asdict(spread(list(values[arm].values()))), "difference": (gap := found[arm]) and asdict(gap)}
             for arm in arms
         }
     return summary

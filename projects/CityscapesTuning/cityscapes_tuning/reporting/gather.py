@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gan_plugin.comparison.statistics import bootstrap_interval, spread
+from gan_plugin.comparison.statistics import spread, t_interval
 
 from ..data.ceiling import Ceiling, ceilings
 from ..data.parts import PARTS
@@ -90,9 +90,7 @@ class Gathered:
         entries = []
         for name, by_seed in seed_scores(self.rows(CONFIRM)).items():
             values = list(by_seed.values())
-            entries.append(
-                {"name": name, "values": by_seed, "spread": spread(values), "interval": bootstrap_interval(values)}
-            )
+            entries.append({"name": name, "values": by_seed, "spread": spread(values), "interval": t_interval(values)})
         score = self.context.study.objective.score
         return sorted(entries, key=lambda e: score(statistics.fmean(e["values"].values()) if e["values"] else None))
 
