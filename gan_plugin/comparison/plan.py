@@ -140,8 +140,8 @@ def assemble_plan(
         "DATASETS.TRAIN": [b],
         **test,
     }
-    main = {} if cfg.MODEL.MASK_ON else {"main": ["bbox/AP"]}
-    return Plan(config_file, cfg.dump(), split, *iterations, stage_a, stage_b, arms, sorted(set(seeds)), **main)
+    plan = Plan(config_file, cfg.dump(), split, *iterations, stage_a, stage_b, arms, sorted(set(seeds)))
+    return plan if cfg.MODEL.MASK_ON else replace(plan, main=["bbox/AP"])
 
 
 def _check_numbers(iterations: tuple[int, int], seeds: Sequence[int]) -> None:

@@ -114,7 +114,7 @@ def _values(metric: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dic
 
 
 def _as_json(found: Difference | None) -> dict[str, Any] | None:
-    return found and {**asdict(found), "by_seed": _with_text_keys(found.by_seed)}
+    return None if found is None else {**asdict(found), "by_seed": _with_text_keys(found.by_seed)}
 
 
 def _with_text_keys(values: Mapping[int, float]) -> dict[str, float]:
