@@ -88,11 +88,11 @@ def judged(differences: Sequence[Difference]) -> list[Difference]:
 
     The chance that any of them is called a difference without being one is at most 5 %.
     """
-    family = sorted((i for i, each in enumerate(differences) if each.p is not None), key=lambda i: differences[i].p)
+    family = sorted((each.p, i) for i, each in enumerate(differences) if each.p is not None)
     result, adjusted = list(differences), 0.0
-    for rank, i in enumerate(family):
+    for rank, (p, i) in enumerate(family):
         each = differences[i]
-        adjusted = max(adjusted, min(1.0, (len(family) - rank) * (each.p or 0.0)))
+        adjusted = max(adjusted, min(1.0, (len(family) - rank) * p))
         shown = NOTHING if adjusted > 1 - CONFIDENCE else f"{'above' if (each.mean or 0) > 0 else 'below'} the baseline"
         result[i] = replace(each, adjusted=adjusted, verdict=shown if each.n >= LEAST_SEEDS else TOO_FEW)
     return result

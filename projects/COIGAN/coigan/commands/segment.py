@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_sets_arguments(parser)
     parser.add_argument("--output", default="output/segment", metavar="DIR")
-    seeds = {"nargs": "+", "type": int, "default": [0, 1, 2, 3, 4], "metavar": "S"}
-    parser.add_argument("--seeds", **seeds, help="five or more, or no verdict is given")
+    five = [0, 1, 2, 3, 4]
+    parser.add_argument("--seeds", nargs="+", type=int, default=five, metavar="S", help="five or more for a verdict")
     parser.add_argument("--preset", choices=("severstal", "cccd"), default="severstal")
     parser.add_argument("--model", choices=NETWORKS, default="unet")
     parser.add_argument("--loss", choices=LOSSES, default="log_cosh_dice")
