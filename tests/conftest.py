@@ -18,13 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
 
 
-QUICK_BASE = ROOT / "configs/quick_schedules/Base-GAN-RCNN-quick.yaml"
+SMALL_BASE = ROOT / "configs/quick_schedules/Base-GAN-RCNN-scratch.yaml"
 
 
 def _tiny_cfg() -> CfgNode:
     cfg = get_cfg()
     add_gan_config(cfg)
-    cfg.merge_from_file(str(QUICK_BASE))
+    cfg.merge_from_file(str(SMALL_BASE))
     cfg.MODEL.BACKBONE.NAME = build_shallow_fpn.__name__
     cfg.MODEL.FPN.OUT_CHANNELS = 16
     cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 32
@@ -43,7 +43,7 @@ def _tiny_cfg() -> CfgNode:
 
 @pytest.fixture
 def tiny_cfg() -> CfgNode:
-    """The quick config made smaller still: 2 classes, adversarial, joint."""
+    """The scratch config made smaller still: 2 classes, adversarial, joint."""
     return _tiny_cfg()
 
 

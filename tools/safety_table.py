@@ -52,11 +52,13 @@ def load(name: str) -> "CfgNode":
 
 
 def small_config(output: Path) -> "CfgNode":
-    """The quick PennFudan config on pictures of half its size."""
-    cfg = load("quick_schedules/mask_rcnn_penn_fudan_quick.yaml")
-    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = (128,), 200
+    """A plain Mask R-CNN that knows nothing, for small pictures of pedestrians."""
+    cfg = load("quick_schedules/Base-GAN-RCNN-scratch.yaml")
+    cfg.MODEL.GAN.ENABLED, cfg.MODEL.ROI_HEADS.NUM_CLASSES = False, 1
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
-    cfg.DATASETS.TEST = ()
+    cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[1.0, 2.0, 3.0]]
+    cfg.INPUT.MASK_FORMAT, cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = "bitmask", (128,), 200
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("penn_fudan_train_a", "penn_fudan_train_b"), ()
     cfg.OUTPUT_DIR = str(output)
     return cfg
 

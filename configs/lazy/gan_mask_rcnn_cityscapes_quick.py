@@ -10,20 +10,27 @@ from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler
 
 from gan_plugin.engine.optimizers import clipping
+from gan_plugin.modeling import TimmBackbone
 
 from .gan_mask_rcnn_cityscapes import dataloader, disc_optimizer, model, optimizer, train
 from .gan_mask_rcnn_cityscapes import disc_lr_multiplier as disc_lr_multiplier
 
-bottom_up = model.backbone.bottom_up
-bottom_up.freeze_at = 0
-bottom_up.stem.norm = bottom_up.stages.norm = "BN"
-bottom_up.stages.depth = 18
-# A block of ResNet-18 has no 1x1 convolution to put the stride on.
-del bottom_up.stages["stride_in_1x1"]
-model.backbone.out_channels = 32
+model.backbone.bottom_up = L(TimmBackbone)(
+    name="tf_efficientnet_lite0",
+    out_indices=(1, 2, 3, 4),
+    freeze_at=2,
+    norm="FrozenBN",
+    pretrained="wheel",
+    pixel_mean="${...pixel_mean}",
+    pixel_std="${...pixel_std}",
+    image_format="${...input_format}",
+)
+model.backbone.in_features = ["res2", "res3", "res4", "res5"]
+model.backbone.out_channels = 48
+model.input_format = dataloader.train.mapper.image_format = "RGB"
 
 rpn = model.proposal_generator
-rpn.head.in_channels = 32
+rpn.head.in_channels = 48
 rpn.anchor_generator.sizes = [[12], [24], [48], [96], [192]]
 rpn.batch_size_per_image = 64
 rpn.pre_nms_topk = (200, 200)
@@ -31,38 +38,39 @@ rpn.post_nms_topk = (100, 100)
 
 heads = model.roi_heads
 heads.batch_size_per_image = 64
-heads.box_head.input_shape.channels = 32
-heads.box_head.fc_dims = [128, 128]
-heads.box_predictor.input_shape.channels = 128
-heads.mask_head.input_shape.channels = 32
-heads.mask_head.conv_dims = [32, 32, 32]
-del bottom_up, rpn, heads
+heads.box_head.input_shape.channels = 48
+heads.box_head.fc_dims = [256, 256]
+heads.box_predictor.input_shape.channels = 256
+heads.mask_head.input_shape.channels = 48
+heads.mask_head.conv_dims = [64, 64, 64, 64]
+del rpn, heads
 
 mask = model.adversaries.mask
 mask.discriminator.input_size = 32
 mask.discriminator.channels = (16, 32, 64, 64)
 mask.discriminator.norm = "GN"
 model.sampler.side = 32
+mask.presenter.fake = "straight_through"
 del mask
-model.start_iter = 300
-model.warmup_iters = 100
-model.sample_period = 100
+model.start_iter = 150
+model.warmup_iters = 50
+model.sample_period = 50
 
 dataloader.train.total_batch_size = 2
 dataloader.train.num_workers = dataloader.test.num_workers = 0
-dataloader.train.mapper.augmentations[0].short_edge_length = (256,)
+dataloader.train.mapper.augmentations[0].short_edge_length = (192, 224, 256)
 dataloader.train.mapper.augmentations[0].max_size = 512
 dataloader.test.mapper.augmentations[0].short_edge_length = 256
 dataloader.test.mapper.augmentations[0].max_size = 512
 
 optimizer = L(L(clipping)(optimizer=torch.optim.AdamW, clip_value=1.0, clip_type="norm"))(
     params=optimizer.params,
-    lr=0.002,
+    lr=0.001,
     weight_decay=0.05,
 )
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1, end_value=0.0),
-    warmup_length=30 / 700,
+    warmup_length=30 / 400,
     warmup_method="linear",
     warmup_factor=0.001,
 )
@@ -72,7 +80,7 @@ train.output_dir = "output/gan_mask_rcnn_cityscapes_quick_lazy"
 train.init_checkpoint = ""
 train.seed = 7
 train.device = "cpu"
-train.max_iter = 700
-train.checkpointer.period = 350
+train.max_iter = 400
+train.checkpointer.period = 200
 train.eval_period = 0
 train.best_metric = ""

@@ -36,6 +36,7 @@ from gan_plugin.errors import UserError
 from gan_plugin.evaluation.build import check_evaluation
 from gan_plugin.modeling.discriminators import discriminator_class, sight_of
 from gan_plugin.modeling.losses import OBJECTIVE_REGISTRY
+from gan_plugin.modeling.timm_backbone import BUILDER
 
 _logger = logging.getLogger(__name__)
 # keys that a warning names
@@ -158,6 +159,7 @@ def _idle(cfg: CfgNode) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
         yield "no discriminator looks at RoI features", sights <= {"masks"}, ("MODEL.GAN.ROI_POOLING",)
         labels = any(OBJECTIVE_REGISTRY.get(gan[player].OBJECTIVE).uses_labels for player in players)
         yield "no objective knows labels", not labels, ("MODEL.GAN.LABELS.",)
+    yield f"MODEL.BACKBONE.NAME is not {BUILDER}", cfg.MODEL.BACKBONE.NAME != BUILDER, ("MODEL.TIMM.",)
     yield "DATASETS.TEST is empty", not cfg.DATASETS.TEST, ("TEST.EVAL_PERIOD", "TEST.BEST_METRIC", "TEST.AUG.")
     yield "TEST.AUG.ENABLED is False", not cfg.TEST.AUG.ENABLED, ("TEST.AUG.",)
 

@@ -1,86 +1,20 @@
 """Checkpoints that are whole or absent, and sentences for files that are neither."""
 
-import io
 import os
 import pickle
-import pickletools
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from gan_plugin.errors import UserError
-from gan_plugin.files import first_line, write_whole
+from gan_plugin.files import UNREADABLE, first_line, read_safely, write_whole
 
 BEST_PREFIX = "model_best"
 # the key under which a checkpoint keeps the names of the classes
 _CLASSES = "thing_classes"
 _ADVICE = "The checkpoints before it are kept; free some disk space and continue with --resume."
-_ANOTHER = "name another file, such as a model_*.pth of a run"
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    IndexError,
-)
-# what torch.load says of a pickle that it understands and does not restore
-_REFUSED = re.compile(r"(?:GLOBAL|Unsupported class) ([\w.]+)|TorchScript")
-
-
-class UnsafeCheckpointError(UserError):
-    """A file that is whole, but whose objects only running code could restore."""
-
-
-def read_safely(path: str | os.PathLike, content: bytes | None = None, *, advice: str = _ANOTHER) -> Any:
-    """What torch has saved as `path`, on the CPU, without running any code in it.
-
-    Args:
-        path: of the file.
-        content: of the file, where it is at hand.
-        advice: what to do if it is no checkpoint.
-
-    Raises:
-        UnsafeCheckpointError: it holds objects.
-        UserError: it cannot be read, or is no such file.
-    """
-    try:
-        return torch.load(path if content is None else io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (OSError, *_UNREADABLE) as error:
-        if name := _object_in(path, content, error):
-            raise UnsafeCheckpointError(
-                f"{path} holds objects besides weights ({name}), which only running code in the file could restore, so "
-                "it is not read; if you trust its origin, write its weights anew with tools/export_generator.py FILE "
-                "OUT.pth --allow-pickle."
-            ) from error
-        if isinstance(error, OSError) and not os.access(path, os.R_OK):
-            raise UserError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from error
-        raise UserError(
-            f"{path} is not a checkpoint, or was cut short while it was written ({first_line(error)[:100]}); {advice}."
-        ) from error
-
-
-def _object_in(path: str | os.PathLike, content: bytes | None, error: Exception) -> str:
-    """What kind of object a whole file holds that torch.load has refused; "" for a file that is not whole."""
-    if refused := _REFUSED.search(str(error)):
-        return refused[1] or "a TorchScript program"
-    strings: list[str] = []
-    found = ""
-    try:
-        # a plain pickle; a file of torch in which there is an object has been found above
-        for code, value, _ in pickletools.genops(Path(path).read_bytes() if content is None else content):
-            strings += [str(value)] if "UNICODE" in code.name else []
-            if "GLOBAL" in code.name:
-                found = found or (str(value).replace(" ", ".") if value else ".".join(strings[-2:]))
-    except (OSError, ValueError, IndexError, KeyError):
-        return ""
-    return found
 
 
 def trained_classes(weights: str) -> list[str]:
@@ -93,7 +27,7 @@ def trained_classes(weights: str) -> list[str]:
         return []
     try:
         found = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, *_UNREADABLE):
+    except (OSError, *UNREADABLE):
         # who loads the model has a sentence for it
         return []
     names = found.get(_CLASSES) if isinstance(found, dict) else None

@@ -22,10 +22,10 @@ from torch import nn
 from gan_plugin.config import add_gan_config
 from gan_plugin.config_files import read_yaml
 from gan_plugin.errors import UserError
-from gan_plugin.files import first_line, write_whole
-from gan_plugin.modeling import AdversarialModel
+from gan_plugin.files import UnsafeCheckpointError, first_line, read_safely, write_whole
+from gan_plugin.modeling import AdversarialModel, TimmBackbone
+from gan_plugin.modeling.timm_backbone import BUILDER
 
-from .checkpoint import UnsafeCheckpointError, read_safely
 from .setup import merge_file
 
 SUFFIXES = (".pth", ".safetensors")
@@ -40,7 +40,7 @@ STOCK_MASK_HEADS = {
 }
 STOCK_ROI_HEADS = {"AdversarialROIHeads": "StandardROIHeads", "AdversarialCascadeROIHeads": "CascadeROIHeads"}
 
-_PUBLIC = ("torch", "torchvision", "detectron2", "fvcore")
+_PUBLIC = ("torch", "torchvision", "detectron2", "fvcore", "timm")
 _UNREADABLE = (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -177,6 +177,12 @@ def stock_config(path: Path, modules: Sequence[str] = ()) -> CfgNode:
     cfg.set_new_allowed(True)
     merge_file(cfg, str(path))
     stock = get_cfg()
+    if cfg.MODEL.BACKBONE.NAME == BUILDER:
+        # the one component of ours that inference needs, with its keys; what is exported holds its weights
+        default = get_cfg()
+        add_gan_config(default)
+        stock.MODEL.TIMM = default.MODEL.TIMM
+        cfg.MODEL.TIMM.PRETRAINED = ""
     if modules:
         ours = get_cfg()
         add_pointrend_config(ours)
@@ -246,7 +252,9 @@ def with_weights(model: nn.Module, weights: dict[str, torch.Tensor], modules: Se
     known = {*_PUBLIC, *(name.split(".")[0] for name in modules)}
     foreign = {type(part) for part in model.modules() if type(part).__module__.split(".")[0] not in known}
     # with modules, only parts of this plugin would be missed where it is not installed
-    foreign = {kind for kind in foreign if not modules or kind.__module__.split(".")[0] == "gan_plugin"}
+    foreign = {kind for kind in foreign if not modules or kind.__module__.split(".")[0] == "gan_plugin"} - {
+        TimmBackbone
+    }
     if foreign:
         names = ", ".join(sorted(kind.__name__ for kind in foreign))
         raise UserError(

@@ -10,6 +10,7 @@ from .point_rend import AdversarialPointRendMaskHead
 from .query_source import QuerySource
 from .roi_source import RoISource
 from .sources import SAMPLE_SOURCE_REGISTRY, SampleSource
+from .timm_backbone import TimmBackbone
 
 __all__ = [
     "DISCRIMINATOR_REGISTRY",
@@ -28,5 +29,6 @@ __all__ = [
     "QuerySource",
     "RoISource",
     "SampleSource",
+    "TimmBackbone",
     "install_switch",
 ]

@@ -27,8 +27,8 @@ TINY = {
     "MODEL.GAN.VIS_PERIOD": 0,
     "INPUT.MIN_SIZE_TRAIN": (64,),
     "INPUT.MIN_SIZE_TEST": 64,
-    # of MAX_ITER 500: in the middle of four iterations
-    "SOLVER.CHECKPOINT_PERIOD": 250,
+    # of MAX_ITER 400: in the middle of four iterations
+    "SOLVER.CHECKPOINT_PERIOD": 200,
 }
 RUNS = [f"seed{seed}/{arm}" for seed in (0, 1) for arm in ("a", "baseline", "lsgan")]
 

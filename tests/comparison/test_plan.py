@@ -77,10 +77,11 @@ def test_the_runs_of_a_plan(cfg):
 
 @pytest.mark.parametrize("quick", ["gan_mask_rcnn_penn_fudan_quick.yaml", "mask_rcnn_cityscapes_quick.yaml"])
 def test_every_arm_has_the_baselines_model_and_its_own_adversary(quick):
-    cfg = config(QUICK / quick)
+    weights = ("MODEL.TIMM.PRETRAINED", "")
+    cfg = config(QUICK / quick, *weights)
     models = {}
     for arm, settings in arm_settings(ARMS, cfg).items():
-        own = config(QUICK / quick, *key_values(settings))
+        own = config(QUICK / quick, *key_values(settings), *weights)
         models[arm] = {name: tuple(weight.shape) for name, weight in build_model(own).state_dict().items()}
     assert models.keys() == ARMS.keys()
     for arm, weights in models.items():

@@ -10,8 +10,9 @@ import torch
 from detectron2.modeling import build_model
 
 from gan_plugin import UserError
-from gan_plugin.engine.checkpoint import SafeCheckpointer, UnsafeCheckpointError, read_safely
+from gan_plugin.engine.checkpoint import SafeCheckpointer
 from gan_plugin.engine.export import read_generator
+from gan_plugin.files import UnsafeCheckpointError, read_safely
 
 
 class TestSafeCheckpointer:

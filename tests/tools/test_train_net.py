@@ -26,6 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools/train_net.py"
 CONFIG = ROOT / "configs/quick_schedules/gan_mask_rcnn_penn_fudan_quick.yaml"
 TINY = {
+    "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.RESNETS.DEPTH": 18,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
+    "MODEL.RESNETS.NORM": "BN",
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 16,
     "MODEL.FPN.OUT_CHANNELS": 16,
     "MODEL.ROI_BOX_HEAD.FC_DIM": 32,

@@ -36,9 +36,9 @@ def _paint(canvas: np.ndarray, element: Element, rng: Rng) -> None:
     target = canvas[top : top + mask.shape[0], left : left + mask.shape[1]]
     fill = _texture(rng, mask.shape)
     if element.standing and rng.random() < _CAMOUFLAGE:
-        behind = target[mask].mean(axis=0)
-        fill += behind + rng.normal(0, 12, 3) - fill[mask].mean(axis=0)
-    target[mask] = fill[mask]
+        behind, own = (cv2.mean(part, mask.view(np.uint8))[:3] for part in (target, fill))
+        fill += np.float32(np.subtract(behind, own) + rng.normal(0, 12, 3))
+    np.copyto(target, fill, where=mask[..., None])
     # darker or brighter with equal chance: a shade must not become a colour cue
     factor = rng.choice([rng.uniform(0.45, 0.75), rng.uniform(1.3, 1.7)])
     for detail in element.details:
@@ -78,31 +78,35 @@ def _colour(rng: Rng) -> np.ndarray:
 def _texture(rng: Rng, shape: tuple[int, int]) -> np.ndarray:
     """(H, W, 3) float32 in [0, 255]: two colours mixed by a pattern, with a gradient from top to bottom."""
     first, second = _colour(rng), _colour(rng)
-    second = first + (second - first) * rng.uniform(0.15, 0.6)
-    share = _pattern(rng, shape)[..., None]
-    light = np.linspace(rng.uniform(0.85, 1.15), rng.uniform(0.85, 1.15), shape[0], dtype=np.float32)[:, None, None]
-    return np.clip((first * (1 - share) + second * share) * light, 0, 255).astype(np.float32)
+    step = np.float32((second - first) * rng.uniform(0.15, 0.6))
+    fill = _pattern(rng, shape)[..., None] * step
+    fill += first
+    fill *= np.linspace(rng.uniform(0.85, 1.15), rng.uniform(0.85, 1.15), shape[0], dtype=np.float32)[:, None, None]
+    return np.clip(fill, 0, 255, out=fill)
 
 
 def _pattern(rng: Rng, shape: tuple[int, int]) -> np.ndarray:
-    """(H, W) in [0, 1]: blotches, stripes, checks or nothing, and some grain."""
-    rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    """(H, W) float32 in [0, 1]: blotches, stripes, checks or nothing, and some grain."""
     period, angle = rng.uniform(5, 24), rng.uniform(0, np.pi)
-    along = columns * np.cos(angle) + rows * np.sin(angle)
-    across = rows * np.cos(angle) - columns * np.sin(angle)
     kind = rng.choice(["plain", "blotches", "stripes", "checks"], p=[0.3, 0.4, 0.18, 0.12])
+    pattern = rng.standard_normal(shape, dtype=np.float32)
+    pattern *= 0.12
     if kind == "blotches":
         cells = (max(2, int(shape[0] / period)), max(2, int(shape[1] / period)))
-        pattern = cv2.resize(rng.random(cells, dtype=np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
-    elif kind == "stripes":
-        pattern = (np.sin(along * 2 * np.pi / period) > 0).astype(np.float32)
-    elif kind == "checks":
-        pattern = ((np.sin(along * 2 * np.pi / period) > 0) ^ (np.sin(across * 2 * np.pi / period) > 0)).astype(
-            np.float32
-        )
+        pattern += cv2.resize(rng.random(cells, dtype=np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
+    elif kind == "plain":
+        pattern += 0.5
     else:
-        pattern = np.full(shape, 0.5, np.float32)
-    return np.clip(pattern + rng.normal(0, 0.12, shape).astype(np.float32), 0, 1)
+        bright = _waves(shape, period, angle)
+        pattern += bright if kind == "stripes" else bright ^ _waves(shape, period, angle + np.pi / 2)
+    return np.clip(pattern, 0, 1, out=pattern)
+
+
+def _waves(shape: tuple[int, int], period: float, angle: float) -> np.ndarray:
+    """(H, W) of bool, true on every other half of `period` pixels along `angle`."""
+    rows, columns = (np.arange(side, dtype=np.float32) for side in shape)
+    along = np.float32(np.sin(angle) * 2 / period) * rows[:, None] + np.float32(np.cos(angle) * 2 / period) * columns
+    return np.floor(along).astype(np.int32) % 2 == 0
 
 
 def _photograph(picture: np.ndarray, rng: Rng) -> np.ndarray:
@@ -110,6 +114,6 @@ def _photograph(picture: np.ndarray, rng: Rng) -> np.ndarray:
     height, width = picture.shape[:2]
     light = np.linspace(rng.uniform(0.8, 1.15), rng.uniform(0.8, 1.15), width, dtype=np.float32)
     picture = picture * light[None, :, None]
-    noise = rng.normal(0, rng.uniform(2, 6), (height, width, 3))
+    noise = rng.standard_normal((height, width, 3), dtype=np.float32) * np.float32(rng.uniform(2, 6))
     picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.35, 0.7)) + noise
     return np.clip(picture, 0, 255).astype(np.uint8)

@@ -10,9 +10,10 @@ from shapely.ops import unary_union
 from .silhouettes import HEIGHTS, SILHOUETTES, Rng, Silhouette, draw_silhouette, height_in_metres
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
-_FREQUENCIES = (0.27, 0.09, 0.26, 0.09, 0.08, 0.07, 0.07, 0.07)
+_FREQUENCIES = (0.2, 0.1, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1)
 _GROUPS = ("persongroup", "cargroup", "bicyclegroup")
 _LEAST_VISIBLE = 20  # pixels of an object that nearer ones leave free
+_FARTHEST = 0.2  # of the way from the horizon to the lower edge; a person is about 32 pixels high there at 512x256
 _CAMERA_HEIGHT = 1.6  # metres; with the horizon it fixes how large a metre looks at every depth
 
 
@@ -142,7 +143,7 @@ def _pole(rng: Rng, street: Street) -> list[Element]:
 def _objects(rng: Rng, street: Street) -> list[tuple[float, Element]]:
     """Objects with the y on which they stand, which orders them in depth."""
     placed: list[tuple[float, Element]] = []
-    for label in rng.choice(CLASSES, size=int(rng.integers(5, 12)), p=_FREQUENCIES):
+    for label in rng.choice(CLASSES, size=int(rng.integers(4, 10)), p=_FREQUENCIES):
         ground, x = _ground(rng, street, label), rng.uniform(0.02, 0.98) * street.width
         if label == "rider":
             placed += _rider_on_cycle(rng, street, x, ground)
@@ -155,7 +156,7 @@ def _objects(rng: Rng, street: Street) -> list[tuple[float, Element]]:
 
 def _ground(rng: Rng, street: Street, label: str) -> float:
     # Square: most objects are far away, some are near; but none is higher than three fifths of the picture.
-    depth = (street.height - street.horizon) * (0.1 + 0.62 * rng.random() ** 2)
+    depth = (street.height - street.horizon) * (_FARTHEST + (0.72 - _FARTHEST) * rng.random() ** 2)
     return street.horizon + min(depth, 0.6 * street.height * _CAMERA_HEIGHT / HEIGHTS[label][1])
 
 

@@ -15,10 +15,9 @@ from coigan.config import get_cfg
 from coigan.config_rules import check_config
 from coigan.engine.players import build_generator
 from gan_plugin.config_files import read_yaml
-from gan_plugin.engine.checkpoint import read_safely
 from gan_plugin.engine.export import find_average, is_state_dict
 from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
+from gan_plugin.files import read_safely, write_whole
 
 _PREFIX = "generator."
 _KIND = "coigan-generator-1"

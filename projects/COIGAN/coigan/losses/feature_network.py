@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torchvision.models.resnet import ResNet, resnet50
 
-from gan_plugin.engine.checkpoint import read_safely
 from gan_plugin.errors import UserError
+from gan_plugin.files import read_safely
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _KEY = "LOSS.FEATURES.WEIGHTS"

@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gan_plugin.engine.checkpoint import read_safely
 from gan_plugin.engine.export import is_state_dict
 from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
+from gan_plugin.files import read_safely, write_whole
 
 from .networks import build_segmenter
 from .training import SegmentOptions

@@ -12,8 +12,8 @@ from car_gan.config import load_config
 from car_gan.game import Latents
 from car_gan.networks import build_networks
 from car_gan.networks.build import build_generator
-from gan_plugin.engine.checkpoint import read_safely
 from gan_plugin.errors import UserError
+from gan_plugin.files import read_safely
 
 from .training import CONFIG
 
