@@ -13,6 +13,7 @@ from gan_plugin.errors import run_command_line
 # keys that leave a Mask R-CNN of 0.2 million parameters that stock Detectron2 knows
 SMALLEST_MODEL = {
     "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
+    "MODEL.TIMM.PRETRAINED": "",
     "MODEL.BACKBONE.FREEZE_AT": 0,
     "MODEL.RESNETS.NORM": "BN",
     "MODEL.RESNETS.DEPTH": 50,

@@ -74,11 +74,11 @@ class TimmBackbone(Backbone):
                 f"{_ORDER!r}, or MODEL.TIMM.PRETRAINED to '' to train from random weights."
             )
         self.name = name
-        self.body = to_channels_last(_features_only(name, out_indices, pretrained, len(pixel_mean)))
+        self.body: Any = to_channels_last(_features_only(name, out_indices, pretrained, len(pixel_mean)))
         # Swin and its kin hand out (N, H, W, C)
         self._channels_behind = str(getattr(self.body, "output_fmt", "")).endswith("NHWC")
         self._set_shapes(out_indices)
-        self._set_pixels(pixel_mean, pixel_std)
+        self._set_pixels(pixel_mean, pixel_std, image_format)
         self._freeze(freeze_at, norm)
 
     @classmethod
@@ -147,7 +147,7 @@ class TimmBackbone(Backbone):
         self._out_feature_channels = dict(zip(self._out_features, channels, strict=True))
         self._size_divisibility = strides[-1]
 
-    def _set_pixels(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def _set_pixels(self, mean: Sequence[float], std: Sequence[float], order: str) -> None:
         wanted = import_timm().get_pretrained_cfg(self.name)
         own_mean, own_std = (torch.tensor(values) * 255 for values in (wanted.mean, wanted.std))
         if len(mean) != len(own_mean):
@@ -156,7 +156,7 @@ class TimmBackbone(Backbone):
         self.register_buffer("scale", scale[:, None, None], persistent=False)
         self.register_buffer("offset", offset[:, None, None], persistent=False)
         logging.getLogger(__name__).info(
-            f"{self.name} gets pictures in the order {_ORDER} with mean {wanted.mean} and deviation {wanted.std}, as "
+            f"{self.name} gets pictures in the order {order} with mean {wanted.mean} and deviation {wanted.std}, as "
             "timm's data configuration says."
         )
 

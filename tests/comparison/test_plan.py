@@ -67,7 +67,7 @@ def test_the_runs_of_a_plan(cfg):
     assert a.settings["MODEL.GAN.ENABLED"] is False and a.settings["DATASETS.TRAIN"] == ["penn_fudan_train_a"]
     assert (a.iterations, a.settings["SOLVER.MAX_ITER"], a.settings["SEED"]) == (50, 50, 1)
     # the config's game begins at 150 of 500 and rises for 50; model A has had its time without
-    assert (lsgan.settings["MODEL.GAN.START_ITER"], lsgan.settings["MODEL.GAN.WARMUP_ITERS"]) == (0, 10)
+    assert (lsgan.settings["MODEL.GAN.START_ITER"], lsgan.settings["MODEL.GAN.WARMUP_ITERS"]) == (0, 12)
     assert lsgan.settings["DATASETS.TRAIN"] == ["penn_fudan_train_b"]
     assert lsgan.settings["DATASETS.TEST"] == ["penn_fudan_val"] == a.settings["DATASETS.TEST"]
     shared = baseline.settings.keys() - ARMS["baseline"].settings.keys()

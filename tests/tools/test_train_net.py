@@ -27,6 +27,7 @@ TOOL = ROOT / "tools/train_net.py"
 CONFIG = ROOT / "configs/quick_schedules/gan_mask_rcnn_penn_fudan_quick.yaml"
 TINY = {
     "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
+    "MODEL.TIMM.PRETRAINED": "",
     "MODEL.BACKBONE.FREEZE_AT": 0,
     "MODEL.RESNETS.DEPTH": 18,
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
