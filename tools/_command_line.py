@@ -190,6 +190,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def score(text: str) -> float:
+    """A number from 0 to 1, for argparse."""
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to 1")
+    return float(text)
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)

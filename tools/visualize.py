@@ -16,16 +16,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from _command_line import Parser, run_command_line
+from _command_line import Parser, run_command_line, score
 
 VERSUS = "versus_baseline.html"
-
-
-def score(text: str) -> float:
-    """A number from 0 to 1, for argparse."""
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to 1")
-    return float(text)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -289,6 +289,11 @@ def plain_lazy_config(path: Path) -> DictConfig:
         node = LazyConfig.load(str(path)).model
     except Exception as error:  # a config is code, which may fail in any way
         raise UserError(f"The config file {path} is wrong: {type(error).__name__}: {first_line(error)}.") from error
+    return DictConfig({"model": plain_model(node)}, flags={"allow_objects": True})
+
+
+def plain_model(node: DictConfig) -> DictConfig:
+    """The node of a LazyConfig's model, changed to be without the game."""
     target = node._target_ if isinstance(node._target_, str) else _convert_target_to_string(node._target_)
     if "adversaries" in node:
         ours = set(inspect.signature(AdversarialModel).parameters) - {"args", "kwargs"}
@@ -296,7 +301,7 @@ def plain_lazy_config(path: Path) -> DictConfig:
         node._target_ = plain or f"detectron2.modeling.{STOCK_META_ARCHITECTURES[target.rpartition('.')[2]]}"
         for name in ours & set(node):
             del node[name]
-    return DictConfig({"model": node}, flags={"allow_objects": True})
+    return node
 
 
 def build_lazy_model(cfg: DictConfig, weights: dict[str, torch.Tensor], modules: Sequence[str] = ()) -> nn.Module:

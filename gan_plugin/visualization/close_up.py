@@ -48,6 +48,25 @@ def close_up(
     return tiles
 
 
+def outlined(pixels: np.ndarray, first: np.ndarray | None, second: np.ndarray | None, side: int) -> np.ndarray:
+    """A square (side, side, 3) around an object, with the outlines of two masks of it in the colours of OUTLINE_LEGEND.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB, the whole image.
+        first: (H, W) bool, drawn like the truth; None for nothing.
+        second: likewise, drawn thinner, like a prediction.
+        side: in pixels.
+    """
+    masks = [np.zeros(pixels.shape[:2], bool) if mask is None else mask for mask in (first, second)]
+    rows, columns = _window(masks[0] | masks[1])
+    picture = _fitted(pixels[rows, columns], side)
+    for mask, colour, width in zip(masks, OUTLINE_LEGEND.values(), (4, 2), strict=True):
+        enlarged = _fitted(mask[rows, columns], side)
+        for shade, thickness in (((0, 0, 0), width + 2), (colour, width)):
+            panels.draw_outline(picture, enlarged, shade, thickness)
+    return picture
+
+
 def right_and_wrong(truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """(H, W) uint8: AGREEMENT (both cover the pixel), MISSED (the truth alone), INVENTED (the mask alone) or 0."""
     cases = [truth & mask, truth & ~mask, mask & ~truth]
@@ -65,12 +84,12 @@ def _window(area: np.ndarray) -> tuple[slice, slice]:
     return slices[0], slices[1]
 
 
-def _fitted(picture: np.ndarray) -> np.ndarray:
-    """Enlarged to the tile, with grey (or 0, for a map) beside what is not square."""
-    scaled = panels.scale(picture, _TILE)
+def _fitted(picture: np.ndarray, side: int = _TILE) -> np.ndarray:
+    """Enlarged to a square tile, with grey (or 0, for a map) beside what is not square."""
+    scaled = panels.scale(picture, side)
     height, width = scaled.shape[:2]
-    top, left = (_TILE - height) // 2, (_TILE - width) // 2
-    tile = np.full((_TILE, _TILE, *scaled.shape[2:]), _EMPTY if scaled.ndim == 3 else 0, scaled.dtype)
+    top, left = (side - height) // 2, (side - width) // 2
+    tile = np.full((side, side, *scaled.shape[2:]), _EMPTY if scaled.ndim == 3 else 0, scaled.dtype)
     tile[top : top + height, left : left + width] = scaled
     return tile
 

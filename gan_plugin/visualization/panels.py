@@ -166,7 +166,7 @@ def draw_instances(
         area = masks[index]
         picture[area] = (0.55 * picture[area] + 0.45 * np.array(colours[index])).astype(np.uint8)
     for index in order:
-        _outline(picture, masks[index], colours[index], width=2)
+        draw_outline(picture, masks[index], colours[index], width=2)
     return _write_texts(picture, [(masks[i], texts[i], colours[i]) for i in order if masks[i].any() and texts[i]])
 
 
@@ -204,12 +204,13 @@ def boundary_zoom(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, s
     picture = cv2.resize(padded[rows, columns], (frame, frame), interpolation=cv2.INTER_CUBIC)
     for mask, colour, thickness in ((truth, OUTLINE_LEGEND["truth"], 5), (predicted, OUTLINE_LEGEND["prediction"], 2)):
         enlarged = scale(np.pad(mask, margin)[rows, columns], frame)
-        _outline(picture, enlarged, (0, 0, 0), thickness + 2)
-        _outline(picture, enlarged, colour, thickness)
+        draw_outline(picture, enlarged, (0, 0, 0), thickness + 2)
+        draw_outline(picture, enlarged, colour, thickness)
     return picture[cut : cut + side, cut : cut + side]
 
 
-def _outline(picture: np.ndarray, mask: np.ndarray, colour: Colour, width: int) -> None:
+def draw_outline(picture: np.ndarray, mask: np.ndarray, colour: Colour, width: int) -> None:
+    """Draw the outline of a mask into a picture of its size, `width` pixels wide."""
     # a frame of background keeps the outline off the picture's own border
     framed = np.pad(mask.astype(np.uint8), 1)
     contours, _ = cv2.findContours(framed, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(-1, -1))
