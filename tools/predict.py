@@ -161,7 +161,7 @@ class _Looking:
         target = self.args.output / self.inputs.target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with read_video(path) as film, write_video(target, film.rate, film.size) as write:
-            for number, pixels in enumerate(tqdm(film.frames, total=film.count, desc=path.name, disable=None), start=1):
+            for number, pixels in enumerate(tqdm(film.frames, total=film.total, desc=path.name, disable=None), start=1):
                 found = self.predictors[0](pixels)
                 self.note(found, f"{self.inputs.image_id(path)}/{number:06d}", path.name)
                 write(visualizer.draw_instance_predictions(pixels, confident(found, self.args.score)).get_image())

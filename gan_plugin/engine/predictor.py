@@ -189,5 +189,5 @@ def _name_classes(predictor: Predictor, name: str) -> None:
     classes = list(metadata.get("thing_classes") or ()) if metadata else []
     if classes and (not predictor.classes or predictor.classes == classes):
         predictor.classes = classes
-        ids = metadata.get("thing_dataset_id_to_contiguous_id") or {}
-        predictor.category_ids = predictor.category_ids or sorted(ids, key=ids.get)
+        ids: dict[int, int] = metadata.get("thing_dataset_id_to_contiguous_id") or {}
+        predictor.category_ids = predictor.category_ids or sorted(ids, key=lambda number: ids[number])

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -94,13 +94,13 @@ class Film(NamedTuple):
 
     Attributes:
         frames: (H, W, 3) uint8 RGB each, to be read once.
-        count: how many it says that it has.
+        total: how many it says that it has.
         rate: frames a second.
         size: width and height in pixels.
     """
 
     frames: Iterator[np.ndarray]
-    count: int
+    total: int
     rate: float
     size: tuple[int, int]
 
@@ -136,14 +136,14 @@ def _frames(capture: cv2.VideoCapture, frame: np.ndarray) -> Iterator[np.ndarray
 
 
 @contextmanager
-def write_video(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Callable[[np.ndarray], None]]:
+def write_video(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Callable[[np.ndarray], Any]]:
     """Open an .mp4 for frames (H, W, 3) uint8 RGB; it appears as `path` once it is complete.
 
     Raises:
         UserError: it cannot be written.
     """
     part = path.with_name(f"{path.stem}.part{path.suffix}")
-    writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)
+    writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
     if not writer.isOpened():
         raise UserError(f"The video {path} cannot be written; choose another --output.")
     try:

