@@ -122,20 +122,22 @@ def _kernels(features: torch.Tensor) -> ModuleType | None:
     if not features.is_cuda or features.dtype not in KERNEL_DTYPES or features.numel() == 0:
         return None
     # The kernels add up the features' gradient with atomics, in no fixed order.
-    return None if torch.are_deterministic_algorithms_enabled() else _kernels_on(features.device)
+    return None if torch.are_deterministic_algorithms_enabled() else _kernels_on(features.device, features.dtype)
 
 
 @functools.cache
-def _kernels_on(device: torch.device) -> ModuleType | None:
-    """`prroi_pool_triton` if Triton is installed and works on this GPU, else None."""
+def _kernels_on(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
+    """`prroi_pool_triton` if Triton is installed and works on this GPU with features of this type, else None."""
     try:
         from gan_plugin.layers import prroi_pool_triton
 
-        prroi_pool_triton.probe(device)
+        prroi_pool_triton.probe(device, dtype)
     except ModuleNotFoundError:
         return None
     except Exception as error:  # each part of Triton raises its own
-        logging.getLogger(__name__).warning("PrRoI pooling does without Triton, which fails here: %s", error)
+        logging.getLogger(__name__).warning(
+            "PrRoI pooling of %s does without Triton, which fails here: %s", dtype, error
+        )
         return None
     return prroi_pool_triton
 

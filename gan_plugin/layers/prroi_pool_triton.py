@@ -32,10 +32,15 @@ def pool(features: torch.Tensor, images: torch.Tensor, edges_y: torch.Tensor, ed
     return _Pool.apply(features, images, edges_y, edges_x)
 
 
-def probe(device: torch.device) -> None:
-    """Run a kernel once; raises whatever stands against it: Triton needs a C compiler and a GPU that is not too old."""
+def probe(device: torch.device, dtype: torch.dtype) -> None:
+    """Run a kernel once; raises whatever stands against it.
+
+    Triton needs a C compiler and a GPU that is not too old: before version 3.3 one of compute capability 8 for bfloat16.
+    """
     edges = bin_edges(torch.zeros(1, device=device).double(), torch.ones(1, device=device).double(), 1)
-    pool(torch.ones(1, 1, 2, 2, device=device), torch.zeros(1, device=device).long(), edges, edges).sum().item()
+    pool(
+        torch.ones(1, 1, 2, 2, device=device, dtype=dtype), torch.zeros(1, device=device).long(), edges, edges
+    ).sum().item()
 
 
 def _tables(

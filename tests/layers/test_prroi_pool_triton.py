@@ -160,9 +160,9 @@ def test_on_a_map_of_real_size(pool_both_ways):
 
 
 @once
-@pytest.mark.parametrize("capability", [75, 90])
+@pytest.mark.parametrize("capability, pooled", [(75, "*fp16"), (90, "*bf16")])
 @pytest.mark.parametrize("ones", [(), ("channels", "width", "bins_y", "bins_x")])  # compiled in, as at launch
-def test_kernels_compile(monkeypatch, tmp_path, capability, ones):
+def test_kernels_compile(monkeypatch, tmp_path, capability, pooled, ones):
     triton = pytest.importorskip("triton")
     compiler = pytest.importorskip("triton.backends.compiler")
     if "nvidia" not in triton.backends.backends:
@@ -172,7 +172,7 @@ def test_kernels_compile(monkeypatch, tmp_path, capability, ones):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns if nobody chooses
     target = compiler.GPUTarget("cuda", capability, 32)
-    pointers = {"surface": "*fp32", "spans": "*i64", "weights": "*fp32", "pooled": "*bf16", "edges": "*fp32"}
+    pointers = {"surface": "*fp32", "spans": "*i64", "weights": "*fp32", "pooled": pooled, "edges": "*fp32"}
     constants = {"CELLS": 16, "CHANNELS": 128, **dict.fromkeys(ones, 1)}
     for kernel in (prroi_kernels.pool, prroi_kernels.features_gradient, prroi_kernels.edges_gradient):
         signature = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in kernel.arg_names}
@@ -185,7 +185,7 @@ class TestChoice:
 
     @pytest.fixture(autouse=True)
     def working_kernels(self, monkeypatch):
-        monkeypatch.setattr(module, "_kernels_on", lambda device: "kernels")
+        monkeypatch.setattr(module, "_kernels_on", lambda device, dtype: "kernels")
 
     def _chosen(self, dtype=torch.float32, is_cuda=True, numel=1):
         return module._kernels(SimpleNamespace(is_cuda=is_cuda, dtype=dtype, numel=lambda: numel, device="cuda:0"))
@@ -212,7 +212,7 @@ def test_works_without_triton(monkeypatch):
         monkeypatch.delitem(sys.modules, f"gan_plugin.layers.{name}", raising=False)
         monkeypatch.delattr(gan_plugin.layers, name, raising=False)
     monkeypatch.setitem(sys.modules, "triton", None)
-    assert module._kernels_on.__wrapped__(torch.device("cpu")) is None
+    assert module._kernels_on.__wrapped__(torch.device("cpu"), torch.float32) is None
 
 
 @once
@@ -223,5 +223,5 @@ def test_works_where_triton_fails(monkeypatch, caplog):
         raise RuntimeError("Failed to find C compiler")
 
     monkeypatch.setattr(triton_path, "probe", fail)
-    assert module._kernels_on.__wrapped__(torch.device("cpu")) is None
+    assert module._kernels_on.__wrapped__(torch.device("cpu"), torch.float32) is None
     assert "Failed to find C compiler" in caplog.text
