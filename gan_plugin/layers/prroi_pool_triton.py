@@ -35,7 +35,7 @@ def pool(features: torch.Tensor, images: torch.Tensor, edges_y: torch.Tensor, ed
 def probe(device: torch.device, dtype: torch.dtype) -> None:
     """Run a kernel once; raises whatever stands against it.
 
-    Triton needs a C compiler and a GPU that is not too old: before version 3.3 one of compute capability 8 for bfloat16.
+    Triton needs a C compiler and a GPU that is not too old; for bfloat16, Triton 3.2 wants compute capability 8.
     """
     edges = bin_edges(torch.zeros(1, device=device).double(), torch.ones(1, device=device).double(), 1)
     pool(
