@@ -212,6 +212,16 @@ class PixelDecoder(nn.Module):
 
 
 class QueryHead(nn.Module):
+    """Weights without its version are taken for those of the first one, which had other names."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state, prefix, metadata, *rest):
+        if metadata.get("version", 1) < 2:
+            for name in [name for name in state if name.startswith(prefix)]:
+                state[name.replace(prefix, f"{prefix}pixel_decoder.")] = state.pop(name)
+        super()._load_from_state_dict(state, prefix, metadata, *rest)
+
     def __init__(self, classes):
         super().__init__()
         self.common_stride = 4

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,16 @@ def trained_classes(weights: str) -> list[str]:
         return []
     names = found.get(_CLASSES) if isinstance(found, dict) else None
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
+
+
+def with_versions(chosen: dict[str, torch.Tensor], of: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`chosen` as a state dictionary of PyTorch that also knows the modules' versions which the one `of` a model knows.
+
+    A module may take weights without a version for those of its first one and rename them, as Mask2Former's head does.
+    """
+    state: Any = OrderedDict(chosen)
+    state._metadata = OrderedDict(getattr(of, "_metadata", {}))
+    return state
 
 
 class NonFiniteWeightError(UserError, FloatingPointError):

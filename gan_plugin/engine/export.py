@@ -26,6 +26,7 @@ from gan_plugin.files import UnsafeCheckpointError, first_line, read_safely, wri
 from gan_plugin.modeling import AdversarialModel, TimmBackbone
 from gan_plugin.modeling.timm_backbone import BUILDER
 
+from .checkpoint import with_versions
 from .setup import merge_file
 
 SUFFIXES = (".pth", ".safetensors")
@@ -63,14 +64,14 @@ def read_generator(path: Path, *, average: bool = False, allow_pickle: bool = Fa
         raise UserError(f"{path} is not a checkpoint: it holds no dictionary of weights; name a model_*.pth of a run.")
     names = [name for name in weights if not name.startswith(ADVERSARY_PREFIX) and not _is_constant(name)]
     if not average:
-        return {name: _compact(weights[name]) for name in names}
+        return with_versions({name: _compact(weights[name]) for name in names}, weights)
     averages = find_average(state)
     if not averages or any(name not in averages for name in names):
         raise UserError(
             f"{path} holds no moving average of the generator; leave --ema away, export OUTPUT_DIR/model_final_ema.pth "
             "without it, or train with MODEL.GAN.EMA.DECAY above 0."
         )
-    return {name: _compact(averages[name]) for name in names}
+    return with_versions({name: _compact(averages[name]) for name in names}, weights)
 
 
 def _read_torch(path: Path, allow_objects: bool) -> Any:

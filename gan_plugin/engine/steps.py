@@ -17,6 +17,7 @@ from gan_plugin.modeling.meta_arch import (
     discriminators_of,
     generator_parameters,
     record_totals,
+    say_step,
 )
 
 from .distributed import average_gradients
@@ -75,6 +76,8 @@ class ObservedStep(SimpleTrainer):
             grad_scaler: a GradScaler; by default one that scales in float16 only.
         """
         super().__init__(model, data_loader, optimizer)
+        # whoever else calls it in training mode wants the generator's losses
+        say_step(model, within=False)
         self.accumulate = accumulate
         device = next(model.parameters()).device.type
         self._autocast = _autocast(device) if amp else nullcontext
@@ -170,7 +173,7 @@ class JointStep(ObservedStep):
             is_last = number == self.accumulate - 1
             with self._apart(is_last):
                 with self._autocast():
-                    losses = self.model(data)
+                    losses = self._losses_of(data)
                 check_finite(losses, self.iter)
                 self._backward(losses)
             records.append(losses)
@@ -182,6 +185,13 @@ class JointStep(ObservedStep):
         self._write_metrics(mean_losses(records), seconds)
         self.optimizer.step()
         self._update_scale()
+
+    def _losses_of(self, data: Any) -> Losses:
+        say_step(self.model, within=True)
+        try:
+            return self.model(data)
+        finally:
+            say_step(self.model, within=False)
 
     def _apart(self, is_last: bool) -> AbstractContextManager:
         # Gradients travel between processes once, with the last batch.
@@ -220,8 +230,6 @@ class AlternatingStep(ObservedStep):
                 since the other order would have to keep all batches' graphs; `amp`, for mixed precision.
         """
         super().__init__(model, data_loader, optimizer, **options)
-        # whoever else calls the model in training mode wants the generator's losses
-        model.steps_apart = True  # type: ignore[assignment]
         self.disc_optimizer = disc_optimizer
         self.order = order
         self.disc_steps = disc_steps

@@ -38,14 +38,14 @@ class AdversarialModel(nn.Module):
     alternating mode a trainer calls `generator_forward`, `discriminator_losses` and `adversarial_losses` instead.
 
     A forward pass in training mode without gradients, as a hook makes it that looks at validation losses, returns the
-    losses of the model alone. So does, in the alternating mode, one beside the steps of the trainer that alternates.
+    losses of the model alone. So does one with gradients outside of a step, if the trainer says what a step is.
 
     With `MODEL.GAN.ENABLED: False` no discriminator exists and the model is its authors', bit for bit; all of the
     generator's parameters have the names that they gave them in either case.
     """
 
-    # set by the trainer that lets the players step one after the other
-    steps_apart = False
+    # whether a step is going on, for a trainer that says so; None where any forward pass may be one
+    within_step: bool | None = None
 
     def __init__(
         self,
@@ -107,11 +107,10 @@ class AdversarialModel(nn.Module):
         Raises:
             UserError: the model is trained in the alternating mode by a trainer that only knows `forward`.
         """
-        if not (self.training and len(self.adversaries) and torch.is_grad_enabled()):
+        learns = self.training and torch.is_grad_enabled() and self.within_step is not False
+        if not (learns and len(self.adversaries)):
             return super().forward(*args, **kwargs)
         if self.mode == "alternating":
-            if self.steps_apart:
-                return super().forward(*args, **kwargs)
             raise UserError(
                 "MODEL.GAN.MODE alternating needs gan_plugin.AdversarialTrainer in place of DefaultTrainer; use it, "
                 "or set MODEL.GAN.MODE to joint."
@@ -246,6 +245,13 @@ def record_totals(generator: dict[str, torch.Tensor], discriminator: dict[str, t
     totals = [torch.stack([loss.detach() for loss in losses.values()]).sum() for losses in (generator, discriminator)]
     of_generator, of_discriminator = torch.stack(totals).tolist()
     storage.put_scalars(loss_gen_total=of_generator, loss_disc_total=of_discriminator)
+
+
+def say_step(model: nn.Module, within: bool) -> None:
+    """Tell an AdversarialModel, perhaps in DistributedDataParallel, whether its next forward pass is that of a step."""
+    inner = getattr(model, "module", model)
+    if isinstance(inner, AdversarialModel):
+        inner.within_step = within
 
 
 def scale_gradient(loss: torch.Tensor, factor: float) -> torch.Tensor:

@@ -41,10 +41,11 @@ class ValidationLosses(HookBase):
         self.found = []
 
     def after_step(self):
-        with torch.no_grad():
-            for batch in self.batches:
-                losses = {name: loss.item() for name, loss in self.trainer.model(batch).items()}
-                self.found.append(losses)
+        # with gradients and without: some, detectree2's among them, forget to switch them off
+        for enabled in (False, True):
+            with torch.set_grad_enabled(enabled):
+                for batch in self.batches:
+                    self.found.append({name: loss.item() for name, loss in self.trainer.model(batch).items()})
         get_event_storage().put_scalar("validation_loss", sum(self.found[-1].values()))
 
 

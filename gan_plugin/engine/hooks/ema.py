@@ -8,6 +8,8 @@ import torch
 from detectron2.engine import HookBase
 from torch import nn
 
+from gan_plugin.engine.checkpoint import with_versions
+
 
 class GeneratorEMA(HookBase):
     """Averages the generator's weights after every step; buffers are copied, the discriminator is left out.
@@ -27,7 +29,8 @@ class GeneratorEMA(HookBase):
         of_player = set() if players is None else {id(t) for t in (*players.parameters(), *players.buffers())}
         self._weights = {n: p for n, p in model.named_parameters() if id(p) not in of_player}
         self._buffers = {n: b for n, b in model.named_buffers() if id(b) not in of_player}
-        self._kept = set(model.state_dict())
+        state = model.state_dict()
+        self._kept = with_versions(dict.fromkeys(state, torch.empty(0)), state)
         self._average = {n: t.detach().clone() for n, t in self._live().items()}
 
     def before_train(self) -> None:
@@ -56,8 +59,8 @@ class GeneratorEMA(HookBase):
             self._copy(original, live)
 
     def generator_state(self) -> dict[str, torch.Tensor]:
-        """The average as a state dict that any GeneralizedRCNN of the same config loads."""
-        return {name: tensor for name, tensor in self._average.items() if name in self._kept}
+        """The average as a state dict that the plain model of the same config loads."""
+        return with_versions({name: t for name, t in self._average.items() if name in self._kept}, self._kept)
 
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self._updates, "average": self._average}
