@@ -1,10 +1,12 @@
-"""Runs of a training tool without a new interpreter for each."""
+"""Programs without a new interpreter for each, which would import everything again."""
 
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
+import traceback
 
 from detectron2.utils.logger import setup_logger
 
@@ -12,42 +14,67 @@ from gan_plugin.comparison.process import TrainNet
 from gan_plugin.errors import run_command_line
 
 
+class Fork:
+    """`work()` in a child of this process, whose output goes to a file; answers as a `subprocess.Popen` would."""
+
+    def __init__(self, work, console, *, new_session=False):
+        """
+        Args:
+            work: returns the exit code, or None for 0.
+            console: path of the file.
+            new_session: whether the child leads a process group of its own.
+        """
+        self.pid, self.returncode = os.fork(), None
+        if self.pid:
+            return
+        code = 70
+        try:
+            if new_session:
+                os.setsid()
+            console = os.open(console, os.O_CREAT | os.O_WRONLY)
+            os.dup2(console, 1)
+            os.dup2(console, 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            # Detectron2 would go on to log to the console of this process
+            setup_logger.cache_clear()
+            for name in ("detectron2", "fvcore", "gan_plugin"):
+                logging.getLogger(name).handlers.clear()
+            code = work() or 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout=120):
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("a fork", timeout)
+            time.sleep(0.01)
+        return self.returncode
+
+
 def forked_runs(main):
-    """A stand-in for TrainNet that calls `main` in a child of this process, which need not import everything again."""
+    """A stand-in for TrainNet that calls `main` in a fork."""
 
     class Forked(TrainNet):
         def __init__(self, tool, arguments, folder, environment, keep_open):
             folder.mkdir(parents=True, exist_ok=True)
-            self._console, self._process = folder / "console.txt", self
-            self._pid, self._code = os.fork(), None
-            if self._pid:
-                return
-            code = 70
-            try:
-                console = os.open(self._console, os.O_CREAT | os.O_WRONLY)
-                os.dup2(console, 1)
-                os.dup2(console, 2)
-                sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-                setup_logger.cache_clear()
-                for name in ("detectron2", "fvcore", "gan_plugin"):
-                    logging.getLogger(name).handlers.clear()
-                code = run_command_line(lambda: main(list(arguments)))
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-
-        def poll(self):
-            if self._code is None:
-                pid, status = os.waitpid(self._pid, os.WNOHANG)
-                self._code = os.waitstatus_to_exitcode(status) if pid else None
-            return self._code
-
-        def terminate(self):
-            os.kill(self._pid, signal.SIGTERM)
-
-        def wait(self):
-            while self.poll() is None:
-                time.sleep(0.01)
-            return self._code
+            self._console = folder / "console.txt"
+            self._process = Fork(lambda: run_command_line(lambda: main(list(arguments))), self._console)
 
     return Forked

@@ -113,10 +113,46 @@ def broken_build(tmp_path_factory) -> Path:
     return copy_of_detectron2(tmp_path_factory.mktemp("broken"), compat.INTERNAL_SCRIPTS)
 
 
-def evaluate(sample: Path, folder: Path, *flags: str, build: Path) -> subprocess.CompletedProcess:
-    folder.mkdir(exist_ok=True)
-    path = os.pathsep.join([str(build), str(ROOT)])
-    return run(["-c", EVALUATE, str(sample), *flags], folder, path)
+# Forks for every line of JSON in argv, once it has imported what is neither Detectron2's nor ours.
+SERVE = """
+import json, os, sys, traceback
+import PIL.Image, numpy, pycocotools.mask, scipy.ndimage, scipy.optimize, scipy.stats, torch, torchvision
+for line in sys.argv[1:]:
+    case = json.loads(line)
+    if not (child := os.fork()):
+        os.chdir(case["folder"])
+        os.dup2(os.open(case["output"], os.O_CREAT | os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        sys.path[:0], sys.argv[1:] = case["path"], case["arguments"]
+        try:
+            exec(case["script"], {"__name__": "__main__"})
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] in (0, 256)
+"""
+
+
+@pytest.fixture(scope="module")
+def evaluated(sample, healthy_build, broken_build, tmp_path_factory) -> dict[str, Path]:
+    """By name the folder in which an evaluation ran, and beside it what it said as FOLDER.txt."""
+    cases = {
+        "healthy": (healthy_build, []),
+        "repaired": (broken_build, ["compat", "new-numpy"]),
+        "build": (broken_build, []),
+        "numpy": (healthy_build, ["new-numpy"]),
+    }
+    root, lines = tmp_path_factory.mktemp("evaluated"), []
+    for name, (build, flags) in cases.items():
+        (root / name).mkdir()
+        case = {"folder": str(root / name), "output": str(root / f"{name}.txt"), "script": EVALUATE}
+        lines.append(json.dumps({**case, "path": [str(build), str(ROOT)], "arguments": [str(sample), *flags]}))
+    done = run(["-c", SERVE, *lines], root, "")
+    assert done.returncode == 0, done.stderr
+    return {name: root / name for name in cases}
 
 
 def run(arguments: list[str], folder: Path, path: str) -> subprocess.CompletedProcess:
@@ -125,28 +161,31 @@ def run(arguments: list[str], folder: Path, path: str) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def result_of(process: subprocess.CompletedProcess) -> dict:
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout.splitlines()[-1])
+def said(folder: Path) -> str:
+    return folder.with_suffix(".txt").read_text()
 
 
-def test_repaired_builds_give_the_healthy_ones_scores(sample, healthy_build, broken_build, tmp_path):
-    healthy = result_of(evaluate(sample, tmp_path / "healthy", build=healthy_build))
+def result_in(folder: Path) -> dict:
+    text = said(folder)
+    assert "Traceback" not in text, text
+    return json.loads(text.splitlines()[-1])
+
+
+def test_repaired_builds_give_the_healthy_ones_scores(evaluated):
+    healthy = result_in(evaluated["healthy"])
     # the second car is found with IoU 21/40, so both count at 0.5 and one at every higher threshold
     assert healthy["scores"]["segm"]["AP50"] == pytest.approx(100)
     assert 10 < healthy["scores"]["segm"]["AP"] < 90
     assert healthy["boxes"] == [[20, 10, 60, 50]] * 2
 
-    repaired = evaluate(sample, tmp_path / "repaired", "compat", "new-numpy", build=broken_build)
-    assert result_of(repaired) == healthy
-    assert list((tmp_path / "repaired").iterdir()) == []
+    assert result_in(evaluated["repaired"]) == healthy
+    assert list(evaluated["repaired"].iterdir()) == []
 
 
-def test_the_faults_are_real(sample, healthy_build, broken_build, tmp_path):
-    process = evaluate(sample, tmp_path / "build", build=broken_build)
-    assert "ModuleNotFoundError: No module named 'deeplearning'" in process.stderr
-    process = evaluate(sample, tmp_path / "numpy", "new-numpy", build=healthy_build)
-    assert "has no attribute 'in1d'" in process.stderr or "has no attribute '__dict__'" in process.stderr
+def test_the_faults_are_real(evaluated):
+    assert "ModuleNotFoundError: No module named 'deeplearning'" in said(evaluated["build"])
+    text = said(evaluated["numpy"])
+    assert "has no attribute 'in1d'" in text or "has no attribute '__dict__'" in text
 
 
 def test_the_alias_is_the_installed_module_and_yields_to_a_real_one(broken_build, tmp_path):

@@ -162,9 +162,16 @@ def test_a_changed_plan_is_refused_and_leaves_all_as_it_was(finished, capsys):
     assert times(folder) == before
 
 
-def test_damaged_as_by_kills_it_continues(finished, tmp_path):
-    """One run killed after its checkpoint, in the middle of a line; another one in its final evaluation."""
+def test_damaged_as_by_kills_it_continues(finished, forked, tmp_path, monkeypatch):
+    """One run killed after its checkpoint, in the middle of a line; another one in its final evaluation.
+
+    What is left of that one is done by the tool as it stands, in an interpreter of its own.
+    """
     complete, kept = finished
+    own = {"lsgan": forked, "baseline": run_module.TrainNet}
+    monkeypatch.setattr(
+        run_module, "TrainNet", lambda tool, words, folder, *more: own[folder.name](tool, words, folder, *more)
+    )
     folder = tmp_path / "out"
     shutil.copytree(complete, folder)
     trained, evaluated = folder / "seed0/lsgan", folder / "seed1/baseline"

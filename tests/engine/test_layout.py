@@ -1,11 +1,10 @@
 """Weights whose memory order is not that of their gradients or of an optimizer's state, and channels that come last."""
 
 import copy
-import subprocess
-import sys
 
 import pytest
 import torch
+from forked_runs import Fork
 from torch import nn
 
 from gan_plugin.compat import fused_adam
@@ -75,26 +74,22 @@ def test_channels_last_changes_no_value_of_a_strided_pointwise_convolution(strid
     torch.testing.assert_close(*reversed(results), check_stride=False)
 
 
-_LEARN = """
-import torch
-from torch import nn
-from gan_plugin.layers.layout import to_channels_last
-torch.set_num_threads(1)
-for channels in (2, 4, 7, 15):
-    for images, outputs, side in ((4, 8, 8), (4, 12, 16)):
-        network = to_channels_last(nn.Conv2d(channels, outputs, 1, 2))
-        truth = nn.Conv2d(channels, outputs, 1, 2).double()
-        truth.load_state_dict(network.state_dict())
-        at = torch.randn(images, channels, side, side)
-        for _ in range(3):
-            for player, values in ((network, at.contiguous(memory_format=torch.channels_last)), (truth, at.double())):
-                player.zero_grad()
-                player(values).square().sum().backward()
-            torch.testing.assert_close(network.weight.grad.double(), truth.weight.grad, rtol=1e-3, atol=1e-3)
-"""
+def learn():
+    for channels in (2, 4, 7, 15):
+        for images, outputs, side in ((4, 8, 8), (4, 12, 16)):
+            network = to_channels_last(nn.Conv2d(channels, outputs, 1, 2))
+            truth = nn.Conv2d(channels, outputs, 1, 2).double()
+            truth.load_state_dict(network.state_dict())
+            at = torch.randn(images, channels, side, side)
+            for _ in range(3):
+                last = at.contiguous(memory_format=torch.channels_last)
+                for player, values in ((network, last), (truth, at.double())):
+                    player.zero_grad()
+                    player(values).square().sum().backward()
+                torch.testing.assert_close(network.weight.grad.double(), truth.weight.grad, rtol=1e-3, atol=1e-3)
 
 
-def test_narrow_strided_pointwise_convolutions_learn_and_live():
+def test_narrow_strided_pointwise_convolutions_learn_and_live(tmp_path):
     # in a process of its own, since what dies there is the process
-    ended = subprocess.run([sys.executable, "-c", _LEARN], capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr[-2000:]
+    console = tmp_path / "console.txt"
+    assert Fork(learn, console).wait() == 0, console.read_text()

@@ -21,6 +21,7 @@ from coigan.segmentation.losses import LOSSES
 from coigan.segmentation.networks import build_segmenter
 from compare import arm_descriptions
 from detectron2.engine import default_argument_parser
+from forked_runs import Fork
 
 from gan_plugin.comparison.arms import ARMS
 from gan_plugin.data.parallel import parallel_map
@@ -205,25 +206,16 @@ def wait_in_journal(mark):
 
 
 @pytest.mark.parametrize("work", [wait_in_pool, wait_in_journal])
-def test_ctrl_c_in_several_processes_is_one_line(tmp_path, work):
+def test_ctrl_c_in_several_processes_is_one_line(tmp_path, work, monkeypatch):
     """A terminal sends the signal to all of them."""
     console, mark = tmp_path / "console.txt", tmp_path / "begun"
-    if not (child := os.fork()):
-        os.setsid()
-        os.dup2(os.open(console, os.O_CREAT | os.O_WRONLY), 2)
-        sys.stderr, sys.warnoptions = os.fdopen(2, "w"), ["ignore"]
-        code = 70
-        try:
-            code = end_of(lambda: work(mark) and 0)
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
+    monkeypatch.setattr(sys, "warnoptions", ["ignore"])
+    process = Fork(lambda: end_of(lambda: work(mark) and 0), console, new_session=True)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("begun.*"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(child, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.2)
     Path(f"{mark}-end").touch()
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 130, console.read_text()
+    assert process.wait() == 130, console.read_text()
     assert re.fullmatch(r"Stopped by (Ctrl-C|SIGINT; the same command continues)\.\n", console.read_text())

@@ -24,29 +24,33 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
-config, weights, inputs, predictions = sys.argv[1:]
-cfg = get_cfg()
-cfg.merge_from_file(config)
-torch.manual_seed(99)
-model = build_model(cfg).eval()
-if weights.endswith(".safetensors"):
-    from safetensors.torch import load_file
-    missing, unexpected = model.load_state_dict(load_file(weights), strict=False)
-    wrong_shapes = []
-else:
-    checkpointer = DetectionCheckpointer(model)
-    checkpointer._log_incompatible_keys = lambda keys: reports.append(keys)
-    reports = []
-    assert not checkpointer.load(weights), "the file holds more than the weights"
-    missing, unexpected = reports[0].missing_keys, reports[0].unexpected_keys
-    wrong_shapes = reports[0].incorrect_shapes
-assert not (missing or unexpected or wrong_shapes), (missing, unexpected, wrong_shapes)
-assert type(model).__module__ == "detectron2.modeling.meta_arch.rcnn"
-assert type(model.roi_heads.mask_head).__module__ == "detectron2.modeling.roi_heads.mask_head"
+from safetensors.torch import load_file
+
+def predict(config, weights, inputs):
+    cfg = get_cfg()
+    cfg.merge_from_file(config)
+    torch.manual_seed(99)
+    model = build_model(cfg).eval()
+    if weights.endswith(".safetensors"):
+        missing, unexpected = model.load_state_dict(load_file(weights), strict=False)
+        wrong_shapes = []
+    else:
+        checkpointer = DetectionCheckpointer(model)
+        checkpointer._log_incompatible_keys = lambda keys: reports.append(keys)
+        reports = []
+        assert not checkpointer.load(weights), "the file holds more than the weights"
+        missing, unexpected = reports[0].missing_keys, reports[0].unexpected_keys
+        wrong_shapes = reports[0].incorrect_shapes
+    assert not (missing or unexpected or wrong_shapes), (missing, unexpected, wrong_shapes)
+    assert type(model).__module__ == "detectron2.modeling.meta_arch.rcnn"
+    assert type(model.roi_heads.mask_head).__module__ == "detectron2.modeling.roi_heads.mask_head"
+    with torch.no_grad():
+        results = [result["instances"].get_fields() for result in model(torch.load(inputs))]
+    return [{k: getattr(v, "tensor", v) for k, v in result.items()} for result in results]
+
+config, inputs, predictions, *files = sys.argv[1:]
+torch.save([predict(config, weights, inputs) for weights in files], predictions)
 assert "gan_plugin" not in sys.modules
-with torch.no_grad():
-    results = [result["instances"].get_fields() for result in model(torch.load(inputs))]
-torch.save([{k: getattr(v, "tensor", v) for k, v in result.items()} for result in results], predictions)
 """
 
 
@@ -79,9 +83,10 @@ def predict(model, images):
     return [{name: getattr(value, "tensor", value) for name, value in result.items()} for result in results]
 
 
-def predict_by_stock(config, weights, images, folder):
+def predict_by_stock(config, images, folder, *weights):
+    """What each of the files predicts."""
     torch.save(images, folder / "images.pt")
-    command = [sys.executable, "-c", STOCK_SCRIPT, config, weights, folder / "images.pt", folder / "predictions.pt"]
+    command = [sys.executable, "-c", STOCK_SCRIPT, config, folder / "images.pt", folder / "predictions.pt", *weights]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -108,8 +113,9 @@ def test_stock_detectron2_predicts_what_the_trained_model_does(run_folder, run_c
     model.load_state_dict(torch.load(run_folder / "model_final_ema.pth", weights_only=True)["model"], strict=False)
     mean = predict(model, images)
     assert not torch.equal(last[0]["pred_boxes"], mean[0]["pred_boxes"])
-    assert_same_predictions(last, predict_by_stock(config, tmp_path / "last.pth", images, tmp_path))
-    assert_same_predictions(mean, predict_by_stock(config, tmp_path / "mean.safetensors", images, tmp_path))
+    files = tmp_path / "last.pth", tmp_path / "mean.safetensors"
+    for ours, theirs in zip((last, mean), predict_by_stock(config, images, tmp_path, *files), strict=True):
+        assert_same_predictions(ours, theirs)
     written = yaml.safe_load(config.read_text())
     known = get_cfg()
     assert "GAN" not in written["MODEL"] and "DISC" not in written["SOLVER"]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.utils.logger import setup_logger
+from forked_runs import Fork
 from PIL import Image
 
 from gan_plugin.engine.checkpoint import trained_classes
@@ -66,10 +67,14 @@ def arguments(out, *more, config=CONFIG):
     return ["--config-file", config, *flags, "OUTPUT_DIR", out, *tiny, *(a for a in more if a not in flags)]
 
 
-def start(pedestrians, *more, **options):
+def start(pedestrians, console, *more):
+    """The tool in an interpreter and a process group of its own, whose errors go to the file `console`."""
     environment = {**os.environ, "DETECTRON2_DATASETS": str(pedestrians), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, TOOL, *map(str, more)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
+    with open(console, "wb") as errors:
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+        )
 
 
 def assert_no_warnings(text):
@@ -77,46 +82,41 @@ def assert_no_warnings(text):
     assert not re.search(r"Warning|^\[?W\d{4} |Traceback", text, re.MULTILINE), text
 
 
-def test_killed_and_resumed_equals_unbroken(pedestrians, tmp_path):
-    options = ["SOLVER.MAX_ITER", 6, "SOLVER.CHECKPOINT_PERIOD", 3, "DATASETS.TEST", "()"]
-    whole = start(pedestrians, *arguments(tmp_path / "whole", *options))
-    broken = start(pedestrians, *arguments(tmp_path / "broken", *options))
-    mark, deadline = tmp_path / "broken/last_checkpoint", time.monotonic() + 90
-    while not mark.exists() and broken.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    broken.send_signal(signal.SIGKILL)
-    broken.wait()
-    assert mark.read_text() == "model_0000002.pth"
-    assert not (tmp_path / "broken/model_final.pth").exists()
-    resumed = start(pedestrians, *arguments(tmp_path / "broken", "--resume", *options))
-    for process in (whole, resumed):
-        said = process.communicate(timeout=120)[1].decode()
-        assert process.returncode == 0, said
-        assert_no_warnings(said)
-    a, b = (torch.load(tmp_path / run / "model_final.pth", weights_only=True)["model"] for run in ("whole", "broken"))
-    assert a.keys() == b.keys() and any(name.startswith("adversaries.") for name in a)
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
-
-
-@pytest.mark.parametrize("number, code, processes", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 2)])
-def test_a_signal_to_the_whole_process_group_leaves_a_checkpoint(pedestrians, tmp_path, number, code, processes):
-    """What a terminal's Ctrl-C and a batch system's timeout do: data loading workers get the signal too."""
-    run = tmp_path / "run"
-    options = ["SOLVER.MAX_ITER", 100_000, "DATALOADER.NUM_WORKERS", 1, "MODEL.GAN.VIS_PERIOD", 1]
-    several = f"--num-gpus={processes}"
-    process = start(pedestrians, *arguments(run, several, *options), start_new_session=True)
+def stopped(process, run, console, number):
+    """The exit code after a signal to the whole group of `process` once it trains; and the iteration that is saved."""
     deadline = time.monotonic() + 90
     while not (run / "samples").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, number)
-    assert process.wait(timeout=60) == code, process.stderr.read().decode()[-3000:]
-    errors = process.stderr.read().decode()
-    assert_no_warnings(errors)
-    (said,) = [line for line in errors.splitlines() if line.startswith("Stopped by ")]
+    code = process.wait(timeout=60)
+    (said,) = [line for line in console.read_text().splitlines() if line.startswith("Stopped by ")]
     assert said.startswith(f"Stopped by {number.name} after iteration") and said.endswith("Continue with --resume.")
     checkpoint = run / (run / "last_checkpoint").read_text()
-    assert torch.load(checkpoint, weights_only=True)["iteration"] >= 0
+    return code, torch.load(checkpoint, weights_only=True)["iteration"]
+
+
+# workers that load data get the signal too
+ENDLESS = ["SOLVER.MAX_ITER", 100_000, "DATALOADER.NUM_WORKERS", 1, "MODEL.GAN.VIS_PERIOD", 1]
+
+
+def test_a_terminals_ctrl_c_leaves_a_checkpoint_and_the_run_goes_on(train_net, pedestrians, tmp_path):
+    run, console = tmp_path / "run", tmp_path / "console.txt"
+    process = Fork(lambda: train_net(*arguments(run, *ENDLESS)), console, new_session=True)
+    code, iteration = stopped(process, run, console, signal.SIGINT)
+    assert code == 130, console.read_text()[-3000:]
+    # in an interpreter that has imported nothing, so that whatever would be shown is
+    options = [*ENDLESS[2:], "SOLVER.MAX_ITER", iteration + 3, "DATASETS.TEST", "()"]
+    assert start(pedestrians, console, *arguments(run, "--resume", *options)).wait(120) == 0, console.read_text()
+    assert_no_warnings(console.read_text())
+    assert torch.load(run / "model_final.pth", weights_only=True)["iteration"] == iteration + 2
+
+
+def test_a_batch_systems_timeout_leaves_a_checkpoint_of_two_processes(pedestrians, tmp_path):
+    run, console = tmp_path / "run", tmp_path / "console.txt"
+    process = start(pedestrians, console, *arguments(run, "--num-gpus=2", *ENDLESS))
+    code, iteration = stopped(process, run, console, signal.SIGTERM)
+    assert code == 143 and iteration >= 0, console.read_text()[-3000:]
+    assert_no_warnings(console.read_text())
 
 
 def test_evaluation_only_writes_the_same_numbers_again_for_the_classes_that_were_trained(train_net, tmp_path, capsys):
