@@ -1,5 +1,6 @@
 """The command line: what a user types, and what bad input answers."""
 
+import contextlib
 import errno
 import importlib.util
 import json
@@ -84,11 +85,15 @@ def assert_no_warnings(text):
 
 def stopped(process, run, console, number):
     """The exit code after a signal to the whole group of `process` once it trains; and the iteration that is saved."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while not (run / "samples").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(process.pid, number)
-    code = process.wait(timeout=60)
+    try:
+        os.killpg(process.pid, number)
+        code = process.wait(timeout=240)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     (said,) = [line for line in console.read_text().splitlines() if line.startswith("Stopped by ")]
     assert said.startswith(f"Stopped by {number.name} after iteration") and said.endswith("Continue with --resume.")
     checkpoint = run / (run / "last_checkpoint").read_text()
