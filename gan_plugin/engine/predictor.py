@@ -102,7 +102,7 @@ def load_predictor(
     """
     import_modules(modules)
     state = _read_weights(Path(weights), allow_pickle)
-    args = argparse.Namespace(config_file=config_file, opts=list(opts))
+    args = argparse.Namespace(config_file=config_file, opts=list(opts), weights=weights)
     if is_lazy(Path(config_file)):
         predictor, names = _of_lazy(args)
     else:
@@ -123,6 +123,8 @@ def _of_yaml(args: argparse.Namespace, modules: Sequence[str]) -> tuple[Predicto
         cfg = load_config(args)
         cfg.defrost()
         cfg.MODEL.GAN.ENABLED = False
+        # so that no backbone looks for weights of its own; these are read already, see `_fill`
+        cfg.MODEL.WEIGHTS = args.weights
         register_of(cfg)
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"

@@ -11,7 +11,7 @@ from detectron2.utils.visualizer import Visualizer
 from pycocotools import mask as rle_tools
 
 from .close_up import outlined
-from .panels import Instance, instance_from_mask, match, scale
+from .panels import Instance, boundary_zoom, instance_from_mask, match, scale
 
 # a pair that overlaps less is two objects, each of which one model alone has found
 LEAST_IOU = 0.25
@@ -103,8 +103,11 @@ def side_by_side(
 
 
 def _tile(pixels: np.ndarray, pair: Pair) -> np.ndarray:
+    # an object of both where their outlines differ most, that of one alone as a whole
     first, second = (None if one is None else one.mask for one in pair[:2])
-    return outlined(pixels, first, second, _TILE)
+    if first is None or second is None:
+        return outlined(pixels, first, second, _TILE)
+    return boundary_zoom(pixels, first, second, _TILE)
 
 
 def _title(pair: Pair, classes: Sequence[str]) -> str:
