@@ -92,6 +92,10 @@ class AdversarialModel(nn.Module):
         self.sample_period = sample_period
         self._calls = 0
 
+    def __reduce__(self) -> Any:
+        # the class has been made here, and has no name under which pickle would find it
+        return _empty_model, (theirs(self),), self.__dict__
+
     def _build(self, cfg: CfgNode) -> nn.ModuleDict:
         gan = cfg.MODEL.GAN
         players = [player for player in ("MASK", "BOX") if gan.ENABLED and gan[player].ENABLED]
@@ -185,6 +189,12 @@ def adversarial_class(kind: type) -> type:
         return kind
     before = AdversarialRCNN if issubclass(kind, GeneralizedRCNN) else AdversarialModel
     return AdversarialRCNN if kind is GeneralizedRCNN else type(f"Adversarial{kind.__name__}", (before, kind), {})
+
+
+def _empty_model(kind: type) -> Any:
+    """A model of `adversarial_class(kind)` before its constructor, to which a copy gives its parts."""
+    adversarial = adversarial_class(kind)
+    return adversarial.__new__(adversarial)
 
 
 def obey_switch(kind: type) -> None:

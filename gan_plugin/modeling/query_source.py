@@ -86,6 +86,11 @@ class QuerySource(SampleSource):
             targets: of each image, masks (T, H, W) and labels (T,).
             indices: of each image, the matched queries and their objects.
         """
+        if drawn.dim() != 4:
+            raise UserError(
+                f"MODEL.GAN.ENABLED needs masks of images, and this model draws masks of the shape "
+                f"{tuple(drawn.shape[2:])}; set it to False."
+            )
         device = drawn.device
         pairs = [(queries.to(device), objects.to(device)) for queries, objects in indices]
         images = torch.cat([torch.full_like(queries, number) for number, (queries, _) in enumerate(pairs)])

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import pickle
 
 import pytest
 import torch
@@ -176,8 +177,9 @@ def test_a_loop_without_an_event_storage(batch):
 
 
 def test_a_compiled_backbone_and_a_copied_model(batch):
-    model = build(foreign_cfg())
+    model = build(foreign_cfg(*KINDS["own meta-architecture"]))
     expected = losses_of(copy.deepcopy(model), batch)
+    torch.testing.assert_close(losses_of(pickle.loads(pickle.dumps(model)), batch), expected)
     model.backbone = torch.compile(model.backbone, backend="eager")
     losses = losses_of(model, batch)
     assert losses.keys() == expected.keys() and "loss_adv_mask" in losses

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from detectron2.structures import Boxes, Instances, PolygonMasks
+from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 from small_models import build
 
@@ -52,3 +52,13 @@ def test_the_heads_samples_are_its_logits_and_truth(tiny_cfg, agnostic, matching
     assert samples.truth.mean(dim=(1, 2)).tolist() == [1, 1, 0.5]
     # all three overlap their truth by half or more, and the whole box is predicted
     assert samples.matched.tolist() == ([True] * 3 if matching == "proposal" else [False, True, True])
+
+
+def test_the_truth_is_rasterised_once_for_the_head_and_its_discriminator(tiny_cfg, inputs, monkeypatch):
+    """Polygons take time; what the head's loss has cropped is what the samples hold."""
+    crop, calls = BitMasks.crop_and_resize, []
+    monkeypatch.setattr(BitMasks, "crop_and_resize", lambda *args: calls.append(crop(*args)) or calls[-1])
+    with EventStorage(0):
+        samples = build(tiny_cfg).generator_forward(inputs)[1]["mask"].samples
+    assert len(calls) == len(inputs)
+    assert torch.equal(torch.cat(calls).to(samples.truth.dtype), samples.truth) and samples.truth.any()
