@@ -57,6 +57,13 @@ def load_variants(args: argparse.Namespace) -> "dict[str, CfgNode]":
     return {name: variant_cfg(pixel, feature, name) for name in MODES}
 
 
+def backbone_of(cfg: "CfgNode") -> str:
+    """What a table calls the backbone."""
+    from gan_plugin.modeling.timm_backbone import BUILDER
+
+    return cfg.MODEL.TIMM.NAME if cfg.MODEL.BACKBONE.NAME == BUILDER else f"ResNet-{cfg.MODEL.RESNETS.DEPTH}"
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All tables, and the ratios that sum them up."""
     import torch
@@ -93,6 +100,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "size": "x".join(map(str, args.size)),
         "batch": args.batch,
         "rounds": args.rounds,
+        "backbone": backbone_of(configs["plain"]),
         "device": torch.cuda.get_device_name() if device != "cpu" else f"CPU, {torch.get_num_threads()} threads",
     }
 
@@ -113,7 +121,8 @@ def show(report: dict[str, Any]) -> str:
     formats = ("", "", ".4f", ".3f", ".3f", ".3f", ".0f")
     evaluator = report["cityscapes_evaluator"]
     return tabulate(rows, headers=headers, floatfmt=formats, tablefmt="github") + (
-        f"\nRatios to the first row of each part ({BASELINE} for pooling), of the same round; {report['device']}."
+        f"\nRatios to the first row of each part ({BASELINE} for pooling), of the same round; {report['device']}. "
+        f"Training and inference of {report['backbone']} at {report['size']}, batch {report['batch']}."
         f"\nCityscapes AP, {evaluator['images']} images of {evaluator['size']} with {evaluator['instances']} objects: "
         f"official {evaluator['seconds']['official']:.1f} s, fast {evaluator['seconds']['fast']:.2f} s, "
         f"{evaluator['speedup']['fast']:.0f} times faster; greatest difference {evaluator['difference']:.1g}."

@@ -52,9 +52,9 @@ mask.discriminator.norm = "GN"
 model.sampler.side = 32
 mask.presenter.fake = "straight_through"
 del mask
-model.start_iter = 150
+model.start_iter = 250
 model.warmup_iters = 50
-model.sample_period = 50
+model.sample_period = 100
 
 dataloader.train.total_batch_size = 2
 dataloader.train.num_workers = dataloader.test.num_workers = 0
@@ -70,7 +70,7 @@ optimizer = L(L(clipping)(optimizer=torch.optim.AdamW, clip_value=1.0, clip_type
 )
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1, end_value=0.0),
-    warmup_length=30 / 400,
+    warmup_length=30 / 600,
     warmup_method="linear",
     warmup_factor=0.001,
 )
@@ -80,7 +80,7 @@ train.output_dir = "output/gan_mask_rcnn_cityscapes_quick_lazy"
 train.init_checkpoint = ""
 train.seed = 7
 train.device = "cpu"
-train.max_iter = 400
-train.checkpointer.period = 200
+train.max_iter = 600
+train.checkpointer.period = 300
 train.eval_period = 0
 train.best_metric = ""
