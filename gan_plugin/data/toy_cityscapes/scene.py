@@ -13,6 +13,7 @@ CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bic
 _FREQUENCIES = (0.2, 0.1, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1)
 _GROUPS = ("persongroup", "cargroup", "bicyclegroup")
 _LEAST_VISIBLE = 20  # pixels of an object that nearer ones leave free
+_LEAST_INSIDE = 4  # of them, those with all four neighbours; a sliver is no object to Detectron2's reader of polygons
 _FARTHEST = 0.2  # of the way from the horizon to the lower edge; a person is about 32 pixels high there at 512x256
 _CAMERA_HEIGHT = 1.6  # metres; with the horizon it fixes how large a metre looks at every depth
 
@@ -69,8 +70,12 @@ def _without_hidden(elements: list[Element], width: int, height: int) -> list[El
     owner = np.full((height, width), -1, np.int32)
     for index, element in enumerate(elements):
         cv2.fillPoly(owner, [np.round(element.outline).astype(np.int32)], index)
-    seen = np.bincount(owner[owner >= 0], minlength=len(elements))
-    return [e for e, pixels in zip(elements, seen, strict=True) if e.label not in CLASSES or pixels >= _LEAST_VISIBLE]
+    middle = owner[1:-1, 1:-1]
+    around = (owner[:-2, 1:-1], owner[2:, 1:-1], owner[1:-1, :-2], owner[1:-1, 2:])
+    is_inside = np.logical_and.reduce([middle == side for side in around])
+    seen, inside = (np.bincount(pixels[pixels >= 0], minlength=len(elements)) for pixels in (owner, middle[is_inside]))
+    is_seen = (seen >= _LEAST_VISIBLE) & (inside >= _LEAST_INSIDE)
+    return [e for e, visible in zip(elements, is_seen, strict=True) if e.label not in CLASSES or visible]
 
 
 def _surroundings(rng: Rng, street: Street) -> list[Element]:
