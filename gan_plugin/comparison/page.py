@@ -24,6 +24,7 @@ HEADLINES = (
     "cityscapes/AP50",
 )
 _PICTURED = ("segm/AP", "boundary/AP")
+_INTERVALS = ("interval", "images")
 
 
 def write_page(
@@ -91,7 +92,7 @@ def _arms(plan: Mapping[str, Any]) -> str:
 
 
 def _table(metric: str, rows: Mapping[str, Any], seeds: Sequence[int]) -> str:
-    of_difference = ["difference", "95 % interval", "detectable", "shows"]
+    of_difference = ["difference", "95 % interval", "over images too", "detectable", "shows"]
     head = ["arm", *(f"seed {seed}" for seed in seeds), "mean", "std", *of_difference]
     lines = [f"## {metric}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for arm, row in rows.items():
@@ -103,10 +104,9 @@ def _table(metric: str, rows: Mapping[str, Any], seeds: Sequence[int]) -> str:
 
 def _difference(difference: Mapping[str, Any] | None) -> list[str]:
     if difference is None:
-        return ["", "", "", ""]
-    interval = difference["interval"]
-    shown = f"{interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "n/a"
-    return [_number(difference["mean"], "+"), shown, _number(difference["detectable"]), difference["verdict"]]
+        return [""] * 5
+    shown = [f"{each[0]:+.2f} to {each[1]:+.2f}" if each else "n/a" for each in map(difference.get, _INTERVALS)]
+    return [_number(difference["mean"], "+"), *shown, _number(difference["detectable"]), difference["verdict"]]
 
 
 def _number(value: float | None, sign: str = "") -> str:
@@ -119,7 +119,8 @@ def _footnote(results: Mapping[str, Any]) -> str:
     few = "" if seeds >= LEAST_SEEDS else f" {seeds} seeds are too few for a verdict."
     return (
         "The difference is to the baseline of the same seed; std is the sample standard deviation over seeds; the "
-        f"interval is Student's t over seeds.{few} Detectable is the least true difference that {seeds} seeds would "
-        f"find in 80 % of comparisons. Verdicts are on {' and '.join(results['plan']['main'])} alone, after Holm's "
-        f"correction over arms and these metrics; the rest is exploratory. Versions: {versions}."
+        f"first interval is Student's t over seeds, the second a bootstrap over seeds and test images.{few} Detectable "
+        f"is the least true difference that {seeds} seeds would find in 80 % of comparisons. Verdicts are on "
+        f"{' and '.join(results['plan']['main'])} alone, after Holm's correction over arms and these metrics; the rest "
+        f"is exploratory. Versions: {versions}."
     )

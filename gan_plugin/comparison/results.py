@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from gan_plugin.evaluation.fast_coco import AREAS, TASKS
 from gan_plugin.metrics import final_scores
 
 from .arms import BASELINE
+from .over_images import over_images
 from .plan import MODEL_A, Plan
 from .state import State, state_of
 from .statistics import Difference, difference, judged, spread
@@ -58,7 +59,7 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
         "versions": _versions(),
         "failures": dict(failures),
         "runs": runs,
-        "statistics": _statistics(runs, plan.main),
+        "statistics": _statistics(runs, plan.main, over_images(plan, output, runs)),
     }
 
 
@@ -82,11 +83,13 @@ def _siblings(defined: Collection[str], classes: Sequence[str]) -> set[str]:
     return sized | {f"{stem}-{c}" for stem in of_class for c in classes}
 
 
-def _statistics(runs: Mapping[str, Mapping[str, Any]], main: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _statistics(
+    runs: Mapping[str, Mapping[str, Any]], main: Sequence[str], images: Mapping[tuple[str, str], tuple[float, float]]
+) -> dict[str, dict[str, Any]]:
     metrics = dict.fromkeys(metric for seeds in runs.values() for run in seeds.values() for metric in run["metrics"])
     values = {metric: _values(metric, runs) for metric in metrics}
     found = {
-        (metric, arm): difference(of_seed, values[metric][BASELINE])
+        (metric, arm): replace(difference(of_seed, values[metric][BASELINE]), images=images.get((metric, arm)))
         for metric in metrics
         for arm, of_seed in values[metric].items()
         if arm not in (BASELINE, MODEL_A)

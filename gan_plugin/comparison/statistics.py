@@ -35,7 +35,8 @@ class Difference:
         by_seed: seed -> difference.
         n: their number.
         mean: of them; None if there is none.
-        interval: of `mean`, see `t_interval`; None for fewer than two seeds.
+        interval: of `mean` over seeds, see `t_interval`; None for fewer than two seeds.
+        images: of `mean` over seeds and test images, see `hierarchical_interval`; None where it was not taken.
         p: two-sided, of the paired t test; None for fewer than two seeds.
         detectable: the least true difference that n seeds which vary as these do would find in 80 % of comparisons.
         adjusted: p after Holm's correction over arms and main metrics; None for another metric.
@@ -49,6 +50,7 @@ class Difference:
     interval: tuple[float, float] | None
     p: float | None
     detectable: float | None
+    images: tuple[float, float] | None = None
     adjusted: float | None = None
     verdict: str = EXPLORATORY
 
@@ -78,7 +80,7 @@ def difference(arm: Mapping[int, float], baseline: Mapping[int, float]) -> Diffe
     error = std / math.sqrt(n)
     p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
     # Cohen 1988: the quantiles of the test's level and of its power, in standard errors
-    needed = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) + stats.t.ppf(POWER, n - 1)
+    needed = t_quantile(n) + stats.t.ppf(POWER, n - 1)
     found = replace(found, p=p, detectable=float(needed * error))
     return found if n >= LEAST_SEEDS else replace(found, verdict=TOO_FEW)
 
@@ -86,14 +88,16 @@ def difference(arm: Mapping[int, float], baseline: Mapping[int, float]) -> Diffe
 def judged(differences: Sequence[Difference]) -> list[Difference]:
     """The differences of all arms in all main metrics of one comparison, with their verdicts (Holm 1979).
 
-    The chance that any of them is called a difference without being one is at most 5 %.
+    The chance that any of them is called a difference without being one is at most 5 %. One whose interval over seeds
+    and images holds 0 is not called so either.
     """
     family = sorted((each.p, i) for i, each in enumerate(differences) if each.p is not None)
     result, adjusted = list(differences), 0.0
     for rank, (p, i) in enumerate(family):
         each = differences[i]
         adjusted = max(adjusted, min(1.0, (len(family) - rank) * p))
-        shown = NOTHING if adjusted > 1 - CONFIDENCE else f"{'above' if (each.mean or 0) > 0 else 'below'} the baseline"
+        unsure = adjusted > 1 - CONFIDENCE or each.images is not None and each.images[0] <= 0 <= each.images[1]
+        shown = NOTHING if unsure else f"{'above' if (each.mean or 0) > 0 else 'below'} the baseline"
         result[i] = replace(each, adjusted=adjusted, verdict=shown if each.n >= LEAST_SEEDS else TOO_FEW)
     return result
 
@@ -105,9 +109,13 @@ def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """
     if len(values) < 2:
         return None
-    mean = float(np.mean(values))
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
-    return mean - reach, mean + reach
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean - t_quantile(len(values)) * error, mean + t_quantile(len(values)) * error
+
+
+def t_quantile(n: int) -> float:
+    """How many standard errors an interval of 95 % of the mean of n values reaches to each side."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
