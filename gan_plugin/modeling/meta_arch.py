@@ -193,7 +193,7 @@ def adversarial_class(kind: type) -> type:
 
 def _empty_model(kind: type) -> Any:
     """A model of `adversarial_class(kind)` before its constructor, to which a copy gives its parts."""
-    adversarial = adversarial_class(kind)
+    adversarial: Any = adversarial_class(kind)
     return adversarial.__new__(adversarial)
 
 

@@ -1,5 +1,7 @@
 """From outlines to a picture: textures, shades, shadows, light and noise."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -93,7 +95,8 @@ def _pattern(rng: Rng, shape: tuple[int, int]) -> np.ndarray:
     pattern *= 0.12
     if kind == "blotches":
         cells = (max(2, int(shape[0] / period)), max(2, int(shape[1] / period)))
-        pattern += cv2.resize(rng.random(cells, dtype=np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
+        blotches: Any = cv2.resize(rng.random(cells, dtype=np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
+        pattern += blotches
     elif kind == "plain":
         pattern += 0.5
     else:
