@@ -31,7 +31,7 @@ model.input_format = dataloader.train.mapper.image_format = "RGB"
 
 rpn = model.proposal_generator
 rpn.head.in_channels = 48
-rpn.anchor_generator.sizes = [[12], [24], [48], [96], [192]]
+rpn.anchor_generator.sizes = [[10], [20], [40], [80], [160]]
 rpn.batch_size_per_image = 64
 rpn.pre_nms_topk = (200, 200)
 rpn.post_nms_topk = (100, 100)
@@ -58,10 +58,10 @@ model.sample_period = 100
 
 dataloader.train.total_batch_size = 2
 dataloader.train.num_workers = dataloader.test.num_workers = 0
-dataloader.train.mapper.augmentations[0].short_edge_length = (192, 224, 256)
-dataloader.train.mapper.augmentations[0].max_size = 512
-dataloader.test.mapper.augmentations[0].short_edge_length = 256
-dataloader.test.mapper.augmentations[0].max_size = 512
+dataloader.train.mapper.augmentations[0].short_edge_length = (144, 168, 192)
+dataloader.train.mapper.augmentations[0].max_size = 384
+dataloader.test.mapper.augmentations[0].short_edge_length = 192
+dataloader.test.mapper.augmentations[0].max_size = 384
 
 optimizer = L(L(clipping)(optimizer=torch.optim.AdamW, clip_value=1.0, clip_type="norm"))(
     params=optimizer.params,

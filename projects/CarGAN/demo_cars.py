@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Cars from nothing on a CPU: toy street scenes, crops, two GANs in miniature, scores, new cars in scenes, a report.
 
-    python projects/CarGAN/demo_cars.py [--out output/demo-cars] [--scenes 80] [--iters 300] [--seed 0]
+    python projects/CarGAN/demo_cars.py [--out output/demo-cars] [--scenes 120] [--iters 300] [--seed 0]
 
 The last line on stdout holds the scores and the path of the report. A later demo in the same folder replaces it.
 """
@@ -56,7 +56,7 @@ EASY = ["MIX", 1.0, "MATTING.MAX_FUZZY", 0.9, "PLACE.MAX_ENLARGE", 4, "PLACE.ON_
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("output/demo-cars"), metavar="DIR")
-    parser.add_argument("--scenes", type=int, default=80, metavar="N", help="toy scenes to cut cars from")
+    parser.add_argument("--scenes", type=int, default=120, metavar="N", help="toy scenes to cut cars from")
     parser.add_argument("--iters", type=positive, default=300, metavar="N", help="DCGAN's; the ResNet: a fifth more")
     parser.add_argument("--seed", type=int, default=0, help="of the toy scenes")
     return parser.parse_args(arguments)

@@ -59,7 +59,7 @@ def test_a_final_evaluation_that_was_killed_is_made_up_for_with_the_average(run_
     monkeypatch.setattr(AdversarialTrainer, "test", classmethod(test))
     train(run_cfg, resume=True)
     assert json.loads(file.read_text().splitlines()[-1]) == {"segm/AP": 1.0, "ema/segm/AP": 2.0, "iteration": 2}
-    average = trained._ema.generator_state()
+    average = dict(trained._ema.generator_state())
     assert_same(seen[0], dict(trained.model.state_dict()))
     assert_same({name: seen[1][name] for name in average}, average)
     train(run_cfg, resume=True)

@@ -282,6 +282,7 @@ def test_a_failed_run_with_workers_ends(own_pedestrians, tmp_path):
     """In a process of its own: its workers, which outlive one signal, must not keep it from ending."""
     for image in (own_pedestrians / "PennFudanPed/PNGImages").iterdir():
         image.write_bytes(image.read_bytes()[:900])
-    process = start(own_pedestrians, *arguments(tmp_path / "run", "DATALOADER.NUM_WORKERS", 2))
+    console = tmp_path / "console"
+    process = start(own_pedestrians, console, *arguments(tmp_path / "run", "DATALOADER.NUM_WORKERS", 2))
     assert process.wait(timeout=60) == 2
-    assert b"cannot be decoded" in process.stderr.read()
+    assert b"cannot be decoded" in console.read_bytes()

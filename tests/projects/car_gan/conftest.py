@@ -14,9 +14,9 @@ from gan_plugin.errors import run_command_line
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
-    """A folder with cityscapes/ in it: fourteen drawn scenes to train on, two to validate."""
+    """A folder with cityscapes/ in it: thirty-two drawn scenes to train on, two to validate."""
     root = tmp_path_factory.mktemp("toy")
-    write_toy_cityscapes(root, 14, 2, size=(384, 192))
+    write_toy_cityscapes(root, 32, 2, size=(384, 192))
     return root
 
 

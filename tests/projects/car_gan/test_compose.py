@@ -33,7 +33,7 @@ def test_every_annotation_is_its_mask(composed, toy):
     """pycocotools rasterises each; those of a scene share no pixel; only the pasted ones are new."""
     coco, source = COCO(str(composed / "annotations.json")), Cityscapes(toy, ["train"])
     files = {file.name: file for file in source.files()}
-    assert len(coco.imgs) == len(files) == 14
+    assert len(coco.imgs) == len(files) == 32
     new = 0
     for image in coco.imgs.values():
         scene = source.load(files[image["source_image"]])
@@ -138,7 +138,7 @@ def test_a_composed_set_is_a_source_again(composed, toy_crops, tmp_path, cli):
         (("CATEGORY", "boat"), "The scenes have no class 'boat' (person, rider, car"),
         (("CATEGORY", "train"), "too few to learn their size from"),
         (("MATTING.LOW", "0.9", "MATTING.HIGH", "0.5"), "must rise from 0 to 1"),
-        (("PLACE.MIN_HEIGHT", "999"), "No car found a place in 14 scenes"),
+        (("PLACE.MIN_HEIGHT", "999"), "No car found a place in 32 scenes"),
         (("MATTING.MIN_COVER", "0.99", "MATTING.MAX_COVER", "1.0"), "there was no car in the sample"),
     ],
 )

@@ -195,7 +195,7 @@ def test_segmenters_are_compared(work, capsys):
     call("augment", work / "run/model_final.pth", "--out", work / "tests", "--count", 3, "--method", "copy_paste")
     json_file, test = out / "annotations.json", work / "tests/annotations.json"
     words = ["segment", "--train", json_file, "--test", test, "--extra", f"more={json_file}"]
-    words += ["--output", work / "segment", "--model", "unet_small", "--steps", 2, "--batch", 2]
+    words += ["--output", work / "segment", "--model", "unet_small", "--steps", 2, "--batch", 2, "--seeds", 0, 1, 2]
     call(*words)
     assert "difference to real alone" in capsys.readouterr().out
     assert {path.name for path in (work / "segment").glob("*.pth")} == {f"segmenter_seed{n}.pth" for n in range(3)}
