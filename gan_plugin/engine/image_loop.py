@@ -15,6 +15,7 @@ from .hooks import BestCheckpoint, CollapseAlarm, GeneratorEMA, Histograms, Phas
 from .image_game import ImageGame, Phase
 from .image_step import ImageStep
 from .loop import GameLoop
+from .steps import mixed_precision
 from .train_loader import ResumableTrainLoader
 from .writers import GamePrinter, SamplePictureWriter
 
@@ -83,7 +84,8 @@ class ImageLoop(GameLoop):
         self._evaluator = evaluate
         phases = list(game.phases())
         share_weights(game)
-        step = ImageStep(game, phases, data_loader, accumulate=options.accumulate, amp=options.amp)
+        amp = mixed_precision(options.amp, game)
+        step = ImageStep(game, phases, data_loader, accumulate=options.accumulate, amp=amp)
         # the generator's own names, so that the average loads into a bare generator
         ema = GeneratorEMA(game.generator, options.ema_decay) if options.ema_decay > 0 else None
         super().__init__(step, None, max_iter=options.max_iter, output_dir=options.output_dir, ema=ema)

@@ -20,7 +20,7 @@ from .hooks import GeneratorEMA
 from .lazy_config import build, build_optimizer, dataset_names
 from .loop import GameLoop
 from .optimizers import left_out
-from .steps import AlternatingStep, JointStep
+from .steps import AlternatingStep, JointStep, mixed_precision
 
 _logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class LazyTrainer(GameLoop):
     def _build_step(self, model: nn.Module) -> JointStep | AlternatingStep:
         cfg, gan = self.cfg, self.cfg.train.gan
         loader = build(cfg, "dataloader.train")
-        options = {"accumulate": cfg.train.accumulate, "amp": cfg.train.amp.enabled}
+        options = {"accumulate": cfg.train.accumulate, "amp": mixed_precision(cfg.train.amp.enabled, model)}
         if gan.mode == "joint":
             optimizer = build_optimizer(cfg, "optimizer", model)
             return JointStep(wrap_for_processes(model, **cfg.train.ddp), loader, optimizer, **options)

@@ -32,7 +32,7 @@ from .optimizers import (
     with_all,
     without,
 )
-from .steps import AlternatingStep, JointStep
+from .steps import AlternatingStep, JointStep, mixed_precision
 from .train_loader import ResumableTrainLoader, build_resumable_train_loader
 
 # those of Detectron2's build_lr_scheduler
@@ -82,7 +82,7 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
 
     def _build_step(self, cfg: CfgNode, model: nn.Module) -> JointStep | AlternatingStep:
         loader = self.build_train_loader(cfg)
-        options = {"accumulate": cfg.SOLVER.ACCUMULATE, "amp": cfg.SOLVER.AMP.ENABLED}
+        options = {"accumulate": cfg.SOLVER.ACCUMULATE, "amp": mixed_precision(cfg.SOLVER.AMP.ENABLED, model)}
         if cfg.MODEL.GAN.ENABLED and cfg.MODEL.GAN.MODE == "alternating":
             players = discriminator_parameters(model)
             with left_out(players):

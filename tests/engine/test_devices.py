@@ -12,7 +12,7 @@ from torch import nn
 from gan_plugin.compat import fused_adam
 from gan_plugin.engine.image_step import ImageStep
 from gan_plugin.engine.optimizers import build_discriminator_optimizer, build_generator_optimizer
-from gan_plugin.engine.steps import AlternatingStep, JointStep
+from gan_plugin.engine.steps import AlternatingStep, JointStep, mixed_precision
 from gan_plugin.layers.double_backward import CheapDoubleBackward
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
@@ -65,6 +65,14 @@ def test_mixed_precision_is_near_single_precision(tiny_cfg, make_inputs):
         mixed = losses_of(build(cfg), inputs)
     for name, loss in exact.items():
         torch.testing.assert_close(mixed[name].float(), loss, rtol=0.1, atol=0.05, msg=name)
+
+
+def test_a_cpu_without_bfloat16_computes_in_float32(monkeypatch, caplog):
+    model = nn.Linear(1, 1)
+    for capability, expected in (("AVX2", False), ("AVX512", True)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda found=capability: found)
+        assert mixed_precision(True, model) == expected and not mixed_precision(False, model)
+    assert caplog.text.count("Mixed precision is left off") == 1
 
 
 @pytest.mark.parametrize("order", ["alternating", "simultaneous"])
