@@ -19,7 +19,7 @@ CAR = 26
 def test_masks_are_those_of_the_official_script(toy):
     """gtFine_instanceIds.png is written by cityscapesScripts; ours are painted from the polygons."""
     source, seen = Cityscapes(toy), 0
-    assert [file.name.split("/")[0] for file in source.files()] == ["train"] * 14 + ["val"] * 2
+    assert [file.name.split("/")[0] for file in source.files()] == ["train"] * 32 + ["val"] * 2
     for file in source.files():
         scene = source.load(file)
         official = np.asarray(Image.open(file.truth.replace("_polygons.json", "_instanceIds.png")))

@@ -158,6 +158,14 @@ def test_mistakes_in_a_study_are_named(change, said):
         check_settings(parse_study({**content, **change}, CONFIGS, ""), trial_config())
 
 
+@pytest.mark.parametrize("parent", [[""], {"a": 1}, 3, "V9"])
+def test_a_variant_continues_from_another_one(parent):
+    content = yaml.safe_load((CONFIGS / "seed002_study.yaml").read_text())
+    content["phases"]["full"]["variants"]["V3+V5"]["from"] = parent
+    with pytest.raises(UserError, match="'?V3.V5'? continues from .*, which is no variant before it"):
+        parse_study(content, CONFIGS, "")
+
+
 def trial_config():
     cfg = plugin_cfg()
     add_tuning_config(cfg)

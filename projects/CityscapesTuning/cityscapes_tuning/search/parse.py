@@ -157,6 +157,7 @@ def _check_variants(variants: Mapping[str, Settings]) -> None:
     for name in variants:
         seen = [name]
         while parent := variants[seen[-1]].get("from"):
-            if parent not in variants or parent in seen:
+            # it may be anything that YAML writes, also what is no key
+            if parent not in list(variants) or parent in seen:
                 raise UserError(f"The variant {seen[-1]} continues from {parent!r}, which is no variant before it.")
             seen.append(parent)
