@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,9 @@ from gan_plugin.data.penn_fudan import register_penn_fudan
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
-
+# a slow machine is no failure
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 SMALL_BASE = ROOT / "configs/quick_schedules/Base-GAN-RCNN-scratch.yaml"
 

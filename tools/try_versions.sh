@@ -25,7 +25,7 @@ scratch=$(mktemp -d)
 bin=$scratch/venv/bin
 # setup.py's ranges choose the rest; a build of torch that is marked +cpu does not work with PyPI's torchvision
 "$bin/python" -m pip install -q "torch==$torch" "torchvision==$torchvision" "numpy==$numpy" "${@:5}" \
-    -e "$root[test,images]"
+    -e "$root[test,images,backbones]"
 "$bin/python" "$root/tools/install_detectron2.py"
 "$bin/python" -c 'import sys, torch, torchvision, numpy, detectron2
 print("Python", sys.version.split()[0], "torch", torch.__version__, "torchvision", torchvision.__version__,
