@@ -17,7 +17,7 @@ from detectron2.modeling.roi_heads.mask_head import BaseMaskRCNNHead, mask_rcnn_
 from detectron2.projects.point_rend import add_pointrend_config
 from detectron2.structures import ImageList, Instances
 from detectron2.utils.registry import Registry
-from small_models import CHANNELS
+from small_models import CHANNELS, POINT_REND
 from torch import nn
 
 from gan_plugin import add_gan_config
@@ -345,18 +345,7 @@ KINDS = {
     "cascade": [_CASCADE, _BOXES, _FEATURES],
     "own cascade": [_CASCADE, {"MODEL.ROI_HEADS.NAME": "OwnCascadeROIHeads"}, _BOXES],
     "panoptic": [{"MODEL.META_ARCHITECTURE": "PanopticFPN"}],
-    "PointRend": [
-        {
-            "MODEL.ROI_MASK_HEAD.NAME": "PointRendMaskHead",
-            "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "",
-            "MODEL.ROI_MASK_HEAD.FC_DIM": 16,
-            "MODEL.ROI_MASK_HEAD.NUM_FC": 1,
-            "MODEL.ROI_MASK_HEAD.POINT_HEAD_ON": True,
-            "MODEL.POINT_HEAD.NUM_CLASSES": 2,
-            "MODEL.POINT_HEAD.FC_DIM": 16,
-            "MODEL.POINT_HEAD.NUM_FC": 1,
-        }
-    ],
+    "PointRend": [{**POINT_REND, "MODEL.ROI_MASK_HEAD.NAME": "PointRendMaskHead"}],
     "queries": [{"MODEL.META_ARCHITECTURE": "SmallMaskFormer"}],
     "queries, features": [{"MODEL.META_ARCHITECTURE": "SmallMaskFormer"}, _FEATURES],
 }

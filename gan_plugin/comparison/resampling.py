@@ -4,21 +4,74 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.data import DatasetCatalog
 from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from gan_plugin.evaluation.boundary import boundary_band
 from gan_plugin.visualization.panels import Instance, instances_of_record
+from gan_plugin.visualization.run_files import stored_predictions
+
+from .arms import BASELINE
+from .plan import MODEL_A, Plan
+from .statistics import t_quantile
 
 RESAMPLES = 1000
+# metric -> whether it is by outlines
+_RESAMPLED = {"segm/AP": False, "boundary/AP": True}
 _SEED = 0
 _RECALLS = np.linspace(0, 1, 101)
 # of mask IoU, below which an outline need not be looked at: no threshold is that low
 _LEAST_IOU = 0.5
+
+
+def over_images(
+    plan: Plan, output: Path, runs: Mapping[str, Mapping[str, Any]]
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """The interval over seeds and images of each arm's difference in the main metrics that are APs of masks.
+
+    Args:
+        plan: of the comparison.
+        output: its folder.
+        runs: arm -> seed -> {"folder", "metrics"}, as in results.json.
+
+    Returns:
+        (metric, arm) -> interval, in percent points; without those whose runs have left no predictions.
+    """
+    name = plan.split.names[2]
+    metrics = [metric for metric in plan.main if metric in _RESAMPLED]
+    finished = [
+        (arm, seed) for arm, seeds in runs.items() if arm != MODEL_A for seed in seeds if seeds[seed]["metrics"]
+    ]
+    if not metrics or not finished or name not in DatasetCatalog:
+        return {}
+    records = DatasetCatalog.get(name)
+    weights = np.vstack([np.ones((1, len(records)), int), image_weights(len(records))])
+    scores: dict[tuple[str, str, str], np.ndarray] = {}
+    for arm, seed in finished:
+        try:
+            found = stored_predictions(output / runs[arm][seed]["folder"], name, records)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        for metric in metrics:
+            matches = match_images(records, found, boundary=_RESAMPLED[metric])
+            scores[metric, arm, seed] = resampled_ap(matches, weights)
+    intervals = {}
+    for metric in metrics:
+        for arm in runs:
+            seeds = [s for s in runs[arm] if (metric, arm, s) in scores and (metric, BASELINE, s) in scores]
+            if arm in (BASELINE, MODEL_A) or len(seeds) < 2:
+                continue
+            gaps = np.stack([scores[metric, arm, s] - scores[metric, BASELINE, s] for s in seeds])
+            interval = hierarchical_interval(gaps[:, 1:], float(gaps[:, 0].mean()), t_quantile(len(seeds)))
+            if interval is not None:
+                intervals[metric, arm] = interval
+    return intervals
 
 
 @dataclass(frozen=True)
@@ -58,10 +111,7 @@ def match_images(
         for each in predictions.get(record["image_id"], ())
     ]
     if not found:
-        return [
-            ClassMatches(np.zeros(0, int), np.zeros((10, 0), bool), np.zeros((10, 0), bool), _objects(truth, category))
-            for category in truth.getCatIds()
-        ]
+        return [_of_class([], _objects(truth, category)) for category in truth.getCatIds()]
     # pycocotools tells of its progress
     with redirect_stdout(StringIO()):
         evaluation = (_BoundaryEval if boundary else COCOeval)(truth, truth.loadRes(found), "segm")

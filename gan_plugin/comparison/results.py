@@ -20,8 +20,8 @@ from gan_plugin.evaluation.fast_coco import AREAS, TASKS
 from gan_plugin.metrics import final_scores
 
 from .arms import BASELINE
-from .over_images import over_images
 from .plan import MODEL_A, Plan
+from .resampling import over_images
 from .state import State, state_of
 from .statistics import Difference, difference, judged, spread
 from .workspace import write_if_new

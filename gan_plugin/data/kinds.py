@@ -17,8 +17,8 @@ NO_FOLDER = Kind(Grade.REFUSED, "its folder of images does not exist", "name the
 ENCODING = Kind(
     Grade.REPAIRED, "the file begins with a byte order mark or is not in UTF-8", "it was read as what it is"
 )
-NO_OBJECT = Kind(Grade.REFUSED, "the entry is no object", "correct or remove it")
-BAD_OBJECT = Kind(Grade.BAD, "the annotation is no object", "correct or remove it")
+NO_OBJECT = Kind(Grade.REFUSED, "the entry is no object", _CORRECT)
+BAD_OBJECT = Kind(Grade.BAD, "the annotation is no object", _CORRECT)
 ID_FORM = Kind(Grade.REFUSED, "the id is missing or no whole number", "give it one of its own")
 ID_TWICE = Kind(Grade.REFUSED, "the id is there twice", "give every entry an id of its own")
 ANNOTATION_TWICE = Kind(Grade.BAD, "the id is there twice", "give every annotation an id of its own")
@@ -35,7 +35,7 @@ BACKSLASHES = Kind(Grade.REPAIRED, "the file_name has backslashes", "they were t
 SIZE_FORM = Kind(Grade.REFUSED, "width and height are not whole numbers above 0", "write those of the picture")
 SIZE_TYPE = Kind(Grade.REPAIRED, "width or height are not written as whole numbers", "they were made so")
 SIZE_MADE = Kind(Grade.REPAIRED, "there is no width and height", "they were taken from the picture")
-NO_SUCH_IMAGE = Kind(Grade.BAD, "the image_id is that of no image", "correct or remove it")
+NO_SUCH_IMAGE = Kind(Grade.BAD, "the image_id is that of no image", _CORRECT)
 NO_SUCH_CATEGORY = Kind(Grade.BAD, "the category_id is that of no category", "list the category, or correct it")
 CROWD_FORM = Kind(Grade.BAD, "iscrowd is neither 0 nor 1", "correct it")
 CROWD_MADE = Kind(Grade.REPAIRED, "there is no iscrowd, or it is not written as a number", "none was taken for 0")
