@@ -1,13 +1,15 @@
 """Any model that draws masks as one player of a game: the generator, its adversary, and where each gradient goes."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from contextvars import ContextVar
+from functools import cache, partial, wraps
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import TrainerBase
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch import nn
@@ -28,6 +30,9 @@ Pairs = dict[str, RealFakePair]
 
 _logger = logging.getLogger(__name__)
 
+# whether the hooks of a trainer of Detectron2's kind are running: what they ask a model is no step of training
+_in_hooks: ContextVar[bool] = ContextVar("in_hooks", default=False)
+
 
 class AdversarialModel(nn.Module):
     """Stands before the class of a model, whose masks and boxes discriminators then judge; see `adversarial_class`.
@@ -37,8 +42,9 @@ class AdversarialModel(nn.Module):
     player the gradient of its own losses only. That is the joint mode, which any Detectron2 trainer can run. In the
     alternating mode a trainer calls `generator_forward`, `discriminator_losses` and `adversarial_losses` instead.
 
-    A forward pass in training mode without gradients, as a hook makes it that looks at validation losses, returns the
-    losses of the model alone. So does one with gradients outside of a step, if the trainer says what a step is.
+    A forward pass in training mode that is no step returns the losses of the model alone: one without gradients, one
+    that a hook of any trainer of Detectron2 makes to look at validation losses, and one outside of a step if the
+    trainer says what a step is.
 
     With `MODEL.GAN.ENABLED: False` no discriminator exists and the model is its authors', bit for bit; all of the
     generator's parameters have the names that they gave them in either case.
@@ -111,7 +117,8 @@ class AdversarialModel(nn.Module):
         Raises:
             UserError: the model is trained in the alternating mode by a trainer that only knows `forward`.
         """
-        learns = self.training and torch.is_grad_enabled() and self.within_step is not False
+        is_step = torch.is_grad_enabled() and self.within_step is not False and not _in_hooks.get()
+        learns = self.training and is_step
         if not (learns and len(self.adversaries)):
             return super().forward(*args, **kwargs)
         if self.mode == "alternating":
@@ -215,11 +222,13 @@ def obey_switch(kind: type) -> None:
 
 def install_switch() -> None:
     """Let every meta-architecture of Detectron2's registry obey `MODEL.GAN.ENABLED`, whoever wrote it, whether it is
-    registered before or after. A second call changes nothing."""
+    registered before or after; and let a model know when it is a hook that asks. A second call changes nothing."""
     obey_switch(GeneralizedRCNN)
     registry: Any = META_ARCH_REGISTRY
     if "get" in vars(registry):
         return
+    for phase in ("before_train", "before_step", "after_step", "after_train"):
+        setattr(TrainerBase, phase, _as_hooks(getattr(TrainerBase, phase)))
     look_up = registry.get
 
     def get(name: str) -> Any:
@@ -229,6 +238,18 @@ def install_switch() -> None:
         return found
 
     registry.get = get
+
+
+def _as_hooks(phase: Callable[[TrainerBase], None]) -> Callable[[TrainerBase], None]:
+    @wraps(phase)
+    def run(trainer: TrainerBase) -> None:
+        before = _in_hooks.set(True)
+        try:
+            phase(trainer)
+        finally:
+            _in_hooks.reset(before)
+
+    return run
 
 
 def _config_in(args: Any, kwargs: Any) -> Any:

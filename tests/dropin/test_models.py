@@ -6,12 +6,16 @@ import pickle
 
 import pytest
 import torch
+from conftest import _make_inputs
 from detectron2.config import get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from foreign_models import KINDS, LAYERS, foreign_cfg
 from small_models import build, losses_of
+from support import in_two_processes
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from gan_plugin import UserError
 from gan_plugin.engine.export import read_generator, write_weights
@@ -174,6 +178,35 @@ def test_a_loop_without_an_event_storage(batch):
     model = build(foreign_cfg(*KINDS["queries"], {"MODEL.GAN.START_ITER": 1}))
     first, second = model(batch), model(batch)
     assert first["loss_adv_mask"] == 0 < second["loss_adv_mask"]
+
+
+def train_on_images_of_its_own(folder):
+    """In each of two processes a loop of its author's: the first sees objects, the other's first image has none."""
+    rank = comm.get_rank()
+    for kind in ("own meta-architecture", "own registry and tuples", "own cascade", "panoptic", "queries"):
+        # the small query-based model has layers that it does not use, with us and without
+        model = DistributedDataParallel(build(foreign_cfg(*KINDS[kind])), find_unused_parameters=kind == "queries")
+        optimizer = torch.optim.SGD(model.parameters(), 0.002)
+        with EventStorage(0):
+            for number in range(2):
+                item = _make_inputs(1, 2 if number >= rank else 0, seed=2 * number + rank, side=64)[0]
+                item["sem_seg"] = item["instances"].gt_masks.tensor.any(0).long()
+                losses = model([item])
+                optimizer.zero_grad()
+                sum(losses.values()).backward()
+                optimizer.step()
+        torch.save(model.module.state_dict(), folder / f"{kind}.{rank}")
+
+
+def test_two_processes_stay_one_model(tmp_path):
+    in_two_processes(train_on_images_of_its_own, tmp_path)
+    firsts = sorted(tmp_path.glob("*.0"))
+    assert len(firsts) == 5
+    for path in firsts:
+        first, second = (torch.load(path.with_suffix(f".{rank}"), weights_only=True) for rank in range(2))
+        start = build(foreign_cfg(*KINDS[path.stem])).state_dict()
+        assert all(torch.equal(first[name], second[name]) for name in start), path.stem
+        assert any(not torch.equal(first[name], start[name]) for name in start if name.startswith("adversaries."))
 
 
 def test_a_compiled_backbone_and_a_copied_model(batch):

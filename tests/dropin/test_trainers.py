@@ -12,7 +12,7 @@ import torch
 from detectron2 import model_zoo
 from detectron2.config import LazyCall, LazyConfig, get_cfg, instantiate
 from detectron2.data import DatasetMapper, build_detection_train_loader
-from detectron2.engine import HookBase
+from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.modeling import build_model
 from detectron2.utils.events import get_event_storage
 from foreign_models import KINDS, foreign_cfg, shallow_backbone
@@ -114,6 +114,27 @@ def test_own_optimizer_loader_mapper_and_validation_hook(run_cfg, mode, kind):
     moved = {name for name, value in trainer.model.state_dict().items() if not torch.equal(value, before[name])}
     assert "roi_heads.mask_head.mask_predictor.weight" in moved and any(n.startswith("adversaries.") for n in moved)
     # the validation hook sees the generator's own losses
+    for losses in trainer.validation.found:
+        assert {"loss_mask", "loss_boundary"} <= losses.keys()
+        assert not any(name.startswith(("loss_disc_", "loss_adv_")) for name in losses)
+    metrics = json.loads((Path(cfg.OUTPUT_DIR) / "metrics.json").read_text().splitlines()[-1])
+    assert metrics["loss_adv_mask"] > 0 and metrics["loss_disc_mask"] > 0 and metrics["validation_loss"] > 0
+
+
+class StockTrainer(DefaultTrainer):
+    """Detectron2's own, with the hook that its author has given it."""
+
+    def build_hooks(self):
+        self.validation = ValidationLosses([next(iter(build_detection_train_loader(self.cfg)))])
+        return [self.validation, *super().build_hooks()]
+
+
+def test_a_validation_hook_of_a_trainer_that_knows_nothing_of_us(run_cfg):
+    cfg = own_cfg(run_cfg, "joint")
+    cfg.SOLVER.OPTIMIZER = "sgd"
+    trainer = StockTrainer(cfg)
+    trainer.train()
+    assert len(trainer.validation.found) == 6
     for losses in trainer.validation.found:
         assert {"loss_mask", "loss_boundary"} <= losses.keys()
         assert not any(name.startswith(("loss_disc_", "loss_adv_")) for name in losses)
