@@ -99,8 +99,10 @@ def _gan_node() -> CN:
     gan.MASK.OBJECTIVE = "NonSaturatingBCE"
     # of the verdict; see BALANCE
     gan.MASK.WEIGHT = 1.0
-    # the thesis' lambda: weight of the mean absolute error between matched masks; see BALANCE
+    # the thesis' lambda: weight of the error between matched masks; see BALANCE
     gan.MASK.REC_WEIGHT = 100.0
+    # that error: "mae" (mean absolute, as in the thesis), "dice", or "bce", which is loss_mask once more: a control
+    gan.MASK.REC_LOSS = "mae"
     # side of the square that the discriminator sees; for PixelMaskDiscriminator 2 ** (number of CHANNELS + 1)
     gan.MASK.INPUT_SIZE = 128
     gan.MASK.CHANNELS = (64, 128, 128, 256, 512, 1024)
@@ -222,6 +224,7 @@ CHOICES = {
     "MODEL.GAN.MODE": ("joint", "alternating"),
     "MODEL.GAN.ORDER": ("thesis", "paper"),
     "MODEL.GAN.MASK.FAKE": ("soft", "straight_through"),
+    "MODEL.GAN.MASK.REC_LOSS": ("mae", "dice", "bce"),
     "MODEL.GAN.MASK.REAL": ("binary", "antialiased"),
     "MODEL.GAN.MASK.MATCHING": ("proposal", "greedy"),
     "MODEL.GAN.MASK.NORM": ("BN", "GN", "SyncBN", ""),

@@ -1,7 +1,7 @@
 """The arms of a comparison: what each changes in the config that all of them share."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -9,7 +9,11 @@ from detectron2.config import CfgNode
 from gan_plugin.engine.export import STOCK_ROI_HEADS
 from gan_plugin.errors import UserError
 
+from .schedule import scaled_schedule
+
 BASELINE = "baseline"
+# "lsgan-frozen" is "lsgan" with a discriminator that never learns
+FROZEN = "-frozen"
 Settings = dict[str, Any]
 
 
@@ -20,6 +24,8 @@ class Arm:
     description: str
     settings: Settings
     adapted: Callable[[CfgNode], Settings] = field(default=lambda cfg: {})
+    # its iterations, as many times those of the others
+    stretch: float = 1.0
 
 
 def _paper_system(cfg: CfgNode) -> Settings:
@@ -58,6 +64,22 @@ ARMS: dict[str, Arm] = {
     "rec": Arm(
         "a control: the mean absolute error of matched masks (thesis 4.3.3), weighted as in the config, and no verdict",
         {**_MASK_PLAYER, "MODEL.GAN.MASK.WEIGHT": 0.0},
+    ),
+    "heavier": Arm(
+        "a control: the mask loss itself once more, with the share that BALANCE.SHARE gives an adversary, and no "
+        "verdict",
+        {
+            **_MASK_PLAYER,
+            "MODEL.GAN.MASK.WEIGHT": 0.0,
+            "MODEL.GAN.MASK.REC_WEIGHT": 1.0,
+            "MODEL.GAN.MASK.REC_LOSS": "bce",
+            "MODEL.GAN.MASK.MATCHING": "proposal",
+        },
+    ),
+    "longer": Arm(
+        "a control: the baseline with half as many iterations again, more than any adversary costs",
+        {"MODEL.GAN.ENABLED": False},
+        stretch=1.5,
     ),
     "hinge": Arm(
         "the config's mask discriminator with the hinge loss",
@@ -121,18 +143,43 @@ ARMS: dict[str, Arm] = {
 }
 
 
-def arm_settings(names: Iterable[str], cfg: CfgNode) -> dict[str, Settings]:
+def find_arm(name: str) -> Arm | None:
+    """The arm of that name: a key of ARMS, or that of an adversary with "-frozen" behind it; None for what is none."""
+    if name in ARMS or not name.endswith(FROZEN):
+        return ARMS.get(name)
+    learns = name.removesuffix(FROZEN)
+    arm = ARMS.get(learns)
+    if arm is None or not arm.settings["MODEL.GAN.ENABLED"] or arm.settings.get("MODEL.GAN.MASK.WEIGHT") == 0:
+        return None
+    frozen: Settings = {"MODEL.GAN.MODE": "alternating", "SOLVER.DISC.BASE_LR": 0.0, "MODEL.GAN.GATE_ACCURACY": 0.0}
+    return replace(
+        arm,
+        description=f"a control: {learns}, whose discriminators keep their first, random weights",
+        adapted=lambda cfg: {**arm.adapted(cfg), **frozen},
+    )
+
+
+def arm_settings(names: Iterable[str], cfg: CfgNode, iterations: int | None = None) -> dict[str, Settings]:
     """Arm -> config keys and values, for `names` without repetitions, the baseline first.
 
     Args:
-        names: keys of ARMS. The baseline is always there, since every difference is one to it.
+        names: keys of ARMS, or of adversaries in them with "-frozen" behind. The baseline is always there, since every
+            difference is one to it.
         cfg: the config that all arms share.
+        iterations: of each; None leaves the keys out that count iterations, which only some arms have of their own.
 
     Raises:
         UserError: an arm is unknown; the sentence lists the known ones.
     """
-    chosen = list(dict.fromkeys([BASELINE, *names]))
-    for name in chosen:
-        if name not in ARMS:
-            raise UserError(f"The arm '{name}' is unknown; --arms takes {', '.join(ARMS)}.")
-    return {name: {**ARMS[name].settings, **ARMS[name].adapted(cfg)} for name in chosen}
+    settings: dict[str, Settings] = {}
+    for name in dict.fromkeys([BASELINE, *names]):
+        arm = find_arm(name)
+        if arm is None:
+            raise UserError(
+                f"The arm '{name}' is unknown; --arms takes {', '.join(ARMS)}, and any adversary among them with "
+                f"{FROZEN} behind its name."
+            )
+        settings[name] = {**arm.settings, **arm.adapted(cfg)}
+        if iterations is not None and arm.stretch != 1:
+            settings[name] |= scaled_schedule(cfg, round(iterations * arm.stretch))
+    return settings

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .arms import ARMS
+from .arms import find_arm
 from .bars import draw_bars
 from .plan import MODEL_A, command_of
 from .statistics import LEAST_SEEDS
@@ -87,7 +87,7 @@ def _protocol(results: Mapping[str, Any]) -> str:
 
 
 def _arms(plan: Mapping[str, Any]) -> str:
-    rows = [f"| {arm} | {ARMS[arm].description if arm in ARMS else ''} |" for arm in plan["arms"]]
+    rows = [f"| {arm} | {known.description if (known := find_arm(arm)) else ''} |" for arm in plan["arms"]]
     return "\n".join(["| arm | what |", "|---|---|", *rows])
 
 

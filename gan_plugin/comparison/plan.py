@@ -62,8 +62,9 @@ class Plan:
         for seed in self.seeds:
             runs.append(Run(seed, MODEL_A, self.iterations_a, {**self.stage_a, "SEED": seed}))
             for arm, settings in self.arms.items():
-                # an arm's own keys go over those of the stage: it may train on other images
-                runs.append(Run(seed, arm, self.iterations_b, {**self.stage_b, **settings, "SEED": seed}))
+                # an arm's own keys go over those of the stage: it may train on other images, or longer
+                keys = {**self.stage_b, **settings, "SEED": seed}
+                runs.append(Run(seed, arm, keys.get("SOLVER.MAX_ITER", self.iterations_b), keys))
         return runs
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def make_plan(
     Args:
         cfg: the config that all runs share; neither its OUTPUT_DIR nor its SEED matters.
         config_file: where it came from, for the report.
-        arms: keys of `ARMS`; the baseline is added.
+        arms: see `arm_settings`; the baseline is added.
         seeds: of the weights, the order of the data and the augmentation, one model A each.
         iterations: of stage A and of stage B.
         sizes: images in A, B and the held-out part; None for the config's.
@@ -103,7 +104,12 @@ def make_plan(
     _check_numbers(iterations, seeds)
     split = make_split(cfg, sizes)
     return assemble_plan(
-        cfg, config_file=config_file, split=split, arms=arm_settings(arms, cfg), seeds=seeds, iterations=iterations
+        cfg,
+        config_file=config_file,
+        split=split,
+        arms=arm_settings(arms, cfg, iterations[1]),
+        seeds=seeds,
+        iterations=iterations,
     )
 
 

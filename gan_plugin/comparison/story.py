@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .arms import ARMS
+from .arms import find_arm
 from .plan import command_of
 
 
@@ -51,6 +51,6 @@ def adversarial_story(plan: Mapping[str, Any]) -> Story:
             "annotated masks or boxes, D(fake) predicted ones; a D whose accuracy stays near 1 has won, near 0.5 it "
             "cannot tell."
         ),
-        descriptions={name: ARMS[name].description for name in plan["arms"] if name in ARMS},
+        descriptions={name: arm.description for name in plan["arms"] if (arm := find_arm(name))},
         command=command_of(plan),
     )

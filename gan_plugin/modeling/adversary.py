@@ -179,15 +179,17 @@ class Adversary(nn.Module):
 class MaskAdversary(Adversary):
     """A discriminator of masks; the generator's matched masks also pay for their distance to the truth."""
 
-    def __init__(self, *, rec_weight: float = 100.0, name: str = "mask", **kwargs: Any) -> None:
+    def __init__(self, *, rec_weight: float = 100.0, rec_loss: str = "mae", name: str = "mask", **kwargs: Any) -> None:
         """
         Args:
-            rec_weight: factor of the mean absolute error between matched masks (lambda in the thesis), 0 for none; with
-                a `balance` its ratio to `weight` counts.
+            rec_weight: factor of the error between matched masks (lambda in the thesis), 0 for none; with a `balance`
+                its ratio to `weight` counts.
+            rec_loss: that error, see `reconstruction_loss`.
             name, kwargs: as for Adversary.
         """
         super().__init__(name=name, **kwargs)
         self.rec_weight = rec_weight
+        self.rec_loss = rec_loss
 
     def idle_generator_losses(self, samples: Any) -> dict[str, torch.Tensor]:
         losses = super().idle_generator_losses(samples)
@@ -197,7 +199,7 @@ class MaskAdversary(Adversary):
         """As Adversary, and `loss_rec_mask` unless its weight is 0."""
         terms = super()._generator_terms(pair)
         if self.rec_weight:
-            terms["loss_rec_mask"] = reconstruction_loss(pair.samples), self.rec_weight
+            terms["loss_rec_mask"] = reconstruction_loss(pair.samples, self.rec_loss), self.rec_weight
         return terms
 
 

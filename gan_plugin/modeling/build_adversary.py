@@ -37,7 +37,12 @@ def build_adversaries(cfg: CfgNode, levels: Callable[[], Sequence[ShapeSpec]]) -
     adversaries = nn.ModuleDict()
     if gan.ENABLED and gan.MASK.ENABLED:
         adversaries["mask"] = _compiled(
-            MaskAdversary(rec_weight=gan.MASK.REC_WEIGHT, **_common(cfg, "MASK", levels)), cfg
+            MaskAdversary(
+                rec_weight=gan.MASK.REC_WEIGHT,
+                rec_loss=check_choice("MODEL.GAN.MASK.REC_LOSS", gan.MASK.REC_LOSS),
+                **_common(cfg, "MASK", levels),
+            ),
+            cfg,
         )
     if gan.ENABLED and gan.BOX.ENABLED:
         adversaries["box"] = _compiled(Adversary(name="box", **_common(cfg, "BOX", levels)), cfg)

@@ -58,6 +58,7 @@ def make_adversarial(model: DictConfig) -> DictConfig:
         mask=L(MaskAdversary)(
             weight=mask.WEIGHT,
             rec_weight=mask.REC_WEIGHT,
+            rec_loss=mask.REC_LOSS,
             balance=L(GradientShare)(share=gan.BALANCE.SHARE, max_factor=gan.BALANCE.MAX_FACTOR),
             objective=L(NonSaturatingBCE)(),
             discriminator=L(PixelMaskDiscriminator)(

@@ -86,7 +86,7 @@ def test_every_arm_has_the_baselines_model_and_its_own_adversary(quick):
     assert models.keys() == ARMS.keys()
     for arm, weights in models.items():
         players = {name.split(".")[1] for name in weights if name.startswith("adversaries.")}
-        assert players == {"baseline": set(), "paper": {"mask", "box"}}.get(arm, {"mask"})
+        assert players == {"baseline": set(), "longer": set(), "paper": {"mask", "box"}}.get(arm, {"mask"})
         assert {k: v for k, v in weights.items() if not k.startswith("adversaries.")} == models["baseline"]
 
 
@@ -113,9 +113,28 @@ def test_arms_named_after_a_source_have_its_weights():
         assert node == (tuple(value) if isinstance(value, list) else value), key
 
 
+def test_controls(cfg):
+    """A frozen discriminator differs in its learning rate alone; a longer run in what counts iterations."""
+    plan = plan_of(cfg, arms=["paper", "paper-frozen", "longer", "rec"], iterations=(50, 100))
+    runs = {run.arm: run for run in plan.runs() if run.seed == 0}
+    learning, frozen = runs["paper"].settings, runs["paper-frozen"].settings
+    assert {key for key in frozen if frozen[key] != learning.get(key)} == {
+        "SOLVER.DISC.BASE_LR",
+        "MODEL.GAN.MODE",
+        "MODEL.GAN.GATE_ACCURACY",
+    }
+    assert frozen["SOLVER.DISC.BASE_LR"] == 0 and frozen["MODEL.GAN.MODE"] == "alternating"
+    assert {run.iterations for run in runs.values() if run.arm not in ("a", "longer")} == {100}
+    assert runs["longer"].iterations == runs["longer"].settings["SOLVER.MAX_ITER"] == 150
+    assert runs["longer"].settings["DATASETS.TEST"] == runs["paper"].settings["DATASETS.TEST"]
+    for arm in ("baseline", "rec", "longer", "none"):
+        with pytest.raises(UserError, match=f"'{arm}-frozen' is unknown; .* any adversary among them with -frozen"):
+            plan_of(cfg, arms=[f"{arm}-frozen"])
+
+
 def test_an_unknown_arm_lists_the_known(cfg):
     with pytest.raises(
-        UserError, match="'lsgam' is unknown; --arms takes baseline, bce, lsgan, rec, hinge, paper, best"
+        UserError, match="'lsgam' is unknown; --arms takes baseline, bce, lsgan, rec, heavier, longer, hinge, paper, best"
     ):
         plan_of(cfg, arms=["lsgam"])
 

@@ -72,6 +72,21 @@ def test_all_terms_of_a_player_pull_by_the_share_of_its_own_loss(tiny_cfg, make_
     assert found[0.3][0]["mask"].samples.matched.any() == (matching == "proposal")
 
 
+def test_the_mask_loss_once_more_is_a_heavier_mask_loss(tiny_cfg, make_inputs):
+    """The control of a comparison: 1.3 times loss_mask's gradient, in every parameter."""
+    keys = {"MODEL.GAN.MASK.WEIGHT": 0.0, "MODEL.GAN.MASK.REC_WEIGHT": 1.0, "MODEL.GAN.MASK.REC_LOSS": "bce"}
+    model = build(small(tiny_cfg, keys, {"MODEL.GAN.BALANCE.SHARE": 0.3}))
+    with EventStorage(0):
+        losses = model(make_inputs(1, side=64))
+    shared = [p for n, p in model.named_parameters() if p.requires_grad and not n.startswith("adversaries.")]
+    own = torch.autograd.grad(losses["loss_mask"], shared, retain_graph=True, allow_unused=True)
+    more = torch.autograd.grad(losses["loss_rec_mask"] + losses["loss_adv_mask"], shared, allow_unused=True)
+    pairs = [(a, b) for a, b in zip(own, more, strict=True) if a is not None]
+    assert len(pairs) > 10
+    for a, b in pairs:
+        torch.testing.assert_close(b, 0.3 * a, rtol=1e-3, atol=1e-5 * a.abs().max().item())
+
+
 def own_pull(samples):
     """|d loss_mask / d logits|, cross entropy's; or |d loss_box_reg / d deltas|, where each of four counts alike."""
     if isinstance(samples, MaskSamples):

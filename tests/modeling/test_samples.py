@@ -1,5 +1,7 @@
 """What the discriminator sees, worked by hand."""
 
+import math
+
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
@@ -47,6 +49,13 @@ def test_reconstruction_is_the_mean_absolute_error_of_matched_pairs():
     nothing = reconstruction_loss(samples_of(logits, truth, [False, False]))
     nothing.backward()
     assert nothing.item() == 0 and logits.grad.abs().sum() == 0
+
+
+def test_other_errors_by_hand():
+    samples = samples_of([[[0.0, 0.0], [50.0, -50.0]]], torch.tensor([[[1.0, 0], [1, 0]]]))
+    # two pixels at one half cost log 2 each; p = (0.5, 0.5, 1, 0), so 2 * 1.5 / (1.5 + 2)
+    assert reconstruction_loss(samples, "bce").item() == pytest.approx(math.log(2) / 2)
+    assert reconstruction_loss(samples, "dice").item() == pytest.approx(1 - 3 / 3.5)
 
 
 def test_greedy_matching_is_one_to_one_by_descending_score():
