@@ -104,19 +104,19 @@ def config_of(args: argparse.Namespace) -> Path:
 
 def work(args: argparse.Namespace) -> None:
     """Read, check, write, say what was written."""
-    from gan_plugin.engine.export import ADVICE, import_modules, read_generator, write_weights
+    from gan_plugin.engine.export import ADVICE, import_modules, read_named_generator, write_weights
     from gan_plugin.engine.torchscript import trace_model, write_torchscript
     from gan_plugin.files import write_whole
 
     check_outputs(args)
     import_modules(args.modules)
-    weights = read_generator(args.checkpoint, average=args.ema, allow_pickle=args.allow_pickle)
+    weights, classes = read_named_generator(args.checkpoint, average=args.ema, allow_pickle=args.allow_pickle)
     model, config, checked = check(args, weights)
     if args.torchscript:
         write_torchscript(trace_model(model, *args.image_size), args.torchscript)
     if args.config_out:
         write_whole(args.config_out, lambda file: file.write(config.encode()), ADVICE)
-    write_weights(weights, args.out)
+    write_weights(weights, args.out, classes)
     size = sum(tensor.numel() for tensor in weights.values()) / 1e6
     print(f"{args.out}: {len(weights)} tensors, {size:.1f} million numbers; {checked}")
 

@@ -13,7 +13,9 @@ from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from gan_plugin.config_files import flat, read_yaml
 from gan_plugin.evaluation.boundary import boundary_band
+from gan_plugin.evaluation.build import COCO_DETECTIONS, evaluated_detections
 from gan_plugin.visualization.panels import Instance, instances_of_record
 from gan_plugin.visualization.run_files import stored_predictions
 
@@ -59,7 +61,7 @@ def over_images(
         except (OSError, ValueError, KeyError, TypeError):
             continue
         for metric in metrics:
-            matches = match_images(records, found, boundary=_RESAMPLED[metric])
+            matches = match_images(records, found, boundary=_RESAMPLED[metric], detections=_detections(plan, arm))
             scores[metric, arm, seed] = resampled_ap(matches, weights)
     intervals = {}
     for metric in metrics:
@@ -72,6 +74,13 @@ def over_images(
             if interval is not None:
                 intervals[metric, arm] = interval
     return intervals
+
+
+def _detections(plan: Plan, arm: str) -> int:
+    """How many of an image the evaluation of an arm's runs has looked at."""
+    key = "TEST.DETECTIONS_PER_IMAGE"
+    config = flat(read_yaml(plan.config, "The config of the comparison"))
+    return evaluated_detections({**config, **plan.stage_b, **plan.arms.get(arm, {})}.get(key, COCO_DETECTIONS))
 
 
 @dataclass(frozen=True)
@@ -92,14 +101,19 @@ class ClassMatches:
 
 
 def match_images(
-    records: Sequence[Mapping[str, Any]], predictions: Mapping[Any, Sequence[Instance]], *, boundary: bool
+    records: Sequence[Mapping[str, Any]],
+    predictions: Mapping[Any, Sequence[Instance]],
+    *,
+    boundary: bool,
+    detections: int = COCO_DETECTIONS,
 ) -> list[ClassMatches]:
-    """Match predicted masks with the truth as COCO's evaluation does, at most 100 an image, objects of all sizes.
+    """Match predicted masks with the truth as COCO's evaluation does, objects of all sizes.
 
     Args:
         records: of the test set, as Detectron2 keeps them.
         predictions: by image_id.
         boundary: by the smaller of mask IoU and boundary IoU (Cheng et al. 2021) instead of mask IoU.
+        detections: at most so many of a class in an image, the surest first.
 
     Returns:
         One for each class that has an object or a prediction.
@@ -115,6 +129,7 @@ def match_images(
     # pycocotools tells of its progress
     with redirect_stdout(StringIO()):
         evaluation = (_BoundaryEval if boundary else COCOeval)(truth, truth.loadRes(found), "segm")
+        evaluation.params.maxDets = [detections]
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluation.params.catIds = sorted({*truth.getCatIds(), *(each["category_id"] for each in found)})
         evaluation.evaluate()

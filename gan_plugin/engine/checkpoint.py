@@ -1,11 +1,13 @@
 """Checkpoints that are whole or absent, and sentences for files that are neither."""
 
+import json
 import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+import safetensors
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
@@ -13,26 +15,44 @@ from gan_plugin.errors import UserError
 from gan_plugin.files import UNREADABLE, first_line, read_safely, write_whole
 
 BEST_PREFIX = "model_best"
-# the key under which a checkpoint keeps the names of the classes
+# the key under which a checkpoint, or the metadata of a .safetensors, keeps the names of the classes
 _CLASSES = "thing_classes"
 _ADVICE = "The checkpoints before it are kept; free some disk space and continue with --resume."
 
 
 def trained_classes(weights: str) -> list[str]:
-    """The names of the classes, in their order, that a checkpoint of a run was trained on; [] if it does not say.
+    """The names of the classes, in their order, that a run or an exported model was trained on; [] if nobody says.
 
     Args:
         weights: a file, or anything else that MODEL.WEIGHTS may be.
     """
-    if not weights.endswith(".pth") or not os.path.isfile(weights):
+    if not weights.endswith((".pth", ".safetensors")) or not os.path.isfile(weights):
         return []
     try:
-        found = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, *UNREADABLE):
+        if weights.endswith(".pth"):
+            return classes_in(torch.load(weights, map_location="cpu", weights_only=True, mmap=True))
+        with safetensors.safe_open(weights, "pt") as file:
+            metadata = file.metadata() or {}
+        return classes_in({_CLASSES: json.loads(metadata.get(_CLASSES, "[]"))})
+    except (OSError, safetensors.SafetensorError, *UNREADABLE):
         # who loads the model has a sentence for it
         return []
-    names = found.get(_CLASSES) if isinstance(found, dict) else None
+
+
+def classes_in(checkpoint: Any) -> list[str]:
+    """The names of the classes in the content of a checkpoint; [] if it does not say."""
+    names = checkpoint.get(_CLASSES) if isinstance(checkpoint, dict) else None
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
+
+
+def named_classes(classes: Sequence[str]) -> dict[str, list[str]]:
+    """What a checkpoint holds for `trained_classes` to find; nothing where there are no names."""
+    return {_CLASSES: list(classes)} if classes else {}
+
+
+def classes_as_text(classes: Sequence[str]) -> dict[str, str]:
+    """The same as the metadata of a .safetensors."""
+    return {name: json.dumps(value) for name, value in named_classes(classes).items()}
 
 
 def with_versions(chosen: dict[str, torch.Tensor], of: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -78,7 +98,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         data = {
             "model": self.model.state_dict(),
             **{key: obj.state_dict() for key, obj in self.checkpointables.items()},
-            **self._named(),
+            **named_classes(self.thing_classes),
         }
         data.update(kwargs)
         self._refuse_non_finite(data["model"], name, data.get("iteration"))
@@ -92,10 +112,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         """Save `weights` alone as `name`.pth, to be used as MODEL.WEIGHTS; errors as in `save`."""
         self._refuse_non_finite(weights, name)
         path = os.path.join(self.save_dir, f"{name}.pth")
-        write_whole(path, lambda file: torch.save({"model": weights, **self._named()}, file), _ADVICE)
-
-    def _named(self) -> dict[str, list[str]]:
-        return {_CLASSES: list(self.thing_classes)} if self.thing_classes else {}
+        data = {"model": weights, **named_classes(self.thing_classes)}
+        write_whole(path, lambda file: torch.save(data, file), _ADVICE)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make `last_filename_basename` the file that `--resume` continues from."""

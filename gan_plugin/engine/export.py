@@ -26,7 +26,7 @@ from gan_plugin.files import UnsafeCheckpointError, first_line, read_safely, wri
 from gan_plugin.modeling import AdversarialModel, TimmBackbone
 from gan_plugin.modeling.timm_backbone import BUILDER
 
-from .checkpoint import with_versions
+from .checkpoint import classes_as_text, classes_in, named_classes, with_versions
 from .setup import merge_file
 
 SUFFIXES = (".pth", ".safetensors")
@@ -46,12 +46,22 @@ _UNREADABLE = (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyEr
 
 
 def read_generator(path: Path, *, average: bool = False, allow_pickle: bool = False) -> dict[str, torch.Tensor]:
-    """The generator's weights in a checkpoint, on the CPU, under the names that GeneralizedRCNN gives them.
+    """The weights alone of `read_named_generator`."""
+    return read_named_generator(path, average=average, allow_pickle=allow_pickle)[0]
+
+
+def read_named_generator(
+    path: Path, *, average: bool = False, allow_pickle: bool = False
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The generator in a checkpoint.
 
     Args:
         path: a `.pth` of a training run, read without running any code in it, or a model zoo's `.pkl`.
         average: take the moving average that GeneratorEMA keeps in place of the last weights.
         allow_pickle: read a `.pkl`, or a `.pth` with objects, which RUNS WHATEVER CODE THE FILE HOLDS.
+
+    Returns:
+        (its weights on the CPU under the names that GeneralizedRCNN gives them, the names of its classes or []).
 
     Raises:
         UserError: the file is missing, cannot be read in this way, is no checkpoint, or has no average.
@@ -64,14 +74,14 @@ def read_generator(path: Path, *, average: bool = False, allow_pickle: bool = Fa
         raise UserError(f"{path} is not a checkpoint: it holds no dictionary of weights; name a model_*.pth of a run.")
     names = [name for name in weights if not name.startswith(ADVERSARY_PREFIX) and not _is_constant(name)]
     if not average:
-        return with_versions({name: _compact(weights[name]) for name in names}, weights)
+        return with_versions({name: _compact(weights[name]) for name in names}, weights), classes_in(state)
     averages = find_average(state)
     if not averages or any(name not in averages for name in names):
         raise UserError(
             f"{path} holds no moving average of the generator; leave --ema away, export OUTPUT_DIR/model_final_ema.pth "
             "without it, or train with MODEL.GAN.EMA.DECAY above 0."
         )
-    return with_versions({name: _compact(averages[name]) for name in names}, weights)
+    return with_versions({name: _compact(averages[name]) for name in names}, weights), classes_in(state)
 
 
 def _read_torch(path: Path, allow_objects: bool) -> Any:
@@ -128,17 +138,22 @@ def find_average(state: dict[str, Any]) -> dict[str, torch.Tensor] | None:
     return node if is_state_dict(node) else None
 
 
-def write_weights(weights: dict[str, torch.Tensor], out: Path) -> None:
+def write_weights(weights: dict[str, torch.Tensor], out: Path, classes: Sequence[str] = ()) -> None:
     """Write `weights` as `out`: a `.pth` that DetectionCheckpointer loads, or a `.safetensors` of bare tensors.
+
+    Args:
+        weights: of `read_generator`.
+        out: the file.
+        classes: the names of the classes, which `trained_classes` finds in either form.
 
     Raises:
         UserError: the file cannot be written; nothing of it is left then.
     """
     if out.suffix == ".safetensors":
-        content = safetensors.torch.save(weights, metadata={"format": "pt"})
+        content = safetensors.torch.save(weights, metadata={"format": "pt", **classes_as_text(classes)})
         write_whole(out, lambda file: file.write(content), ADVICE)
     else:
-        write_whole(out, lambda file: torch.save({"model": weights}, file), ADVICE)
+        write_whole(out, lambda file: torch.save({"model": weights, **named_classes(classes)}, file), ADVICE)
 
 
 def import_modules(names: Sequence[str]) -> None:

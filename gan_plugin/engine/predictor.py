@@ -23,7 +23,7 @@ from gan_plugin.errors import UserError
 from gan_plugin.files import first_line
 
 from .checkpoint import trained_classes
-from .export import import_modules, is_lazy, plain_model, read_generator, stock_config
+from .export import import_modules, is_lazy, plain_model, read_named_generator, stock_config
 from .lazy_config import dataset_names, load_lazy_config
 from .setup import load_config, merge_options
 
@@ -95,13 +95,13 @@ def load_predictor(
         weights: a `.pth` of a run or of an export, a `.safetensors`, or a model zoo's `.pkl`.
         opts: changes of the config, KEY VALUE pairs or key=value for a LazyConfig.
         modules: of a project that registers components, to be imported first.
-        allow_pickle: see `read_generator`.
+        allow_pickle: see `read_named_generator`.
 
     Raises:
         UserError: config or weights are missing or broken, or the weights are of another architecture.
     """
     import_modules(modules)
-    state = _read_weights(Path(weights), allow_pickle)
+    state, classes = _read_weights(Path(weights), allow_pickle)
     args = argparse.Namespace(config_file=config_file, opts=list(opts), weights=weights)
     if is_lazy(Path(config_file)):
         predictor, names = _of_lazy(args)
@@ -109,7 +109,7 @@ def load_predictor(
         predictor, names = _of_yaml(args, modules)
     _fill(predictor.model, state, weights, config_file)
     predictor.model.requires_grad_(False).eval()
-    predictor.classes = trained_classes(weights)
+    predictor.classes = classes
     for name in names:
         _name_classes(predictor, name)
     return predictor
@@ -159,11 +159,11 @@ def _of_lazy(args: argparse.Namespace) -> tuple[Predictor, Sequence[str]]:
     return Predictor(model, augmentations, image_format, [], []), dataset_names(cfg, ("test", "train"))
 
 
-def _read_weights(path: Path, allow_pickle: bool) -> dict[str, torch.Tensor]:
+def _read_weights(path: Path, allow_pickle: bool) -> tuple[dict[str, torch.Tensor], list[str]]:
     if path.suffix != ".safetensors":
-        return read_generator(path, allow_pickle=allow_pickle)
+        return read_named_generator(path, allow_pickle=allow_pickle)
     try:
-        return safetensors.torch.load_file(path)
+        return safetensors.torch.load_file(path), trained_classes(str(path))
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"The weights {path} cannot be read ({first_line(error)}); check --weights.") from error
 

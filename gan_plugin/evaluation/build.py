@@ -1,5 +1,6 @@
 """Choose the evaluators of a data set from its metadata and the config."""
 
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -16,13 +17,17 @@ from gan_plugin.evaluation.fast_cityscapes import FastCityscapesInstanceEvaluato
 from gan_plugin.evaluation.per_image_ap import PerImageAP
 
 EVALUATOR_TYPES = ("cityscapes_instance", "coco")
+# so many detections of an image COCO's AP and AR look at, the surest first
+COCO_DETECTIONS = 100
+_logger = logging.getLogger(__name__)
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluator:
     """`official_evaluator` for a config.
 
     Args:
-        cfg: MODEL.MASK_ON decides whether masks are measured, OUTPUT_DIR where files go; TEST.CITYSCAPES_EVALUATOR,
+        cfg: MODEL.MASK_ON decides whether masks are measured, OUTPUT_DIR where files go, TEST.DETECTIONS_PER_IMAGE how
+            many of an image COCO's metrics look at (see `evaluated_detections`); TEST.CITYSCAPES_EVALUATOR,
             TEST.COCO_EVALUATOR, TEST.BOUNDARY_AP and TEST.PER_IMAGE_AP as `add_gan_config` explains them.
         dataset_name: a registered data set.
         output_folder: OUTPUT_DIR/inference/<dataset_name> if None.
@@ -39,7 +44,17 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
         coco=cfg.TEST.COCO_EVALUATOR,
         boundary=cfg.TEST.BOUNDARY_AP,
         per_image=cfg.TEST.PER_IMAGE_AP,
+        detections=evaluated_detections(cfg.TEST.DETECTIONS_PER_IMAGE),
     )
+
+
+def evaluated_detections(of_image: int) -> int:
+    """How many detections of an image COCO's metrics look at, if the model gives at most `of_image` (-1: all it has).
+
+    COCO's own 100, or what is asked of the model where that is more: otherwise the AP of a data set with hundreds of
+    objects in an image would be that of a part of them.
+    """
+    return max(COCO_DETECTIONS, of_image)
 
 
 def official_evaluator(
@@ -51,6 +66,7 @@ def official_evaluator(
     coco: str = "pycocotools",
     boundary: bool = False,
     per_image: bool = False,
+    detections: int = COCO_DETECTIONS,
 ) -> DatasetEvaluator:
     """The evaluator of `dataset_name`, chosen by the `evaluator_type` in its metadata.
 
@@ -62,6 +78,7 @@ def official_evaluator(
         coco: "pycocotools" or "faster", two ways to the same COCO metrics.
         boundary: whether "faster" measures the Boundary AP as well.
         per_image: whether AP, cAP and rAP per image are measured as well.
+        detections: how many of an image COCO's metrics look at, the surest first; more than COCO's own 100 is logged.
 
     Returns:
         "coco": COCOEvaluator ("bbox" and, with masks, "segm"). "cityscapes_instance": the same plus, with masks, the
@@ -78,7 +95,12 @@ def official_evaluator(
             f"set it in its metadata to one of: {', '.join(EVALUATOR_TYPES)}."
         )
     tasks = ("bbox", *(("segm",) if masks else ()), *(("boundary",) if boundary else ()))
-    metrics = _coco_evaluator(dataset_name, output_folder, tasks, coco)
+    if detections > COCO_DETECTIONS:
+        _logger.info(
+            f"COCO's metrics of '{dataset_name}' look at up to {detections} detections of an image, not at COCO's own "
+            f"{COCO_DETECTIONS}."
+        )
+    metrics = _coco_evaluator(dataset_name, output_folder, tasks, coco, detections)
     evaluators: list[DatasetEvaluator] = [metrics]
     if evaluator_type == "cityscapes_instance" and masks:
         kind = FastCityscapesInstanceEvaluator if cityscapes == "fast" else CityscapesInstanceMetrics
@@ -98,18 +120,19 @@ def check_evaluation(cfg: CfgNode) -> None:
         raise UserError('TEST.BOUNDARY_AP needs TEST.COCO_EVALUATOR "faster": pycocotools has no Boundary AP.')
 
 
-def _coco_evaluator(dataset_name: str, folder: str, tasks: tuple[str, ...], way: str) -> COCOEvaluator:
+def _coco_evaluator(dataset_name: str, folder: str, tasks: tuple[str, ...], way: str, detections: int) -> COCOEvaluator:
     metadata = MetadataCatalog.get(dataset_name)
     # An earlier COCOEvaluator leaves the file it converted the truth to in the metadata. The next one would use it
     # unseen, though it may be deleted by now or describe other images.
     if os.path.basename(metadata.get("json_file", "")) == f"{dataset_name}_coco_format.json":
         del metadata.json_file
+    kind: type[COCOEvaluator] = COCOMetrics
     if way == "faster":
         # Here, so that the default still runs in an environment from before this evaluator.
         from gan_plugin.evaluation.fast_coco import FastCOCOEvaluator
 
-        return FastCOCOEvaluator(dataset_name, tasks=tasks, output_dir=folder, allow_cached_coco=False)
-    return COCOMetrics(dataset_name, tasks=tasks, output_dir=folder, allow_cached_coco=False)
+        kind = FastCOCOEvaluator
+    return kind(dataset_name, tasks, output_dir=folder, allow_cached_coco=False, max_dets_per_image=detections)
 
 
 class COCOMetrics(COCOEvaluator):
@@ -141,12 +164,13 @@ def metric_names(cfg: CfgNode) -> list[str]:
     unread = [name for name in cfg.DATASETS.TEST if not MetadataCatalog.get(name).get("thing_classes")]
     if unread and "-" in cfg.TEST.BEST_METRIC[1:]:
         return []
+    limits = (1, 10, evaluated_detections(cfg.TEST.DETECTIONS_PER_IMAGE))
     names: list[str] = []
     for dataset in cfg.DATASETS.TEST:
         metadata, masks = MetadataCatalog.get(dataset), cfg.MODEL.MASK_ON
         classes = metadata.get("thing_classes") or []
         of_classes = [f"AP-{name}" for name in classes] if len(classes) > 1 else []
-        scores = ["AP", "AP50", "AP75", "APs", "APm", "APl", *recall_names((1, 10, 100)), *of_classes]
+        scores = ["AP", "AP50", "AP75", "APs", "APm", "APl", *recall_names(limits), *of_classes]
         tasks = ["segm"] * masks + ["bbox"] + ["boundary"] * cfg.TEST.BOUNDARY_AP
         found = [f"{task}/{score}" for task in tasks for score in scores]
         if metadata.get("evaluator_type") == "cityscapes_instance" and masks:

@@ -30,8 +30,8 @@ FOUND = {
 }
 
 
-def reference_ap(times, task):
-    """COCO's AP of a data set in which each image stands so often, under ids of its own."""
+def reference_ap(times, task, limit):
+    """COCO's AP of a data set in which each image stands so often, under ids of its own, at most `limit` of a class."""
     images, truth, found = [], [], []
     for record, count in zip(RECORDS, times, strict=True):
         for _ in range(count):
@@ -54,20 +54,23 @@ def reference_ap(times, task):
             coco.dataset = content
             coco.createIndex()
             evaluation = COCOeval(coco, coco.loadRes(found), task)
+        evaluation.params.maxDets = [0, 1, limit]
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
-    return 100 * evaluation.stats[0]
+    # (thresholds, recalls, classes, areas, limits); all areas come first
+    precision = np.asarray(evaluation.eval["precision"])[..., 0, -1]
+    return 100 * precision[precision > -1].mean()
 
 
-@pytest.mark.parametrize("task", ["segm", "boundary"])
-def test_ap_of_weighted_images_is_that_of_copied_ones(task):
-    matches = match_images(RECORDS, FOUND, boundary=task == "boundary")
+@pytest.mark.parametrize(("task", "limit"), [("segm", 100), ("boundary", 100), ("segm", 2)])
+def test_ap_of_weighted_images_is_that_of_copied_ones(task, limit):
+    matches = match_images(RECORDS, FOUND, boundary=task == "boundary", detections=limit)
     weights = np.vstack([np.ones((1, len(RECORDS)), int), image_weights(len(RECORDS), 3)])
     assert (weights.sum(1) == len(RECORDS)).all() and weights.max() > 1
-    expected = [reference_ap(times, task) for times in weights]
+    expected = [reference_ap(times, task, limit) for times in weights]
     assert resampled_ap(matches, weights).tolist() == pytest.approx(expected, abs=1e-9)
     assert len(set(expected)) > 2
+    assert limit == 100 or abs(expected[0] - reference_ap(weights[0], task, 100)) > 1
 
 
 def test_nothing_found_and_nothing_to_find():

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import export_generator
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from small_models import build_shallow_fpn
 from support import exit_code
 
+from gan_plugin.engine.checkpoint import trained_classes
 from gan_plugin.engine.export import stock_config
 from gan_plugin.engine.predictor import load_predictor
 from gan_plugin.visualization.panels import instance_from_mask
@@ -132,8 +134,18 @@ def test_a_lazy_config_finds_what_the_same_yaml_config_does(tmp_path):
         assert torch.equal(lazy.get(name), theirs.get(name))
 
 
-def test_classes_have_the_names_that_the_weights_or_the_data_set_know(model):
+def test_classes_have_the_names_that_the_weights_or_the_data_set_know(model, monkeypatch):
+    """A run's checkpoint, read once, both forms of an export, and weights without names."""
+    reads = []
+    once = torch.load
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: reads.append(args) or once(*args, **kwargs))
     assert load_predictor(str(model / "config.yaml"), str(model / "model.pth")).classes == ["disc", "ring"]
+    assert len(reads) == 1
+    for name in ("export.pth", "export.safetensors"):
+        config = model / f"{name}.yaml"
+        assert exit_code(export_generator.main, model / "model.pth", model / name, "--config-out", config) == 0
+        assert trained_classes(str(model / name)) == ["disc", "ring"]
+        assert load_predictor(str(config), str(model / name)).classes == ["disc", "ring"]
     torch.save({"model": torch.load(model / "model.pth", weights_only=True)["model"]}, model / "nameless.pth")
     nameless = load_predictor(str(model / "config.yaml"), str(model / "nameless.pth"))
     assert nameless.classes[:2] == ["person", "rider"]

@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from gan_plugin.engine.export import build_stock_model, read_generator, stock_config, write_weights
+from gan_plugin.engine.export import build_stock_model, read_named_generator, stock_config, write_weights
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
@@ -48,7 +48,7 @@ def export_trial(context: Context, table: Table, out: Path, name: str = "") -> l
             "another, or train it again with its settings from config.yaml."
         )
     cfg = stock_config(folder / "config.yaml")
-    weights = read_generator(weights_file)
+    weights, classes = read_named_generator(weights_file)
     # proves that the two belong together before anything is written
     build_stock_model(cfg, weights)
     out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def export_trial(context: Context, table: Table, out: Path, name: str = "") -> l
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()
     files = [out / "config.yaml", out / "model.pth", out / "trials.json"]
     write_whole(files[0], lambda file: file.write(cfg.dump().encode()), _ADVICE)
-    write_weights(weights, files[1])
+    write_weights(weights, files[1], classes)
     trials = json.dumps({"exported": row.name, "classes": context.classes, "trials": trial_table(table)}, indent=1)
     write_whole(files[2], lambda file: file.write(trials.encode()), _ADVICE)
     copies = {folder / PREDICTIONS: out / "predictions.json", write_study_report(context, table): out / REPORT}
