@@ -14,6 +14,8 @@ from .workspace import claimed, known_plan, save_plan
 def conduct(asked: Plan, output: Path, tool: Path, *, jobs: int, story: Story | None = None) -> dict[str, Any]:
     """Run what is left of a comparison, and write results.json, results.csv and report.html of all.
 
+    The same call on several machines that share `output` does it together.
+
     Args:
         asked: what to run; added to the plan that `output` already has.
         output: the comparison's folder.
@@ -28,11 +30,13 @@ def conduct(asked: Plan, output: Path, tool: Path, *, jobs: int, story: Story | 
         UserError: `output` is another comparison's, or cannot be written.
         Stopped: by SIGINT or SIGTERM.
     """
-    with claimed(output) as lock:
+    with claimed(output):
         plan = known_plan(output, asked)
         save_plan(output, plan)
-        failures = execute(plan, output, tool, jobs=jobs, keep_open=[lock])
-        results = collect(plan, output, failures)
+    failures = execute(plan, output, tool, jobs=jobs)
+    with claimed(output):
+        # another call may have asked for more in the meantime
+        results = collect(known_plan(output, asked), output, failures)
         save_results(results, output)
         write_comparison_report(results, output, story)
     return results

@@ -72,6 +72,8 @@ def describe(plan: Plan, output: Path, cost: Cost, jobs: int) -> str:
             f"One iteration takes {cost.iteration:.2f} s, start and evaluation of a run {cost.start:.0f} s "
             "(measured without an adversary, which costs some more).",
             f"Estimated time of what is left: {_clock(total)} with --jobs {jobs}.",
+            "Machines that share the folder do it together: start the same command on each (under Slurm: srun "
+            "--nodes=N --ntasks-per-node=1 COMMAND).",
         ]
     )
 

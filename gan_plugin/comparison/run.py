@@ -1,14 +1,14 @@
-"""All runs of a plan, some at a time."""
+"""All runs of a plan, some at a time, by one call or by several that share a folder."""
 
 import os
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from gan_plugin.locks import taken
 from gan_plugin.metrics import iterations_done
 from gan_plugin.signals import raise_stopped, stop_signals_answered
 
@@ -19,25 +19,29 @@ from .state import State, settle, state_of
 _POLL_SECONDS = 0.5
 # between two lines of progress in a log file
 _LOG_SECONDS = 30
+_LOCKS = ".locks"
 
 
-def execute(plan: Plan, output: Path, tool: Path, *, jobs: int, keep_open: Sequence[int] = ()) -> dict[str, str]:
+def execute(plan: Plan, output: Path, tool: Path, *, jobs: int) -> dict[str, str]:
     """Do what is left of `plan`.
+
+    Several calls, on one machine or on several that share `output`, do it together: a run belongs to the call that has
+    its lock, and its process keeps the lock for as long as it lives. A call ends when all runs have.
 
     Args:
         plan: whose runs go to `output`/<name of the run>.
         output: with the plan's config in it.
         tool: path of train_net.py.
-        jobs: runs at a time, 1 or more.
-        keep_open: file descriptors that the runs inherit.
+        jobs: runs at a time of this call, 1 or more.
 
     Returns:
-        Name of the run -> why it failed. A failed run keeps no other from running, except those that start from it.
+        Name of the run -> why it failed here. A failed run keeps no other from running, except those that start from
+        it.
 
     Raises:
         Stopped: by SIGINT or SIGTERM; the runs have been stopped and can be continued.
     """
-    with stop_signals_answered(raise_stopped), _Queue(plan, output, tool, jobs, keep_open) as queue:
+    with stop_signals_answered(raise_stopped), _Queue(plan, output, tool, jobs) as queue:
         while queue.step():
             time.sleep(_POLL_SECONDS)
         return queue.failures
@@ -46,9 +50,9 @@ def execute(plan: Plan, output: Path, tool: Path, *, jobs: int, keep_open: Seque
 class _Queue:
     """The runs that wait, those that are active, and the progress of all."""
 
-    def __init__(self, plan: Plan, output: Path, tool: Path, jobs: int, keep_open: Sequence[int]) -> None:
+    def __init__(self, plan: Plan, output: Path, tool: Path, jobs: int) -> None:
         self.failures: dict[str, str] = {}
-        self._output, self._tool, self._keep_open = output, tool, keep_open
+        self._output, self._tool = output, tool
         runs = plan.runs()
         self._waiting = [run for run in runs if state_of(output / run.name, run.iterations) is not State.FINISHED]
         self._finished = {run.name for run in runs} - {run.name for run in self._waiting}
@@ -79,23 +83,32 @@ class _Queue:
         for slot, entry in self._slots.items():
             if entry is not None:
                 self._follow(slot, *entry)
-            if self._slots[slot] is None and (run := self._next()):
-                self._start(slot, run)
+            if self._slots[slot] is None:
+                self._fill(slot)
         return any(self._slots.values()) or bool(self._waiting)
 
-    def _next(self) -> Run | None:
+    def _fill(self, slot: int) -> None:
+        """Start the first run that can be started and is nobody else's."""
         for run in list(self._waiting):
             if run.parent in self.failures:
                 self._waiting.remove(run)
                 self._fail(run, f"It was not started, because {run.parent} failed.")
             elif run.parent is None or run.parent in self._finished:
-                self._waiting.remove(run)
-                return run
-        return None
+                with taken(self._output / _LOCKS / run.name) as lock:
+                    if lock is None:
+                        self._advance(run, self._seen(run))
+                        continue
+                    self._waiting.remove(run)
+                    # asked with the lock in hand: until then another call may have been at work on it
+                    if state_of(self._output / run.name, run.iterations) is not State.FINISHED:
+                        self._start(slot, run, lock)
+                        return
+                self._finished.add(run.name)
+                self._advance(run, run.iterations)
 
-    def _start(self, slot: int, run: Run) -> None:
+    def _start(self, slot: int, run: Run, lock: int) -> None:
         folder, arguments = self._output / run.name, arguments_of(run, self._output)
-        process = TrainNet(self._tool, arguments, folder, self._environments[slot], self._keep_open)
+        process = TrainNet(self._tool, arguments, folder, self._environments[slot], [lock])
         self._slots[slot] = (run, process, time.monotonic())
 
     def _follow(self, slot: int, run: Run, process: TrainNet, start: float) -> None:

@@ -1,4 +1,4 @@
-"""The folder of a comparison: one plan, one call at a time."""
+"""The folder of a comparison: one plan, written by one call at a time."""
 
 import json
 import os
@@ -16,18 +16,14 @@ from .plan import Plan, extended
 PLAN = "plan.json"
 CONFIG = "config.yaml"
 _LOCK = ".lock"
-# runs of a call that was killed end after the iteration they are in
+# collecting results and drawing a report takes that long at most
 _PATIENCE_SECONDS = 120
 _ADVICE = "Choose another --output, or free some disk space."
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[int]:
-    """Within the block no other call works in `folder`, which is made if need be.
-
-    Yields:
-        The file descriptor of the lock. A process that inherits it keeps the lock for as long as it lives, so that runs
-        which outlive a killed call are waited for and not run into.
+def claimed(folder: Path) -> Iterator[None]:
+    """Within the block no other call writes the plan or the results in `folder`, which is made if need be.
 
     Raises:
         UserError: it is no writable folder, or another call does not end.
@@ -41,7 +37,7 @@ def claimed(folder: Path) -> Iterator[int]:
         ) from error
     try:
         _wait_for(lock, folder)
-        yield lock
+        yield
     finally:
         os.close(lock)
 

@@ -16,6 +16,7 @@ from gan_plugin.comparison.run import execute
 from gan_plugin.comparison.split import Split
 from gan_plugin.comparison.state import State, settle, state_of
 from gan_plugin.errors import run_command_line
+from gan_plugin.locks import taken
 from gan_plugin.metrics import final_scores, iterations_done
 
 # notes when it ran, and does to its folder what a run does; told by a file to fail, to hang, or to wait for another one
@@ -101,6 +102,40 @@ def test_a_failed_run_stops_only_those_that_start_from_it(tool, tmp_path):
     before = spans(tmp_path)
     assert execute(plan(seeds=(0, 1)), tmp_path, tool, jobs=2) == {}
     assert len(spans(tmp_path)) == 6 and before.items() <= spans(tmp_path).items()
+
+
+def test_two_calls_share_the_runs_of_a_folder(tool, tmp_path):
+    """Each run is done once, by whoever had it first; both calls end when all are done."""
+    (tmp_path / "meet").touch()
+    work = plan(seeds=(0, 1), arms=("baseline", "bce", "lsgan"))
+    calls = [
+        Fork(lambda: bool(execute(work, tmp_path, tool, jobs=1)), tmp_path / f"console{number}") for number in range(2)
+    ]
+    assert [call.wait(60) for call in calls] == [0, 0]
+    lines = (tmp_path / "times").read_text().splitlines()
+    assert len(lines) == len(spans(tmp_path)) == 8 and most_at_once(spans(tmp_path).values()) == 2
+
+
+def test_a_run_that_outlives_its_call_is_waited_for(tool, tmp_path):
+    """Its process still has the lock; what it has done by its end is not done again."""
+
+    def outlive():
+        with taken(tmp_path / ".locks/seed0/a"):
+            (tmp_path / "at work").touch()
+            while not (tmp_path / "end").exists():
+                time.sleep(0.01)
+
+    survivor = Fork(outlive, tmp_path / "survivor")
+    while not (tmp_path / "at work").exists():
+        time.sleep(0.01)
+    call = Fork(lambda: bool(execute(plan(), tmp_path, tool, jobs=2)), tmp_path / "console")
+    time.sleep(0.5)
+    assert call.poll() is None and not (tmp_path / "times").exists()
+    write_metrics(tmp_path / "seed0/a", {"iteration": 3, "total_loss": 1.0}, {"iteration": 4, "segm/AP": 20.0})
+    (tmp_path / "seed0/a/model_final.pth").touch()
+    (tmp_path / "end").touch()
+    assert (survivor.wait(60), call.wait(60)) == (0, 0)
+    assert spans(tmp_path).keys() == {"seed0/baseline", "seed0/bce"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
