@@ -60,6 +60,9 @@ def _defaults() -> CN:
     cfg.TEST.BOUNDARY_AP = False
     # mean AP, cAP (by class) and rAP (over IoU thresholds) of single images, as "per_image/AP" and so on
     cfg.TEST.PER_IMAGE_AP = False
+    # mean IoU of masks and of their outlines where the mask head draws in the boxes of the truth, as
+    # "truth_boxes/mask_iou" and "truth_boxes/boundary_iou"; for a GeneralizedRCNN
+    cfg.TEST.TRUTH_BOXES = False
     _add_data_keys(cfg)
     return cfg
 

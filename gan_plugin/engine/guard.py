@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from gan_plugin.errors import UserError, explanation
+from gan_plugin.evaluation.truth_boxes import drawing_of
 from gan_plugin.modeling import AdversarialModel
 
 
@@ -42,6 +43,8 @@ def refuse_unsupported(cfg: CfgNode, model: nn.Module) -> None:
             f"MODEL.GAN.ENABLED is True, but build_model has made a {type(model).__name__} that was not built from the "
             "config, so nothing observes it; build it by its constructor with the config, or set the key to False."
         )
+    if cfg.TEST.TRUTH_BOXES:
+        drawing_of(model)
     if cfg.TEST.PRECISE_BN.ENABLED and (gan.ENABLED or gan.EMA.DECAY > 0):
         raise UserError("TEST.PRECISE_BN.ENABLED does not go together with MODEL.GAN; set it to False.")
     if not (gan.ENABLED and gan.MODE == "alternating"):

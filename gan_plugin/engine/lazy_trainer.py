@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from detectron2.evaluation import inference_on_dataset
 from detectron2.solver import LRMultiplier
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from gan_plugin.data.builtin import class_names
 from gan_plugin.errors import UserError
+from gan_plugin.evaluation.truth_boxes import drawing_of, introduce
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
 from .distributed import share_weights, wrap_for_processes
@@ -36,7 +37,9 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> Any:
     """Nested results of `dataloader.evaluator` on `dataloader.test`; empty if the config has no evaluator."""
     if "evaluator" not in cfg.dataloader:
         return {}
-    return inference_on_dataset(model, build(cfg, "dataloader.test"), build(cfg, "dataloader.evaluator"))
+    evaluator = build(cfg, "dataloader.evaluator")
+    introduce(evaluator, model)
+    return inference_on_dataset(model, build(cfg, "dataloader.test"), evaluator)
 
 
 class LazyTrainer(GameLoop):
@@ -52,6 +55,8 @@ class LazyTrainer(GameLoop):
         """
         self.cfg = cfg
         model = build_model(cfg)
+        if OmegaConf.select(cfg, "dataloader.evaluator.truth_boxes", default=False):
+            drawing_of(model)
         decay = cfg.train.ema.decay
         ema = GeneratorEMA(model, decay) if decay > 0 else None
         step = self._build_step(model)

@@ -17,6 +17,7 @@ from gan_plugin.config import check_choice, check_name
 from gan_plugin.data.builtin import class_names
 from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.evaluation.build import build_evaluator, metric_names
+from gan_plugin.evaluation.truth_boxes import introduce
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
 from .check_config import check_values, warn_of_idle_keys
@@ -167,6 +168,14 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
         return metric_names(cfg) if cfg.DATASETS.TEST and all(own) else []
 
     @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> Any:
+        """Detectron2's; an evaluator that asks the model for more than its outputs (TEST.TRUTH_BOXES) is told it."""
+        if evaluators is None and cfg.TEST.TRUTH_BOXES:
+            evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
+        introduce(evaluators, model)
+        return super().test(cfg, model, evaluators)
+
+    @classmethod
     def evaluate(cls, cfg: CfgNode, model: nn.Module) -> Any:
         """`test`, and with TEST.AUG.ENABLED once more with test-time augmentation under "tta"; nested results."""
         results = cls.test(cfg, model)
@@ -175,8 +184,11 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
     @classmethod
     def test_augmented(cls, cfg: CfgNode, model: nn.Module) -> Any:
         """`test` of Detectron2's GeneralizedRCNNWithTTA, as TEST.AUG describes it; its files go to OUTPUT_DIR/tta."""
-        logging.getLogger(__name__).info("Evaluating with test-time augmentation.")
-        return cls.test(_below(cfg, TTA), GeneralizedRCNNWithTTA(cfg, model))
+        note = " It finds boxes, so masks in truth boxes are measured without it." if cfg.TEST.TRUTH_BOXES else ""
+        logging.getLogger(__name__).info(f"Evaluating with test-time augmentation.{note}")
+        below = _below(cfg, TTA)
+        below.TEST.TRUTH_BOXES = False
+        return cls.test(below, GeneralizedRCNNWithTTA(cfg, model))
 
     def evaluate_weights(self, subfolder: str) -> Any:
         """`test` on DATASETS.TEST with its files in that folder of OUTPUT_DIR; returns nested results."""
@@ -193,7 +205,7 @@ _OPTIMIZER = AdversarialTrainer.build_optimizer.__func__  # type: ignore[attr-de
 _EVALUATION = (
     (AdversarialTrainer, "build_evaluator"),
     (AdversarialTrainer, "build_hooks"),
-    (DefaultTrainer, "test"),
+    (AdversarialTrainer, "test"),
 )
 
 

@@ -15,6 +15,7 @@ from gan_plugin.errors import UserError
 from gan_plugin.evaluation.cityscapes import CityscapesInstanceMetrics
 from gan_plugin.evaluation.fast_cityscapes import FastCityscapesInstanceEvaluator
 from gan_plugin.evaluation.per_image_ap import PerImageAP
+from gan_plugin.evaluation.truth_boxes import MEASURES, TASK, TruthBoxMasks
 
 EVALUATOR_TYPES = ("cityscapes_instance", "coco")
 # so many detections of an image COCO's AP and AR look at, the surest first
@@ -28,7 +29,8 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
     Args:
         cfg: MODEL.MASK_ON decides whether masks are measured, OUTPUT_DIR where files go, TEST.DETECTIONS_PER_IMAGE how
             many of an image COCO's metrics look at (see `evaluated_detections`); TEST.CITYSCAPES_EVALUATOR,
-            TEST.COCO_EVALUATOR, TEST.BOUNDARY_AP and TEST.PER_IMAGE_AP as `add_gan_config` explains them.
+            TEST.COCO_EVALUATOR, TEST.BOUNDARY_AP, TEST.PER_IMAGE_AP and TEST.TRUTH_BOXES as `add_gan_config` explains
+            them.
         dataset_name: a registered data set.
         output_folder: OUTPUT_DIR/inference/<dataset_name> if None.
 
@@ -45,6 +47,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str | None =
         boundary=cfg.TEST.BOUNDARY_AP,
         per_image=cfg.TEST.PER_IMAGE_AP,
         detections=evaluated_detections(cfg.TEST.DETECTIONS_PER_IMAGE),
+        truth_boxes=cfg.TEST.TRUTH_BOXES,
     )
 
 
@@ -67,6 +70,7 @@ def official_evaluator(
     boundary: bool = False,
     per_image: bool = False,
     detections: int = COCO_DETECTIONS,
+    truth_boxes: bool = False,
 ) -> DatasetEvaluator:
     """The evaluator of `dataset_name`, chosen by the `evaluator_type` in its metadata.
 
@@ -79,11 +83,13 @@ def official_evaluator(
         boundary: whether "faster" measures the Boundary AP as well.
         per_image: whether AP, cAP and rAP per image are measured as well.
         detections: how many of an image COCO's metrics look at, the surest first; more than COCO's own 100 is logged.
+        truth_boxes: whether masks drawn in truth boxes are measured as well; the evaluator then has to be told the
+            model before it is run (`truth_boxes.introduce`), which the trainers and tools do.
 
     Returns:
         "coco": COCOEvaluator ("bbox" and, with masks, "segm"). "cityscapes_instance": the same plus, with masks, the
-        Cityscapes AP under "cityscapes". Both with "boundary" and "per_image" where they are asked for. All scores are
-        in percent.
+        Cityscapes AP under "cityscapes". Both with "boundary", "per_image" and "truth_boxes" where they are asked for.
+        All scores are in percent.
 
     Raises:
         UserError: another evaluator_type, or none.
@@ -107,14 +113,16 @@ def official_evaluator(
         evaluators.insert(0, kind(dataset_name))
     if per_image:
         evaluators.append(PerImageAP(dataset_name, metrics._coco_api))
+    if truth_boxes:
+        evaluators.append(TruthBoxMasks(dataset_name, metrics._coco_api, output_folder))
     return DatasetEvaluators(evaluators) if len(evaluators) > 1 else metrics
 
 
 def check_evaluation(cfg: CfgNode) -> None:
     """Raise a UserError if the keys of TEST ask for what cannot be measured together."""
     evaluator = check_choice("TEST.COCO_EVALUATOR", cfg.TEST.COCO_EVALUATOR)
-    for key, wanted in (("BOUNDARY_AP", cfg.TEST.BOUNDARY_AP), ("PER_IMAGE_AP", cfg.TEST.PER_IMAGE_AP)):
-        if wanted and not cfg.MODEL.MASK_ON:
+    for key in ("BOUNDARY_AP", "PER_IMAGE_AP", "TRUTH_BOXES"):
+        if cfg.TEST[key] and not cfg.MODEL.MASK_ON:
             raise UserError(f"TEST.{key} measures masks, but MODEL.MASK_ON is False; set TEST.{key} to False.")
     if cfg.TEST.BOUNDARY_AP and evaluator != "faster":
         raise UserError('TEST.BOUNDARY_AP needs TEST.COCO_EVALUATOR "faster": pycocotools has no Boundary AP.')
@@ -178,7 +186,12 @@ def metric_names(cfg: CfgNode) -> list[str]:
         if cfg.TEST.PER_IMAGE_AP:
             found += [f"per_image/{score}" for score in ("AP", "cAP", "rAP", "cAP_counted")]
             found += [f"per_image/cAP-{name}" for name in classes]
+        if cfg.TEST.TRUTH_BOXES:
+            kinds = ["", "_image", *(f"-{name}" for name in classes if len(classes) > 1)]
+            found += [f"{TASK}/{measure}{kind}" for kind in kinds for measure in MEASURES]
         names += [f"{dataset}/{name}" for name in found] if len(cfg.DATASETS.TEST) > 1 else found
-    names += [f"tta/{name}" for name in names] if cfg.TEST.AUG.ENABLED else []
+    if cfg.TEST.AUG.ENABLED:
+        # boxes that are told are not augmented
+        names += [f"tta/{name}" for name in names if f"{TASK}/" not in name]
     average = cfg.MODEL.GAN.EMA
     return names + ([f"ema/{name}" for name in names] if average.DECAY > 0 and average.EVALUATE else [])

@@ -13,6 +13,7 @@ TRIALS, DATA, CONFIG = "trials", "data", "config.yaml"
 # what measures the objectives that are not measured anyway
 _EVALUATORS: dict[str, Settings] = {
     "per_image": {"TEST.PER_IMAGE_AP": True},
+    "truth_boxes": {"TEST.TRUTH_BOXES": True},
     "boundary": {"TEST.BOUNDARY_AP": True, "TEST.COCO_EVALUATOR": "faster"},
 }
 
