@@ -123,6 +123,9 @@ def _gan_node() -> CN:
     gan.MASK.MATCH_IOU = 0.5
     # the layer that draws the logits, such as "mask_head.mask_predictor"; "" for the one that looks like it
     gan.MASK.LOGITS = ""
+    # how far back the gradient of the masks' adversarial terms goes: "all" of the generator, or "head": the mask head's
+    # own parameters, so that the shared features serve the model's own losses alone; for models with RoI heads
+    gan.MASK.REACH = "all"
     # query-based models: a mask is cut to its object's box, widened on each side by this part of its side
     gan.MASK.MARGIN = 0.0
 
@@ -230,6 +233,7 @@ CHOICES = {
     "MODEL.GAN.MASK.REC_LOSS": ("mae", "dice", "bce"),
     "MODEL.GAN.MASK.REAL": ("binary", "antialiased"),
     "MODEL.GAN.MASK.MATCHING": ("proposal", "greedy"),
+    "MODEL.GAN.MASK.REACH": ("all", "head"),
     "MODEL.GAN.MASK.NORM": ("BN", "GN", "SyncBN", ""),
     "MODEL.GAN.BOX.NORM": ("BN", "GN", "SyncBN", ""),
     "MODEL.GAN.ROI_POOLING": ("level", "max"),

@@ -30,13 +30,13 @@ def work(args: argparse.Namespace) -> None:
     """Write the page and its pictures, and print their paths."""
     from gan_plugin.comparison.page import write_page
     from gan_plugin.comparison.page_pictures import write_pictures
-    from gan_plugin.comparison.results import RESULTS
+    from gan_plugin.comparison.results import RESULTS, up_to_date
     from gan_plugin.errors import UserError
 
     file = args.comparison / RESULTS
     try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        results = up_to_date(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} cannot be read ({error}); name the --output of tools/compare.py.") from error
     if unknown := [arm for arm in args.pictures if arm not in results["plan"]["arms"]]:
         raise UserError(f"{args.comparison} has no arm '{unknown[0]}'; it has {', '.join(results['plan']['arms'])}.")

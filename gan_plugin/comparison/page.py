@@ -7,7 +7,7 @@ from typing import Any
 
 from .arms import find_arm
 from .bars import draw_bars
-from .plan import MODEL_A, command_of
+from .plan import MAIN, MAIN_IN_TRUTH_BOXES, MODEL_A, command_of
 from .statistics import LEAST_SEEDS
 from .workspace import write_if_new
 
@@ -17,13 +17,14 @@ HEADLINES = (
     "segm/AP50",
     "segm/AP75",
     "boundary/AP",
+    *MAIN_IN_TRUTH_BOXES,
     "bbox/AP",
     "per_image/AP",
     "per_image/rAP",
     "cityscapes/AP",
     "cityscapes/AP50",
 )
-_PICTURED = ("segm/AP", "boundary/AP")
+_PICTURED = (*MAIN, MAIN_IN_TRUTH_BOXES[-1])
 _INTERVALS = ("interval", "images")
 
 
@@ -121,6 +122,6 @@ def _footnote(results: Mapping[str, Any]) -> str:
         "The difference is to the baseline of the same seed; std is the sample standard deviation over seeds; the "
         f"first interval is Student's t over seeds, the second a bootstrap over seeds and test images.{few} Detectable "
         f"is the least true difference that {seeds} seeds would find in 80 % of comparisons. Verdicts are on "
-        f"{' and '.join(results['plan']['main'])} alone, after Holm's correction over arms and these metrics; the rest "
+        f"{', '.join(results['plan']['main'])} alone, after Holm's correction over arms and these metrics; the rest "
         f"is exploratory. Versions: {versions}."
     )

@@ -5,9 +5,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.modeling import META_ARCH_REGISTRY
 
+from gan_plugin.config import registered
 from gan_plugin.config_files import differences, flat, read_yaml, told
 from gan_plugin.errors import UserError
+from gan_plugin.evaluation.truth_boxes import MEASURES, TASK, can_be_told
 
 from .arms import Settings, arm_settings
 from .schedule import scaled_schedule
@@ -15,6 +18,9 @@ from .split import Split, make_split
 
 MODEL_A = "a"
 WEIGHTS = "model_final.pth"
+# metrics that verdicts are given on: of every comparison of masks, and of those whose models can be told boxes
+MAIN = ("segm/AP", "boundary/AP")
+MAIN_IN_TRUTH_BOXES = tuple(f"{TASK}/{measure}" for measure in MEASURES)
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Plan:
     arms: dict[str, Settings]
     seeds: list[int]
     # the metrics that verdicts are given on, settled before the first run; all others are exploratory
-    main: list[str] = field(default_factory=lambda: ["segm/AP", "boundary/AP"])
+    main: list[str] = field(default_factory=lambda: list(MAIN))
 
     def runs(self) -> list[Run]:
         """All runs; each model A before the arms that start from it."""
@@ -146,8 +152,8 @@ def assemble_plan(
         "DATASETS.TRAIN": [b],
         **test,
     }
-    plan = Plan(config_file, cfg.dump(), split, *iterations, stage_a, stage_b, arms, sorted(set(seeds)))
-    return plan if cfg.MODEL.MASK_ON else replace(plan, main=["bbox/AP"])
+    main = [*MAIN, *(MAIN_IN_TRUTH_BOXES if test["TEST.TRUTH_BOXES"] else ())] if cfg.MODEL.MASK_ON else ["bbox/AP"]
+    return Plan(config_file, cfg.dump(), split, *iterations, stage_a, stage_b, arms, sorted(set(seeds)), main)
 
 
 def _check_numbers(iterations: tuple[int, int], seeds: Sequence[int]) -> None:
@@ -159,9 +165,12 @@ def _check_numbers(iterations: tuple[int, int], seeds: Sequence[int]) -> None:
 
 
 def _metrics(cfg: CfgNode) -> Settings:
-    """Every metric that there is: COCO AP and AR, and for masks Boundary AP and AP image by image."""
+    """Every metric that there is: COCO AP and AR, and for masks Boundary AP, AP image by image, and in truth boxes."""
     masks = cfg.MODEL.MASK_ON
-    return {"TEST.COCO_EVALUATOR": "faster", "TEST.BOUNDARY_AP": masks, "TEST.PER_IMAGE_AP": masks}
+    kind = registered("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY)
+    told = masks and isinstance(kind, type) and can_be_told(kind)
+    keys = {"BOUNDARY_AP": masks, "PER_IMAGE_AP": masks, "TRUTH_BOXES": told}
+    return {"TEST.COCO_EVALUATOR": "faster", **{f"TEST.{key}": value for key, value in keys.items()}}
 
 
 def extended(former: Plan, asked: Plan, folder: str) -> Plan:

@@ -40,8 +40,10 @@ def write_comparison_report(results: Mapping[str, Any], output: Path, story: Sto
     plan = results["plan"]
     story = story or adversarial_story(plan)
     tasks = _by_task(results["statistics"])
-    named = {task: _headline(metrics, story.headline) for task, metrics in tasks.items()}
-    headlines = {task: name for task, name in named.items() if name}
+    headlines: dict[str, Any] = {}
+    for metrics in tasks.values():
+        shown = [name for name in (_headline(metrics, story.headline), *plan["main"]) if name in metrics]
+        headlines |= {name: metrics[name] for name in shown}
     seeds = len(plan["seeds"])
     page = template("comparison.html.j2", [Path(__file__).parent]).render(
         title=output.resolve().name,
@@ -53,8 +55,8 @@ def write_comparison_report(results: Mapping[str, Any], output: Path, story: Sto
         scaled=plan["split"]["asked"] != plan["split"]["used"],
         shortfalls=_shortfalls(results, story.headline),
         tasks=tasks,
-        headlines={task: tasks[task][name] for task, name in headlines.items()},
-        bars=[draw_bars(name, tasks[task][name]) for task, name in headlines.items()],
+        headlines=headlines,
+        bars=[draw_bars(name, rows) for name, rows in headlines.items()],
         curves=_curves(results, output, story),
         **(paired_pictures(results, output) if story.adversarial else {"duels": [], "duel_notes": []}),
         versions=results["versions"],

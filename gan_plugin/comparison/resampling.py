@@ -1,7 +1,8 @@
-"""AP on resampled test images: what a difference would be with other seeds and other images of the same kind."""
+"""Metrics on resampled test images: what a difference would be with other seeds and other images of the same kind."""
 
+import json
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -16,26 +17,43 @@ from pycocotools.cocoeval import COCOeval
 from gan_plugin.config_files import flat, read_yaml
 from gan_plugin.evaluation.boundary import boundary_band
 from gan_plugin.evaluation.build import COCO_DETECTIONS, evaluated_detections
+from gan_plugin.evaluation.truth_boxes import SCORES_FILE, TASK
 from gan_plugin.visualization.panels import Instance, instances_of_record
-from gan_plugin.visualization.run_files import stored_predictions
+from gan_plugin.visualization.run_files import results_file, stored_predictions
 
 from .arms import BASELINE
-from .plan import MODEL_A, Plan
+from .plan import MAIN, MAIN_IN_TRUTH_BOXES, MODEL_A, Plan
 from .statistics import t_quantile
 
 RESAMPLES = 1000
-# metric -> whether it is by outlines
-_RESAMPLED = {"segm/AP": False, "boundary/AP": True}
 _SEED = 0
 _RECALLS = np.linspace(0, 1, 101)
 # of mask IoU, below which an outline need not be looked at: no threshold is that low
 _LEAST_IOU = 0.5
 
 
-def over_images(
-    plan: Plan, output: Path, runs: Mapping[str, Mapping[str, Any]]
-) -> dict[tuple[str, str], tuple[float, float]]:
-    """The interval over seeds and images of each arm's difference in the main metrics that are APs of masks.
+Runs = Mapping[str, Mapping[str, Any]]
+
+
+def over_images(plan: Plan, output: Path, runs: Runs) -> dict[tuple[str, str], tuple[float, float]]:
+    """The interval over seeds and images of each arm's difference in the main metrics that are of masks.
+
+    Args:
+        plan, output, runs: see `resampled_gaps`.
+
+    Returns:
+        (metric, arm) -> interval, in percent points; without those whose runs have left no predictions.
+    """
+    intervals = {}
+    for key, gaps in resampled_gaps(plan, output, runs).items():
+        interval = hierarchical_interval(gaps[:, 1:], float(gaps[:, 0].mean()), t_quantile(len(gaps)))
+        if interval is not None:
+            intervals[key] = interval
+    return intervals
+
+
+def resampled_gaps(plan: Plan, output: Path, runs: Runs) -> dict[tuple[str, str], np.ndarray]:
+    """Each arm's difference to the baseline in the main metrics that are of masks, on all images and on resamples.
 
     Args:
         plan: of the comparison.
@@ -43,10 +61,11 @@ def over_images(
         runs: arm -> seed -> {"folder", "metrics"}, as in results.json.
 
     Returns:
-        (metric, arm) -> interval, in percent points; without those whose runs have left no predictions.
+        (metric, arm) -> (n, 1 + RESAMPLES) differences in percent points of n seeds, two or more, that have left their
+        predictions; those on all images first.
     """
     name = plan.split.names[2]
-    metrics = [metric for metric in plan.main if metric in _RESAMPLED]
+    metrics = [metric for metric in plan.main if metric in (*MAIN, *MAIN_IN_TRUTH_BOXES)]
     finished = [
         (arm, seed) for arm, seeds in runs.items() if arm != MODEL_A for seed in seeds if seeds[seed]["metrics"]
     ]
@@ -56,24 +75,26 @@ def over_images(
     weights = np.vstack([np.ones((1, len(records)), int), image_weights(len(records))])
     scores: dict[tuple[str, str, str], np.ndarray] = {}
     for arm, seed in finished:
-        try:
-            found = stored_predictions(output / runs[arm][seed]["folder"], name, records)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        for metric in metrics:
-            matches = match_images(records, found, boundary=_RESAMPLED[metric], detections=_detections(plan, arm))
-            scores[metric, arm, seed] = resampled_ap(matches, weights)
-    intervals = {}
+        folder = output / runs[arm][seed]["folder"]
+        # of a run whose files are cut off or of other images there is no interval
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found = stored_predictions(folder, name, records)
+            for metric in set(metrics) & set(MAIN):
+                by_outline, detections = metric == "boundary/AP", _detections(plan, arm)
+                matches = match_images(records, found, boundary=by_outline, detections=detections)
+                scores[metric, arm, seed] = resampled_ap(matches, weights)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            file = results_file(folder, name, several=False).with_name(SCORES_FILE)
+            objects = json.loads(file.read_text(encoding="utf-8"))
+            for metric in set(metrics) & set(MAIN_IN_TRUTH_BOXES):
+                scores[metric, arm, seed] = resampled_mean(records, objects, metric.removeprefix(f"{TASK}/"), weights)
+    gaps = {}
     for metric in metrics:
         for arm in runs:
             seeds = [s for s in runs[arm] if (metric, arm, s) in scores and (metric, BASELINE, s) in scores]
-            if arm in (BASELINE, MODEL_A) or len(seeds) < 2:
-                continue
-            gaps = np.stack([scores[metric, arm, s] - scores[metric, BASELINE, s] for s in seeds])
-            interval = hierarchical_interval(gaps[:, 1:], float(gaps[:, 0].mean()), t_quantile(len(seeds)))
-            if interval is not None:
-                intervals[metric, arm] = interval
-    return intervals
+            if arm not in (BASELINE, MODEL_A) and len(seeds) > 1:
+                gaps[metric, arm] = np.stack([scores[metric, arm, s] - scores[metric, BASELINE, s] for s in seeds])
+    return gaps
 
 
 def _detections(plan: Plan, arm: str) -> int:
@@ -154,6 +175,26 @@ def resampled_ap(matches: Sequence[ClassMatches], weights: np.ndarray) -> np.nda
     defined = ~np.isnan(by_class)
     with np.errstate(invalid="ignore"):
         return 100 * np.where(defined, by_class, 0).sum(0) / defined.sum(0)
+
+
+def resampled_mean(
+    records: Sequence[Mapping[str, Any]], objects: Sequence[Mapping[str, Any]], measure: str, weights: np.ndarray
+) -> np.ndarray:
+    """The mean over objects, in percent, with each image taken as often as `weights` says.
+
+    Args:
+        records: of the test set.
+        objects: each with its "image_id" and, under `measure`, a number in [0, 1].
+        weights: (B, I) whole numbers.
+
+    Returns:
+        (B,), NaN where the images taken have no object.
+    """
+    numbers = {record["image_id"]: number for number, record in enumerate(records)}
+    image = [numbers[each["image_id"]] for each in objects]
+    sums = np.bincount(image, [each[measure] for each in objects], minlength=len(records))
+    counts = weights @ np.bincount(image, minlength=len(records))
+    return 100 * np.divide(weights @ sums, counts, out=np.full(len(weights), np.nan), where=counts > 0)
 
 
 def image_weights(images: int, resamples: int = RESAMPLES) -> np.ndarray:

@@ -20,7 +20,7 @@ from gan_plugin.evaluation.fast_coco import AREAS, TASKS
 from gan_plugin.metrics import final_scores
 
 from .arms import BASELINE
-from .plan import MODEL_A, Plan
+from .plan import MAIN, MODEL_A, Plan
 from .resampling import over_images
 from .state import State, state_of
 from .statistics import Difference, difference, judged, spread
@@ -61,6 +61,18 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
         "runs": runs,
         "statistics": _statistics(runs, plan.main, over_images(plan, output, runs)),
     }
+
+
+def up_to_date(results: dict[str, Any]) -> dict[str, Any]:
+    """Results as a file holds them, with the statistics of this version if an earlier one has written them.
+
+    Intervals over images, which need the runs, are then missing.
+    """
+    if "main" in results["plan"]:
+        return results
+    main = list(MAIN) if any(name in results["statistics"] for name in MAIN) else ["bbox/AP"]
+    statistics = _statistics(results["runs"], main, {})
+    return {**results, "plan": {**results["plan"], "main": main}, "statistics": statistics}
 
 
 def _versions() -> dict[str, str]:

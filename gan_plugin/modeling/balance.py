@@ -1,5 +1,6 @@
-"""How hard an adversary may pull beside the loss that it complements."""
+"""How hard an adversary may pull beside the loss that it complements, and how far back."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +74,34 @@ class GradientShare:
         for name, term in terms.items():
             # a value that is not finite stays what it is, for whoever stops the training because of it
             value = torch.where(term.isfinite(), term * scale, term).detach()
-            losses[name] = _WithGradient.apply(samples.drawn, value, pulls[name].nan_to_num(0.0, 0.0, 0.0) * scale)
+            pull = pulls[name].nan_to_num(0.0, 0.0, 0.0) * scale
+            losses[name] = _WithGradients.apply(value, [pull], samples.drawn)
         return losses, factor
+
+
+def kept_within(
+    losses: Mapping[str, torch.Tensor], samples: Samples, parameters: Sequence[torch.nn.Parameter]
+) -> dict[str, torch.Tensor]:
+    """The same losses, which pull at `parameters` alone: what lies before them is a constant.
+
+    That is what a second pass of the head on detached features would give. Here the head goes backward once more for
+    each loss, to its parameters only, before the step does; so one backward pass of the sum of all losses suffices.
+
+    Args:
+        losses: scalars of the samples alone, whose graphs are used up.
+        samples: what they judge; their own graph stays whole.
+        parameters: of the head that has drawn them.
+    """
+    confined = {}
+    for name, loss in losses.items():
+        (pull,) = torch.autograd.grad(loss * _SCALE, samples.judged, allow_unused=True)
+        found: Sequence[torch.Tensor | None] = ()
+        if pull is not None and parameters:
+            found = torch.autograd.grad(samples.judged, parameters, pull, retain_graph=True, allow_unused=True)
+        hit = [(each, gradient) for each, gradient in zip(parameters, found, strict=False) if gradient is not None]
+        gradients = [_unscaled(gradient, each) for each, gradient in hit]
+        confined[name] = _WithGradients.apply(loss.detach(), gradients, *(each for each, _ in hit))
+    return confined
 
 
 def _own_pull(loss: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
@@ -103,18 +130,18 @@ def _unscaled(gradient: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor
     return like.new_zeros(like.shape, dtype=torch.float32) if gradient is None else gradient.float() / _SCALE
 
 
-class _WithGradient(torch.autograd.Function):
-    """A value whose gradient at `drawn` has been found already."""
+class _WithGradients(torch.autograd.Function):
+    """A value whose gradients at some tensors have been found already."""
 
     @staticmethod
-    def forward(ctx: Any, drawn: torch.Tensor, value: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gradient)
-        ctx.dtype = drawn.dtype
+    def forward(ctx: Any, value: torch.Tensor, gradients: list[torch.Tensor], *at: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(*gradients)
+        ctx.dtypes = [tensor.dtype for tensor in at]
         return value.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         # A GradScaler's scale is applied before half precision could lose the product.
-        (gradient,) = ctx.saved_tensors
-        return (gradient * scale).to(ctx.dtype), None, None
+        pairs = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return None, None, *((gradient * scale).to(dtype) for gradient, dtype in pairs)

@@ -17,6 +17,7 @@ from torch import nn
 from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
 
+from .balance import kept_within
 from .build_adversary import build_adversaries
 from .mask_sampling import MaskSampler
 from .sample_grid import sample_grid
@@ -63,6 +64,7 @@ class AdversarialModel(nn.Module):
         warmup_iters: int = 0,
         disc_lr_factor: float = 1.0,
         sample_period: int = 0,
+        reach: str = "all",
         **kwargs: Any,
     ) -> None:
         """
@@ -75,6 +77,7 @@ class AdversarialModel(nn.Module):
             warmup_iters: iterations over which the generator's adversarial terms then rise to full weight.
             disc_lr_factor: joint mode's factor on the discriminator's gradients.
             sample_period: iterations between pictures of real and fake masks; 0 for none.
+            reach: where the masks' adversarial terms pull: at "all" of the generator, or at the mask "head".
 
         Raises:
             UserError: the model does not draw what an adversary wants to see, or a key has an unknown value.
@@ -86,6 +89,7 @@ class AdversarialModel(nn.Module):
             gan = cfg.MODEL.GAN
             mode, disc_lr_factor = check_choice("MODEL.GAN.MODE", gan.MODE), gan.DISC_LR_FACTOR
             start_iter, warmup_iters, sample_period = gan.START_ITER, gan.WARMUP_ITERS, gan.VIS_PERIOD
+            reach = gan.MASK.REACH
             # Built last, so that the generator's initial weights are the plain model's for the same seed.
             adversaries = self._build(cfg)
         elif adversaries is not None and len(adversaries):
@@ -96,6 +100,8 @@ class AdversarialModel(nn.Module):
         self.warmup_iters = warmup_iters
         self.disc_lr_factor = disc_lr_factor
         self.sample_period = sample_period
+        self.reach = check_choice("MODEL.GAN.MASK.REACH", reach)
+        self._head_parameters()
         self._calls = 0
 
     def __reduce__(self) -> Any:
@@ -157,8 +163,18 @@ class AdversarialModel(nn.Module):
         losses: dict[str, torch.Tensor] = {}
         for name, adversary in self.adversaries.items():
             pair = pairs[name]
-            losses |= adversary.generator_losses(pair, ramp) if ramp else adversary.idle_generator_losses(pair.samples)
+            if not ramp:
+                losses |= adversary.idle_generator_losses(pair.samples)
+                continue
+            found, head = adversary.generator_losses(pair, ramp), self._head_parameters()
+            losses |= kept_within(found, pair.samples, head) if name == "mask" and head is not None else found
         return losses
+
+    def _head_parameters(self) -> list[nn.Parameter] | None:
+        """Where alone the masks' adversarial terms pull; None for everywhere."""
+        if self.reach == "all" or self.source is None or "mask" not in self.adversaries:
+            return None
+        return [parameter for parameter in self.source.mask_head(self).parameters() if parameter.requires_grad]
 
     def discriminator_losses(self, pairs: Pairs) -> dict[str, torch.Tensor]:
         """The discriminators' losses on detached samples; zeros before the first adversarial iteration."""

@@ -53,6 +53,10 @@ class RoISource(SampleSource):
         shapes = model.backbone.output_shape()  # type: ignore[operator, union-attr]
         return [shapes[name] for name in _level_names(model.roi_heads)]
 
+    def mask_head(self, model: nn.Module) -> nn.Module:
+        names = (self.layer or "roi_heads.mask_head").split(".")
+        return model.get_submodule(".".join(names[: 2 if names[0] == "roi_heads" else 1]))
+
     def watch(self, model: nn.Module, stack: ExitStack, features: bool) -> Callable[[torch.Tensor], Found]:
         heads: Any = model.roi_heads
         levels = _level_names(heads) if features else []

@@ -58,6 +58,17 @@ class SampleSource(ABC):
     def levels(self, model: nn.Module) -> list[ShapeSpec]:
         """Channels and stride of each level of the features that samples can bring."""
 
+    def mask_head(self, model: nn.Module) -> nn.Module:
+        """The part of the model that only masks have, from pooled features to logits.
+
+        Raises:
+            UserError: there is none.
+        """
+        raise UserError(
+            f"MODEL.GAN.MASK.REACH head is for models with RoI heads: {theirs(model).__name__} draws masks with layers "
+            "that its other predictions share; set it to all."
+        )
+
     @abstractmethod
     def watch(self, model: nn.Module, stack: ExitStack, features: bool) -> Callable[[torch.Tensor], Found]:
         """Watch one forward pass in training mode.

@@ -114,8 +114,8 @@ def test_the_report_stands_alone(finished):
     assert all(re.search(r"<figcaption>[^<]{60,}</figcaption>", figure) for figure in figures)
     pictures = re.findall(r"<img src=\"data:image/[a-z+]+;base64,[^\"]{999,}\" alt=\"([^\"]+)\">", page)
     assert len(pictures) == page.count("<img")
-    # masks, boxes, boundaries, image by image
-    assert sum("bar chart" in alt for alt in pictures) == 4 and any("Discriminator" in alt for alt in pictures)
+    # masks, boxes, boundaries, image by image, and two in truth boxes
+    assert sum("bar chart" in alt for alt in pictures) == 6 and any("Discriminator" in alt for alt in pictures)
     # by mask and by boundary IoU
     assert sum("Scatter plot" in alt for alt in pictures) == 2
     assert sum("the annotated mask, the predicted mask" in alt for alt in pictures) == 1

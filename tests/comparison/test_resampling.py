@@ -17,6 +17,7 @@ from gan_plugin.comparison.resampling import (
     image_weights,
     match_images,
     resampled_ap,
+    resampled_mean,
 )
 from gan_plugin.comparison.statistics import t_quantile
 from gan_plugin.visualization.panels import instance_from_mask
@@ -71,6 +72,20 @@ def test_ap_of_weighted_images_is_that_of_copied_ones(task, limit):
     assert resampled_ap(matches, weights).tolist() == pytest.approx(expected, abs=1e-9)
     assert len(set(expected)) > 2
     assert limit == 100 or abs(expected[0] - reference_ap(weights[0], task, 100)) > 1
+
+
+def test_means_of_weighted_images_are_those_of_copied_ones():
+    rng = np.random.default_rng(3)
+    ids = [record["image_id"] for record in RECORDS[1:] for _ in range(4)]
+    objects = [{"image_id": image, "mask_iou": float(rng.uniform())} for image in ids]
+    weights = np.vstack([np.ones((1, len(RECORDS)), int), image_weights(len(RECORDS), 3), np.eye(1, len(RECORDS))])
+    expected = []
+    for times in weights.astype(int):
+        often = {record["image_id"]: count for record, count in zip(RECORDS, times, strict=True)}
+        values = [one["mask_iou"] for one in objects for _ in range(often[one["image_id"]])]
+        expected.append(100 * np.mean(values) if values else np.nan)
+    found = resampled_mean(RECORDS, objects, "mask_iou", weights)
+    assert found.tolist() == pytest.approx(expected, nan_ok=True) and np.isnan(found).tolist() == [False] * 4 + [True]
 
 
 def test_nothing_found_and_nothing_to_find():

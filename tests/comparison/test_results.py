@@ -1,13 +1,15 @@
 """Numbers that the held-out images do not define."""
 
 import json
+from copy import deepcopy
 
 import pytest
 from detectron2.data import MetadataCatalog
 
+from gan_plugin.comparison.page import write_page
 from gan_plugin.comparison.plan import Plan
 from gan_plugin.comparison.report import write_comparison_report
-from gan_plugin.comparison.results import collect
+from gan_plugin.comparison.results import collect, up_to_date
 from gan_plugin.comparison.split import Split
 
 
@@ -45,3 +47,19 @@ def test_what_is_not_defined_is_said_and_no_zero(plan, tmp_path):
     page = write_comparison_report(results, tmp_path).read_text()
     table = page[page.index("segm/AP-traffic-lid") :]
     assert table[: table.index("</table>")].count("<td>n/a</td>") >= 9
+
+
+def test_results_of_an_earlier_version_get_the_statistics_of_this_one(plan, tmp_path):
+    for arm, score in {"a": 10.0, "baseline": 20.0, "bce": 30.0}.items():
+        folder = tmp_path / "seed0" / arm
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps({"iteration": 4, "segm/AP": score}) + "\n")
+    now = collect(plan, tmp_path, {})
+    assert up_to_date(now) is now
+    before = deepcopy(now)
+    del before["plan"]["main"]
+    for row in before["statistics"]["segm/AP"].values():
+        row["difference"] = row["difference"] and {"mean": 10.0, "interval": [9.0, 11.0], "verdict": "better"}
+    assert up_to_date(before) == now
+    page = write_page(up_to_date(before), tmp_path / "page.md", "Before")[0].read_text()
+    assert "better" not in page and "too few seeds" in page

@@ -185,7 +185,9 @@ def _one_image_each(folder, evaluator, records):
 
 def _drawn(told):
     boxes = told.pred_boxes.tensor.long().tolist()
-    rights = [(left + right) // 2 if n else right for (left, _, right, _), n in zip(boxes, told.pred_classes)]
+    rights = [
+        (left + right) // 2 if n else right for (left, _, right, _), n in zip(boxes, told.pred_classes, strict=True)
+    ]
     masks = [rectangle(box[0], box[1], right, box[3]) for box, right in zip(boxes, rights, strict=True)]
     told.pred_masks = torch.from_numpy(np.stack(masks))
     return told

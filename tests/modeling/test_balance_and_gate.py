@@ -1,19 +1,24 @@
 """How hard the game pulls: a share of the head's own gradient, and the discriminator that has to rest."""
 
+import copy
+import itertools
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 from detectron2.utils.events import EventStorage
-from small_models import BOTH_PLAYERS, build, small
+from foreign_models import KINDS, foreign_cfg
+from small_models import AGNOSTIC, BOTH_PLAYERS, CASCADE, POINT_REND, build, losses_of, small
 from torch import nn
 
+from gan_plugin.engine.steps import AlternatingStep, JointStep
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.adversary import Adversary
 from gan_plugin.modeling.balance import GradientShare
 from gan_plugin.modeling.gate import AccuracyGate
 from gan_plugin.modeling.losses import OBJECTIVE_REGISTRY, build_objective
+from gan_plugin.modeling.meta_arch import discriminator_parameters
 from gan_plugin.modeling.samples import MaskSamples, RealFakePair
 
 
@@ -183,3 +188,80 @@ def test_a_resting_discriminator_gets_no_gradient_and_the_generator_keeps_its_ow
         adversary.discriminator.weight.data.fill_(0.5)
     # always right, so the mean is 1 - 0.5 * 0.9^n, which passes 0.7 with the fifth
     assert [bool(gradient) for gradient in gradients[1:]] == [True] * 3 + [False] * 6
+
+
+def gradients_of(model, losses):
+    model.zero_grad()
+    sum(losses.values()).backward(retain_graph=True)
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None and "adversaries" not in name}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.0])
+@pytest.mark.parametrize("changes", [{}, CASCADE, POINT_REND, AGNOSTIC], ids=["plain", "cascade", "points", "agnostic"])
+def test_a_reach_of_the_head_leaves_everything_else_to_the_models_own_losses(tiny_cfg, make_inputs, changes, share):
+    """Bit for bit; the head itself gets what it gets with a reach of all."""
+    found = {}
+    for name, keys in (
+        ("plain", {"MODEL.GAN.ENABLED": False}),
+        ("all", {}),
+        ("head", {"MODEL.GAN.MASK.REACH": "head"}),
+    ):
+        model = build(small(tiny_cfg, changes, {"MODEL.GAN.BALANCE.SHARE": share}, keys))
+        losses = losses_of(model, make_inputs(1, side=64))
+        found[name] = gradients_of(model, losses)
+        if name == "head":
+            for loss in ("loss_adv_mask", "loss_rec_mask"):
+                pulled = {n for n, g in gradients_of(model, {loss: losses[loss]}).items() if g.any()}
+                assert pulled and all(n.startswith("roi_heads.mask_head.") for n in pulled)
+    assert found["head"].keys() == found["plain"].keys()
+    for name, gradient in found["head"].items():
+        if name.startswith("roi_heads.mask_head."):
+            scale = found["all"][name].abs().max().item()
+            torch.testing.assert_close(gradient, found["all"][name], rtol=1e-4, atol=1e-5 * scale, msg=name)
+        else:
+            assert torch.equal(gradient, found["plain"][name]), name
+    changed = [n for n, g in found["all"].items() if not torch.equal(g, found["plain"][n])]
+    assert {"backbone.fpn_lateral2.weight"} < set(changed)
+
+
+@pytest.mark.parametrize("order", ["thesis", "paper"])
+def test_a_reach_of_the_head_in_turns_and_in_mixed_precision(tiny_cfg, make_inputs, order):
+    keys = {"MODEL.GAN.MODE": "alternating", "MODEL.GAN.MASK.REACH": "head"}
+    moved = {}
+    for name, more in (("plain", {"MODEL.GAN.ENABLED": False}), ("head", keys)):
+        cfg = small(tiny_cfg, more)
+        model = build(cfg)
+        before = copy.deepcopy(model.state_dict())
+        batches = itertools.cycle([make_inputs(1, side=64)])
+        players = discriminator_parameters(model)
+        optimizer = torch.optim.SGD([p for p in model.parameters() if all(p is not q for q in players)], 0.1)
+        if players:
+            step = AlternatingStep(model, batches, optimizer, torch.optim.SGD(players, 0.1), order, amp=True)
+        else:
+            step = JointStep(model, batches, optimizer, amp=True)
+        torch.manual_seed(1)
+        with EventStorage(0):
+            step.iter = 0
+            step.run_step()
+        moved[name] = {n: v - before[n] for n, v in model.state_dict().items() if "adversaries" not in n}
+    assert moved["plain"].keys() == moved["head"].keys()
+    differ = {name for name, step in moved["plain"].items() if not torch.equal(step, moved["head"][name])}
+    assert differ and all(name.startswith("roi_heads.mask_head.") for name in differ)
+
+
+def test_a_reach_of_the_head_needs_a_head_and_a_known_name(tiny_cfg):
+    with pytest.raises(UserError, match="MODEL.GAN.MASK.REACH is 'body', which is unknown"):
+        build(small(tiny_cfg, {"MODEL.GAN.MASK.REACH": "body"}))
+    cfg = foreign_cfg(*KINDS["queries"], {"MODEL.GAN.MASK.REACH": "head"})
+    with pytest.raises(
+        UserError, match="MASK.REACH head is for models with RoI heads: SmallMaskFormer draws"
+    ):
+        build(cfg)
+
+
+def test_a_reach_of_the_head_without_objects_and_before_the_start(tiny_cfg, make_inputs):
+    model = build(small(tiny_cfg, {"MODEL.GAN.MASK.REACH": "head", "MODEL.GAN.START_ITER": 1}))
+    for inputs, iteration in ((make_inputs(1, instances=0, side=64), 1), (make_inputs(1, side=64), 0)):
+        losses = losses_of(model, inputs, iteration)
+        assert losses["loss_adv_mask"].item() == losses["loss_rec_mask"].item() == 0
+        assert all(g.isfinite().all() for g in gradients_of(model, losses).values())
