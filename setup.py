@@ -62,7 +62,7 @@ setup(
     cmdclass={"build_py": BuildPackage},
     packages=[*find_packages(include=["gan_plugin", "gan_plugin.*"]), "gan_plugin.configs", "gan_plugin_tools"],
     package_dir={"gan_plugin.configs": "configs", "gan_plugin_tools": "tools"},
-    package_data={"": ["*.j2"], "gan_plugin.configs": ["**/*.yaml", "**/*.py"]},
+    package_data={"": ["*.j2", "py.typed"], "gan_plugin.configs": ["**/*.yaml", "**/*.py"]},
     entry_points={"console_scripts": commands()},
     python_requires=">=3.10,<3.14",
     # Detectron2 is missing because it is not on PyPI: tools/install_detectron2.py installs it.

@@ -12,7 +12,7 @@ import pytest
 from support import SMALLEST_MODEL
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("gan_plugin", "configs", "tools", "setup.py", "setup.cfg", "README.md", "LICENSE")
+SOURCES = ("gan_plugin", "configs", "tools", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 # Runs in an empty folder, as a user's script would, all in one process: torch takes seconds to import.
 SCRIPT = """
 import json, sys

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 from car_gan.colour import GREEN
-from car_gan.data.crop_dataset import CropDataset
-from car_gan.data.keyable import has_ground
+from car_gan.data.crop_dataset import CropDataset, has_ground
 from car_gan.runs.grounds import OnGround
 from PIL import Image
 

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle_tools
 
+from car_gan.data.matting import leak_map
 from car_gan.figures import inline_picture
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.visualization.page import save_page, template
 
-from .matting import leak_map
 from .samples import SampleBank
 
 EXAMPLES = "examples.html"

@@ -9,10 +9,9 @@ from fvcore.common.config import CfgNode
 
 from car_gan.colour import checked_colour
 from car_gan.data.crop_dataset import read_records
+from car_gan.data.matting import key_out, largest_blob, unmix
 from car_gan.data.pictures import read_picture
 from gan_plugin.errors import UserError
-
-from .matting import key_out, largest_blob, unmix
 
 # alpha below this does not count for the size of the car
 _FAINT = 0.02

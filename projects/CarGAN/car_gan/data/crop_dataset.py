@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -12,6 +13,7 @@ from car_gan.colour import GREEN, Colour, checked_colour
 from gan_plugin.errors import UserError
 from gan_plugin.files import read_text
 
+from .matting import LEAST_GREENNESS, greenness
 from .pictures import channel_names, on_key, pad_to_square, read_picture, resize
 from .split import choose
 
@@ -131,3 +133,9 @@ def _read_manifest(manifest: Path) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{manifest} is no manifest of crops ({error!r}); build the crops again.") from error
     return records
+
+
+def has_ground(crops: CropDataset) -> bool:
+    """Whether crops lie on a colour that they can be taken off: not with their surroundings, nor on grey."""
+    in_context = crops.records[0].get("mode") == "context"
+    return not in_context and float(greenness(np.asarray(crops.key), crops.key)) >= LEAST_GREENNESS

@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 
 from car_gan.colour import Colour
-from car_gan.compose.matting import key_out
 from gan_plugin.errors import UserError
 
-from .crop_dataset import CropDataset
-from .keyable import has_ground
+from .crop_dataset import CropDataset, has_ground
+from .matting import key_out
 
 # upper ends of hues in degrees; what is above the last one is red again
 _HUES = ((20, "red"), (70, "yellow"), (170, "green"), (260, "blue"), (330, "purple"), (360, "red"))

@@ -10,8 +10,7 @@ import torch
 from fvcore.common.config import CfgNode
 from PIL import Image
 
-from car_gan.data.crop_dataset import CropDataset
-from car_gan.data.keyable import has_ground
+from car_gan.data.crop_dataset import CropDataset, has_ground
 from car_gan.output_folder import made_folder
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_scores import Features, ImageScores, as_bytes, extract, score

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from car_gan.colour import Colour
-from car_gan.compose.matting import key_out
 from car_gan.data.crop_dataset import read_records
+from car_gan.data.matting import key_out
 from car_gan.data.pictures import read_picture, resize
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_scores import Extractor
