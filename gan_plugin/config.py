@@ -95,8 +95,9 @@ def _gan_node() -> CN:
 
     gan.MASK = CN()
     gan.MASK.ENABLED = True
-    # PixelMaskDiscriminator, PatchMaskDiscriminator, ProjectionMaskDiscriminator (knows the class), or
-    # MaskedFeatureDiscriminator (sees mask x RoI features, or a pixel decoder's mask features)
+    # PixelMaskDiscriminator, PatchMaskDiscriminator, ProjectionMaskDiscriminator (knows the class),
+    # MaskedImageDiscriminator (sees mask x RGB crop), or MaskedFeatureDiscriminator (sees mask x RoI features, or a
+    # pixel decoder's mask features)
     gan.MASK.DISCRIMINATOR = "PixelMaskDiscriminator"
     # NonSaturatingBCE, Minimax, LeastSquares, LSGAN, Hinge, Wasserstein, RelativisticAverage or MultiLayerL1
     gan.MASK.OBJECTIVE = "NonSaturatingBCE"
@@ -128,6 +129,12 @@ def _gan_node() -> CN:
     gan.MASK.REACH = "all"
     # query-based models: a mask is cut to its object's box, widened on each side by this part of its side
     gan.MASK.MARGIN = 0.0
+    # boxes for all objects, masks for some: objects without a mask teach class and box, give no loss_mask, and their
+    # masks face the discriminator; it says what the data are, so it holds with MODEL.GAN.ENABLED False as well
+    gan.MASK.BOX_ONLY = False
+    # with BOX_ONLY: how many annotated masks the discriminator's real side is drawn from, the latest ones seen
+    gan.MASK.MEMORY = 256
+    gan.UNPAIRED = _unpaired_node()
 
     gan.BOX = CN()
     # for models with RoI heads; of a cascade the last stage's boxes
@@ -179,6 +186,22 @@ def _gan_node() -> CN:
     return gan
 
 
+def _unpaired_node() -> CN:
+    # what else teaches the masks of objects that have none (MASK.BOX_ONLY), with or without MODEL.GAN.ENABLED
+    unpaired = CN()
+    # weight of loss_projection: the mask's extent is the box's (BoxInst, section 3.2); 1.0 in its paper, 0 for none
+    unpaired.PROJECTION_WEIGHT = 0.0
+    # weight of loss_pairwise: neighbours of one colour get one label (BoxInst, section 3.3); 1.0 there, 0 for none
+    unpaired.PAIRWISE_WEIGHT = 0.0
+    # how alike the colours of such neighbours are at least, in [0, 1]
+    unpaired.PAIRWISE_THRESHOLD = 0.3
+    # how far they lie apart, in pixels of the mask head's grid
+    unpaired.PAIRWISE_DILATION = 2
+    # loss_pairwise rises linearly to full weight in so many iterations
+    unpaired.PAIRWISE_WARMUP = 0
+    return unpaired
+
+
 def _timm_node() -> CN:
     # read where MODEL.BACKBONE.NAME is build_timm_fpn_backbone, which needs timm
     timm = CN()
@@ -219,6 +242,9 @@ def _add_data_keys(cfg: CN) -> None:
     cfg.DATASETS.COCO_JSON = ()
     # broken annotations: "stop" refuses to start, "skip" leaves them out and says how many
     cfg.DATASETS.ON_BAD = "stop"
+    # share of the training images that keep their masks, for experiments with MODEL.GAN.MASK.BOX_ONLY; drawn by
+    # SUBSETS.SEED, and a smaller share's images are among a larger one's
+    cfg.DATASETS.MASK_SHARE = 1.0
     cfg.DATASETS.SUBSETS = CN()
     cfg.DATASETS.SUBSETS.SEED = 0
     # images in <name>_a, <name>_b, <name>_eval of any registered data set <name>

@@ -28,6 +28,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--pictures", action="store_true", help="decode every picture")
     parser.add_argument("--boxes", action="store_true", help="with --coco: the annotations need no masks")
+    parser.add_argument(
+        "--box-only", action="store_true", help="with --coco: some objects have no mask (MODEL.GAN.MASK.BOX_ONLY)"
+    )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="change the config")
     args = parser.parse_args(arguments)
     if bool(args.coco) == bool(args.config_file or args.opts):
@@ -35,13 +38,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def demand_of_files(json_file: str, images: str, *, masks: bool) -> "Demand":
+def demand_of_files(json_file: str, images: str, *, masks: bool, box_only: bool) -> "Demand":
     """What a training on one COCO JSON asks of it."""
     from gan_plugin.data.builtin import register_coco_json
     from gan_plugin.data.examine import Demand
 
     register_coco_json((json_file, json_file, images))
-    return Demand(train=(json_file,), test=(), masks=masks, mask_format="")
+    return Demand(train=(json_file,), test=(), masks=masks, box_only=box_only, mask_format="")
 
 
 def demand_of_config(args: argparse.Namespace) -> "Demand":
@@ -63,13 +66,20 @@ def work(args: argparse.Namespace) -> int:
     from gan_plugin.data.pictures import decode_problem, header_problem
     from gan_plugin.errors import USER_ERROR_EXIT_CODE
 
-    demand = demand_of_files(*args.coco, masks=not args.boxes) if args.coco else demand_of_config(args)
+    if args.coco:
+        demand = demand_of_files(*args.coco, masks=not args.boxes, box_only=args.box_only)
+    else:
+        demand = demand_of_config(args)
     examination = Examination(demand)
     progress = partial(tqdm, total=len(examination.pictures), desc="pictures", disable=None)
     examination.examine_pictures(decode_problem if args.pictures else header_problem, progress)
     findings = examination.findings
     if rows := findings.table():
         print(tabulate(rows, headers=("done", "count", "problem", "first examples"), maxcolwidths=(None, None, 48, 80)))
+    for place, (count, of) in examination.unmasked.items():
+        if count and demand.masks:
+            use = "they teach class and box" if demand.box_only else "MODEL.GAN.MASK.BOX_ONLY True makes them usable"
+            print(f"{place}: {count} of {of} objects have no mask; {use}.")
     refused = len(findings.refused)
     print(
         f"{len(examination.pictures)} pictures; {refused or 'no'} {'kind' if refused == 1 else 'kinds'} of problems "

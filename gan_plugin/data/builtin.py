@@ -111,6 +111,7 @@ def demand_of(cfg: CfgNode, *, train: bool, compare: bool = True) -> Demand:
         seed=cfg.DATASETS.SUBSETS.SEED,
         on_bad=cfg.DATASETS.ON_BAD,
         masks=cfg.MODEL.MASK_ON,
+        box_only=cfg.MODEL.GAN.MASK.BOX_ONLY,
         mask_format=cfg.INPUT.MASK_FORMAT if train else "",
         classes=classes if key else 0,
         classes_key=key,

@@ -14,6 +14,7 @@ from gan_plugin.errors import UserError
 from gan_plugin.files import first_line
 
 from . import kinds
+from .box_only import has_mask
 from .findings import Findings, Kind
 from .pictures import examine_pictures, read_header
 from .shapes import area_of, examine_box, examine_mask, is_finite, is_number, short, whole
@@ -37,6 +38,7 @@ class CocoFile:
             if the categories are wrong.
         left_out: the broken annotations.
         objects: the number of annotations that are no crowd.
+        unmasked, asked: how many objects have no mask, of how many, those that are left out included.
         has_truth: whether it has a list of annotations.
     """
 
@@ -47,6 +49,8 @@ class CocoFile:
     classes: list[str] = field(default_factory=list)
     left_out: list[Entry] = field(default_factory=list)
     objects: int = 0
+    unmasked: int = 0
+    asked: int = 0
     has_truth: bool = True
 
     @property
@@ -105,7 +109,12 @@ def load_coco(
 
 
 def read_coco(
-    path: str | os.PathLike, images: str | os.PathLike | None, findings: Findings, *, masks: bool = True
+    path: str | os.PathLike,
+    images: str | os.PathLike | None,
+    findings: Findings,
+    *,
+    masks: bool = True,
+    box_only: bool = False,
 ) -> CocoFile:
     """Read a COCO JSON of instances and repair what says nothing about its content.
 
@@ -114,6 +123,7 @@ def read_coco(
         images: the folder of its pictures; None for the file's own folder, or the folder images/ beside it.
         findings: gets all problems. If it refuses one, the result is of no use.
         masks: whether every annotation needs a mask; if not, masks are left out where they are broken.
+        box_only: whether an object may be without a mask nevertheless.
 
     Returns:
         The file. No picture has been looked at.
@@ -123,7 +133,7 @@ def read_coco(
     with no_garbage_collection():
         content, encoded = _parsed(file.path, findings)
         if content is not None:
-            _Reading(file, content, findings, masks).run()
+            _Reading(file, content, findings, masks, box_only).run()
             file.changed = file.changed or encoded
     return file
 
@@ -170,8 +180,8 @@ def _kind_of(value: Any) -> str:
 class _Reading:
     """The examination of one file, list by list."""
 
-    def __init__(self, file: CocoFile, content: Entry, findings: Findings, masks: bool) -> None:
-        self.file, self.findings, self.masks = file, findings, masks
+    def __init__(self, file: CocoFile, content: Entry, findings: Findings, masks: bool, box_only: bool) -> None:
+        self.file, self.findings, self.masks, self.box_only = file, findings, masks, box_only
         file.content = content
         self.categories: set[int] = set()
         self.sizes: dict[Any, tuple[int, int] | None] = {}
@@ -316,6 +326,7 @@ class _Reading:
     def _read_annotations(self, entries: list[Any]) -> None:
         if (
             self.masks
+            and not self.box_only
             and entries
             and not any(isinstance(entry, dict) and entry.get("segmentation") for entry in entries)
         ):
@@ -394,16 +405,23 @@ class _Reading:
         return sound
 
     def _shape_is_sound(self, entry: Entry, width: int, height: int) -> bool:
-        found = examine_mask(entry.get("segmentation"), width, height, self.note if self.masks else _tell_nobody)
+        lacks = not entry["iscrowd"] and not has_mask(entry)
+        self.file.asked += not entry["iscrowd"]
+        self.file.unmasked += lacks
+        masks = self.masks and not (lacks and self.box_only)
+        found = examine_mask(entry.get("segmentation"), width, height, self.note if masks else _tell_nobody)
         mask, extent, area = found or (None, None, math.nan)
-        if mask is None and self.masks:
+        if mask is None and masks:
             if entry.get("bbox"):
                 examine_box(entry["bbox"], None, width, height, self.note)
             return False
         if mask is not None:
             entry["segmentation"] = mask
         elif entry.pop("segmentation", None):
-            self.note(kinds.MASK_UNUSED, "segmentation")
+            # a list of empty polygons, say, for which Detectron2's reader would leave the object out
+            self.file.changed = True
+            if not self.masks:
+                self.note(kinds.MASK_UNUSED, "segmentation")
         box = examine_box(entry.get("bbox"), extent, width, height, self.note)
         if box is None:
             return False

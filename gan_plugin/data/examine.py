@@ -46,6 +46,7 @@ class Demand:
         sizes, seed: of subsets, see `register_subsets`.
         on_bad: DATASETS.ON_BAD.
         masks: whether every annotation needs a mask.
+        box_only: whether an object of a training set may be without one nevertheless.
         mask_format: INPUT.MASK_FORMAT.
         classes: the number of the model's classes; 0 if it is not known.
         classes_key: the config key that says so.
@@ -59,10 +60,15 @@ class Demand:
     seed: int = 0
     on_bad: str = "stop"
     masks: bool = True
+    box_only: bool = False
     mask_format: str = "polygon"
     classes: int = 0
     classes_key: str = "MODEL.ROI_HEADS.NUM_CLASSES"
     known_classes: Sequence[str] = ()
+
+    def may_lack_masks(self, name: str) -> bool:
+        """Whether objects of that registered data set may be without a mask: nothing is measured on it."""
+        return self.box_only and name not in {self.base_of(other)[0] for other in self.test}
 
     def base_of(self, name: str) -> tuple[str, str]:
         """The registered data set that `name` is read from, and its suffix if it is a subset of that."""
@@ -94,12 +100,14 @@ class Examination:
     Attributes:
         findings: all problems.
         pictures: of all data sets; `examine_pictures` looks at them.
+        unmasked: what a training set is called -> how many of its objects have no mask, and of how many.
     """
 
     def __init__(self, demand: Demand) -> None:
         self.demand = demand
         self.findings = Findings(demand.on_bad)
         self.pictures: Pictures = {}
+        self.unmasked: dict[str, tuple[int, int]] = {}
         self._files: dict[str, CocoFile] = {}
         # of those: the number of objects, and the pictures
         self._read_files: dict[str, tuple[int | None, Pictures]] = {}
@@ -112,6 +120,10 @@ class Examination:
         trained = self._read(demand.train, test=False)
         if demand.train and not trained and not self.findings.refused:
             self.findings.add(kinds.NOTHING_TO_TRAIN_ON, f"DATASETS.TRAIN {tuple(demand.train)}")
+        self.findings.rename(kinds.NO_MASK, kinds.NO_MASK_TO_TRAIN_ON)
+        needs_some = demand.masks and demand.box_only and self.unmasked and not self.findings.refused
+        if needs_some and all(count == of for count, of in self.unmasked.values()):
+            self.findings.add(kinds.NO_MASKS, f"DATASETS.TRAIN {tuple(demand.train)}")
         self._read(demand.test, test=True)
 
     def examine_pictures(
@@ -171,8 +183,12 @@ class Examination:
         """The number of objects in a COCO JSON; None if it says that it has no annotations."""
         file = self._files.get(name)
         if file is None:
-            file = self._files[name] = read_coco(json_file, image_root, self.findings, masks=self.demand.masks)
+            box_only = self.demand.may_lack_masks(name)
+            file = self._files[name] = read_coco(
+                json_file, image_root, self.findings, masks=self.demand.masks, box_only=box_only
+            )
             called = f"{_called(name)} ({json_file})"
+            self._note_unmasked(name, called, file.unmasked, file.asked)
             preset = MetadataCatalog.get(name).get("thing_classes")
             if preset is not None and file.classes and list(preset) != file.classes:
                 self.findings.add(kinds.PRESET_CLASSES, called, detail=f" ({_some(preset)}; {_some(file.classes)})")
@@ -216,6 +232,7 @@ class Examination:
         )
         if read.changed:
             self._functions.append(name)
+        self._note_unmasked(name, place, read.unmasked, read.asked)
         sound = [record for record in read.sound if isinstance(record.get("file_name"), str)]
         sizes = {record["file_name"]: (whole(record.get("width")), whole(record.get("height"))) for record in sound}
         self._note_pictures(sizes, suffixes)
@@ -266,6 +283,13 @@ class Examination:
             model = f"{self.demand.classes_key} is {self.demand.classes}"
             detail = f" ({len(classes)}: {_some(classes)}; {model})"
             self.findings.add(kinds.NUMBER_OF_CLASSES, called, detail=detail)
+
+    def _note_unmasked(self, name: str, called: str, count: int, of: int) -> None:
+        """Say how many objects of a data set have no mask."""
+        if name in {self.demand.base_of(other)[0] for other in self.demand.train} and of:
+            self.unmasked[called] = count, of
+        if count and self.demand.masks and self.demand.may_lack_masks(name):
+            self.findings.add(kinds.BOXES_ALONE, called, detail=f" ({count} of {of})")
 
     def _note_runs(self, place: str, entries: Iterable[str]) -> None:
         if self.demand.masks and self.demand.mask_format == "polygon":
@@ -399,7 +423,8 @@ class _Function:
 
 def _records(name: str, records: Sequence[Any], findings: Findings, demand: Demand) -> Records:
     classes = len(MetadataCatalog.get(name).get("thing_classes") or ()) or demand.classes
-    return Records(records, _called(name), findings, classes=classes, masks=demand.masks)
+    options = {"masks": demand.masks, "box_only": demand.may_lack_masks(name)}
+    return Records(records, _called(name), findings, classes=classes, **options)
 
 
 def coco_files(name: str) -> tuple[str, str] | None:

@@ -105,6 +105,10 @@ class Findings:
         for problem in problems:
             self.add(*problem)
 
+    def rename(self, old: Kind, new: Kind) -> None:
+        """Call all that has been noted as `old` so far `new`."""
+        self.groups = {new if kind is old else kind: group for kind, group in self.groups.items()}
+
     def is_refused(self, kind: Kind) -> bool:
         """Whether a problem of this kind keeps anything from starting."""
         return kind.grade is Grade.REFUSED or kind.grade is Grade.BAD and not self.skips

@@ -49,6 +49,15 @@ MASK_UNUSED = Kind(Grade.REPAIRED, "there is no sound mask", "boxes do without, 
 
 # masks and boxes
 NO_MASK = Kind(Grade.BAD, "there is no mask", "draw it or remove the annotation")
+# the same where a training could do without
+NO_MASK_TO_TRAIN_ON = Kind(
+    NO_MASK.grade,
+    NO_MASK.what,
+    f"{NO_MASK.way_out}, or let such objects teach class and box alone with MODEL.GAN.MASK.BOX_ONLY True",
+)
+BOXES_ALONE = Kind(
+    Grade.REPAIRED, "objects have no mask", "they teach class and box, as MODEL.GAN.MASK.BOX_ONLY is True"
+)
 NO_FORM = Kind(
     Grade.BAD,
     "the mask is neither polygons [[x, y, x, y, ...], ...] nor run lengths {size, counts}",

@@ -11,6 +11,7 @@ from detectron2.structures import BoxMode
 from gan_plugin.errors import UserError
 
 from . import kinds
+from .box_only import has_mask
 from .findings import Findings, Kind
 from .pictures import read_header
 from .shapes import examine_box, examine_mask, is_finite, short, whole
@@ -25,10 +26,18 @@ class Records:
     Attributes:
         sound: the records; those that were given stay as they are.
         changed: whether they differ from those.
+        unmasked, asked: how many objects have no mask, of how many, those that are left out included.
     """
 
     def __init__(
-        self, records: Sequence[Any], place: str, findings: Findings, *, classes: int = 0, masks: bool = True
+        self,
+        records: Sequence[Any],
+        place: str,
+        findings: Findings,
+        *,
+        classes: int = 0,
+        masks: bool = True,
+        box_only: bool = False,
     ) -> None:
         """
         Args:
@@ -37,13 +46,16 @@ class Records:
             findings: gets all problems. If it refuses one, the result is of no use.
             classes: the category_ids are below this number; 0 if it is not known.
             masks: whether every annotation needs a mask.
+            box_only: whether an object may be without one nevertheless.
         """
         self.sound: list[Record] = []
         self.changed = False
+        self.unmasked = self.asked = 0
+        self._box_only = box_only
         self._place, self._findings, self._classes, self._masks = place, findings, classes, masks
         self._entry = ""
         every = [a for r in records if isinstance(r, dict) for a in r.get("annotations") or () if isinstance(a, dict)]
-        if masks and every and not any("segmentation" in annotation for annotation in every):
+        if masks and not box_only and every and not any("segmentation" in annotation for annotation in every):
             self._note(kinds.NO_MASKS)
             self._masks = False
         if not len(records):
@@ -138,8 +150,13 @@ class Records:
         if mode not in _MODES and annotation.get("bbox") is not None:
             self._note(kinds.BOX_MODE, "bbox_mode", f" ({short(mode)})")
             return False
-        found = self._mask(annotation, width, height) if self._masks else None
-        if found is None and self._masks:
+        is_object = not annotation.get("iscrowd", 0)
+        lacks = is_object and not has_mask(annotation)
+        self.asked += is_object
+        self.unmasked += lacks
+        masks = self._masks and not (lacks and self._box_only)
+        found = self._mask(annotation, width, height) if masks else None
+        if found is None and masks:
             return False
         mask, extent, area = found or (None, None, math.nan)
         box = annotation.get("bbox")

@@ -62,11 +62,38 @@ def check_values(cfg: CfgNode, *, own_optimizer: bool = False) -> None:
     if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and cfg.SOLVER.MAX_ITER in cfg.SOLVER.STEPS:
         raise UserError(f"SOLVER.STEPS holds {cfg.SOLVER.MAX_ITER}, which is MAX_ITER; set steps before the end.")
     architecture = _check_names(cfg)
+    _check_box_only(cfg)
     if cfg.TEST.AUG.ENABLED and (
         not issubclass(architecture, GeneralizedRCNN) or cfg.MODEL.KEYPOINT_ON or cfg.MODEL.LOAD_PROPOSALS
     ):
         raise UserError(
             "TEST.AUG.ENABLED is for a GeneralizedRCNN without keypoints and precomputed proposals; set it to False."
+        )
+
+
+def _check_box_only(cfg: CfgNode) -> None:
+    """Refuse what does not go together with objects without a mask."""
+    gan = cfg.MODEL.GAN
+    if not gan.MASK.BOX_ONLY:
+        if cfg.DATASETS.MASK_SHARE < 1:
+            raise UserError(
+                f"DATASETS.MASK_SHARE {cfg.DATASETS.MASK_SHARE} leaves objects without a mask; set "
+                "MODEL.GAN.MASK.BOX_ONLY to True, or it to 1.0."
+            )
+        return
+    if not cfg.MODEL.MASK_ON:
+        raise UserError("MODEL.GAN.MASK.BOX_ONLY is for models with masks; set it to False, or MODEL.MASK_ON to True.")
+    if not (gan.ENABLED and gan.MASK.ENABLED):
+        return
+    if sight_of(discriminator_class(cfg, "MASK"), "MASK") == "masked_features":
+        raise UserError(
+            f"MODEL.GAN.MASK.DISCRIMINATOR {gan.MASK.DISCRIMINATOR} sees features, which change while a memory of them "
+            "would not, as MODEL.GAN.MASK.BOX_ONLY needs it; set it to MaskedImageDiscriminator."
+        )
+    if OBJECTIVE_REGISTRY.get(gan.MASK.OBJECTIVE).judges == "features":
+        raise UserError(
+            f"MODEL.GAN.MASK.OBJECTIVE {gan.MASK.OBJECTIVE} compares each mask with its own truth, which "
+            "MODEL.GAN.MASK.BOX_ONLY says that some have not; set it to Hinge or another one with verdicts."
         )
 
 
@@ -136,11 +163,20 @@ def _idle(cfg: CfgNode) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
     """(why, whether it is so, beginnings of the keys that have no effect then)."""
     gan = cfg.MODEL.GAN
     optimizer, of_disc = cfg.SOLVER.OPTIMIZER.lower(), cfg.SOLVER.DISC.OPTIMIZER.lower()
-    of_game = tuple(f"MODEL.GAN.{key}" for key in gan if key not in ("ENABLED", "EMA"))
+    of_game = tuple(f"MODEL.GAN.{key}" for key in gan if key not in ("ENABLED", "EMA", "MASK", "UNPAIRED"))
+    of_game += tuple(f"MODEL.GAN.MASK.{key}" for key in gan.MASK if key != "BOX_ONLY")
     yield _OFF, not gan.ENABLED, (*of_game, "SOLVER.DISC.")
     players = [player for player in ("MASK", "BOX") if gan[player].ENABLED]
     for player in ("MASK", "BOX"):
-        yield f"MODEL.GAN.{player}.ENABLED is False", player not in players, (f"MODEL.GAN.{player}.",)
+        yield (
+            f"MODEL.GAN.{player}.ENABLED is False",
+            player not in players,
+            tuple(f"MODEL.GAN.{player}.{key}" for key in gan[player] if key != "BOX_ONLY"),
+        )
+    alone = ("MODEL.GAN.MASK.MEMORY", "MODEL.GAN.UNPAIRED.")
+    yield "MODEL.GAN.MASK.BOX_ONLY is False", not gan.MASK.BOX_ONLY, alone
+    pairwise = tuple(f"MODEL.GAN.UNPAIRED.PAIRWISE_{key}" for key in ("THRESHOLD", "DILATION", "WARMUP"))
+    yield "MODEL.GAN.UNPAIRED.PAIRWISE_WEIGHT is 0", gan.UNPAIRED.PAIRWISE_WEIGHT == 0, pairwise
     joint = ("MODEL.GAN.ORDER", "MODEL.GAN.DISC_STEPS", "SOLVER.DISC.")
     yield "MODEL.GAN.MODE is joint", gan.MODE == "joint", joint
     yield "MODEL.GAN.MODE is alternating", gan.MODE == "alternating", ("MODEL.GAN.DISC_LR_FACTOR",)
@@ -156,7 +192,7 @@ def _idle(cfg: CfgNode) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
     yield "MODEL.GAN.MASK.MATCHING is proposal", gan.MASK.MATCHING == "proposal", ("MODEL.GAN.MASK.MATCH_IOU",)
     if gan.ENABLED:
         sights = {sight_of(discriminator_class(cfg, player), player) for player in players}
-        yield "no discriminator looks at RoI features", sights <= {"masks"}, ("MODEL.GAN.ROI_POOLING",)
+        yield "no discriminator looks at RoI features", sights <= {"masks", "masked_images"}, ("MODEL.GAN.ROI_POOLING",)
         labels = any(OBJECTIVE_REGISTRY.get(gan[player].OBJECTIVE).uses_labels for player in players)
         yield "no objective knows labels", not labels, ("MODEL.GAN.LABELS.",)
     yield f"MODEL.BACKBONE.NAME is not {BUILDER}", cfg.MODEL.BACKBONE.NAME != BUILDER, ("MODEL.TIMM.",)
@@ -219,6 +255,13 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("MODEL.GAN.MASK.MATCH_IOU", _is_share, "a number from 0 to 1"),
     ("MODEL.GAN.MASK.MARGIN", _is_amount, "a finite number, 0 or more"),
     ("MODEL.GAN.MASK.INSTANCE_NOISE", _is_amount, "a finite number, 0 or more"),
+    ("MODEL.GAN.MASK.MEMORY", _at_least(1), "1 or more"),
+    ("MODEL.GAN.UNPAIRED.PROJECTION_WEIGHT", _is_amount, "a finite number, 0 or more"),
+    ("MODEL.GAN.UNPAIRED.PAIRWISE_WEIGHT", _is_amount, "a finite number, 0 or more"),
+    ("MODEL.GAN.UNPAIRED.PAIRWISE_THRESHOLD", _is_share, "a number from 0 to 1"),
+    ("MODEL.GAN.UNPAIRED.PAIRWISE_DILATION", _at_least(1), "1 or more"),
+    ("MODEL.GAN.UNPAIRED.PAIRWISE_WARMUP", _at_least(0), "0 or more"),
+    ("DATASETS.MASK_SHARE", _is_share, "a number from 0 to 1"),
     ("MODEL.GAN.BOX.INSTANCE_NOISE", _is_amount, "a finite number, 0 or more"),
     ("MODEL.GAN.MASK.INPUT_SIZE", _at_least(1), "1 or more"),
     ("MODEL.GAN.BOX.INPUT_SIZE", _at_least(1), "1 or more"),

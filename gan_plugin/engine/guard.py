@@ -38,9 +38,10 @@ def diverged(iteration: int, what: str) -> NonFiniteLossError:
 def refuse_unsupported(cfg: CfgNode, model: nn.Module) -> None:
     """Raise a UserError if `cfg` asks for what this model, or this machine, cannot do."""
     gan = cfg.MODEL.GAN
-    if gan.ENABLED and not isinstance(model, AdversarialModel):
+    key = "MODEL.GAN.ENABLED" if gan.ENABLED else "MODEL.GAN.MASK.BOX_ONLY"
+    if (gan.ENABLED or gan.MASK.BOX_ONLY) and not isinstance(model, AdversarialModel):
         raise UserError(
-            f"MODEL.GAN.ENABLED is True, but build_model has made a {type(model).__name__} that was not built from the "
+            f"{key} is True, but build_model has made a {type(model).__name__} that was not built from the "
             "config, so nothing observes it; build it by its constructor with the config, or set the key to False."
         )
     if cfg.TEST.TRUTH_BOXES:

@@ -54,8 +54,9 @@ def claim_output_dir(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
     gan = cfg.MODEL.GAN
     fixed = flat({"MODEL": cfg.MODEL})
     if not gan.ENABLED:
-        # of a game that is not played only the average acts
-        kept = ("MODEL.GAN.ENABLED", *(f"MODEL.GAN.EMA.{name}" for name in gan.EMA))
+        # of a game that is not played the average acts, and what is done about objects without a mask
+        kept = ("MODEL.GAN.ENABLED", *(f"MODEL.GAN.EMA.{name}" for name in gan.EMA), "MODEL.GAN.MASK.BOX_ONLY")
+        kept += tuple(f"MODEL.GAN.UNPAIRED.{name}" for name in gan.UNPAIRED) * gan.MASK.BOX_ONLY
         fixed = {key: value for key, value in fixed.items() if not key.startswith("MODEL.GAN.") or key in kept}
     free = tuple(f"{key}." for key in FREE_KEYS)
     fixed = {key: value for key, value in fixed.items() if not f"{key}.".startswith(free)}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+from detectron2.data import get_detection_dataset_dicts
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
@@ -18,6 +18,7 @@ from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
 
 from gan_plugin.config import check_name
+from gan_plugin.data.box_only import keep_masks, mapper_class
 from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.errors import UserError
 
@@ -202,7 +203,7 @@ def build_resumable_train_loader(
         raise UserError(f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; make it a multiple of {processes}.")
     return ResumableTrainLoader(
         _training_records(cfg),
-        mapper or CheckedDatasetMapper(DatasetMapper(cfg, is_train=True)),
+        mapper or CheckedDatasetMapper(mapper_class(cfg)(cfg, is_train=True)),
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
@@ -212,12 +213,14 @@ def build_resumable_train_loader(
 
 
 def _training_records(cfg: CfgNode) -> list[dict[str, Any]]:
-    return training_records(
+    records = training_records(
         cfg.DATASETS.TRAIN,
         cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
         proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
     )
+    share = cfg.DATASETS.MASK_SHARE
+    return keep_masks(records, share, cfg.DATASETS.SUBSETS.SEED) if share < 1 else records
 
 
 def training_records(names: Any, filter_empty: bool = True, **options: Any) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from .balance import GradientShare
 from .gate import AccuracyGate
 from .labels import LabelNoise
 from .losses import AdversarialObjective, Verdicts
+from .mask_memory import MaskMemory
 from .presenters import Presenter
 from .regularizers import Regularizer
 from .samples import RealFakePair, Samples, reconstruction_loss
@@ -26,6 +27,8 @@ class Adversary(nn.Module):
     `generator_losses` gives no gradient to the discriminator and `discriminator_losses` none to the generator, whoever
     calls backward on them; so a stock trainer may sum everything. Losses and statistics carry the adversary's name.
     """
+
+    usual_pull: torch.Tensor | None
 
     def __init__(
         self,
@@ -69,10 +72,16 @@ class Adversary(nn.Module):
         self.balance = balance
         self.gate = gate
         self.lockstep = lockstep
+        # the running mean that `GradientShare` takes, for an adversary that keeps one
+        self.register_buffer("usual_pull", None)
 
     def present(self, samples: Samples) -> RealFakePair:
         """What the discriminator will see, computed once for both players."""
         return self.presenter(samples)
+
+    def pair(self, samples: Samples) -> RealFakePair:
+        """What both players are to be paid for: what the discriminator sees of the samples, each beside a truth."""
+        return self.present(samples)
 
     def idle_generator_losses(self, samples: Samples) -> dict[str, torch.Tensor]:
         """The generator's losses while the game has not begun: zeros that still reach every sample."""
@@ -88,7 +97,7 @@ class Adversary(nn.Module):
         leaf = pair.fake.detach().requires_grad_(True)
         terms = self._generator_terms(replace(pair, fake=leaf))
         weighted = {name: term * weight for name, (term, weight) in terms.items()}
-        losses, factor = self.balance(weighted, pair.samples, ramp, (pair.fake, leaf))
+        losses, factor = self.balance(weighted, pair.samples, ramp, (pair.fake, leaf), self.usual_pull)
         get_event_storage().put_scalar(f"gan/{self.name}/balance", factor.item())
         return losses
 
@@ -179,17 +188,34 @@ class Adversary(nn.Module):
 class MaskAdversary(Adversary):
     """A discriminator of masks; the generator's matched masks also pay for their distance to the truth."""
 
-    def __init__(self, *, rec_weight: float = 100.0, rec_loss: str = "mae", name: str = "mask", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        rec_weight: float = 100.0,
+        rec_loss: str = "mae",
+        name: str = "mask",
+        memory: MaskMemory | None = None,
+        **kwargs: Any,
+    ) -> None:
         """
         Args:
             rec_weight: factor of the error between matched masks (lambda in the thesis), 0 for none; with a `balance`
                 its ratio to `weight` counts.
             rec_loss: that error, see `reconstruction_loss`.
+            memory: what the real side is drawn from where some objects have no mask; None if all have one.
             name, kwargs: as for Adversary.
         """
         super().__init__(name=name, **kwargs)
         self.rec_weight = rec_weight
         self.rec_loss = rec_loss
+        self.memory = memory
+        if memory is not None:
+            self.usual_pull = torch.tensor(0.0)
+
+    def pair(self, samples: Any) -> RealFakePair:
+        pair = super().pair(samples)
+        # what the discriminator is asked outside of training is to leave no trace
+        return self.memory(pair) if self.memory is not None and self.training else pair
 
     def idle_generator_losses(self, samples: Any) -> dict[str, torch.Tensor]:
         losses = super().idle_generator_losses(samples)

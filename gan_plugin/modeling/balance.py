@@ -14,6 +14,8 @@ from .samples import Samples
 
 # keeps the gradients in half precision from vanishing on their way, as a GradScaler would
 _SCALE = 2.0**10
+# of the running mean of the head's own gradient
+_MEMORY = 0.9
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class GradientShare:
         samples: Samples,
         ramp: float = 1.0,
         fake: tuple[torch.Tensor, torch.Tensor] | None = None,
+        usual: torch.Tensor | None = None,
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """
         Args:
@@ -47,6 +50,8 @@ class GradientShare:
             ramp: multiplies the share, in [0, 1].
             fake: what a discriminator sees of the samples, and the leaf that the terms know in its place; so its graph
                 lasts for another use.
+            usual: scalar, the running mean of the norm of the head's own gradient, which is brought up to date here; it
+                takes that norm's place in a batch of which the head learns nothing by itself.
 
         Returns:
             The terms, scaled in value and gradient, and their common factor without the ramp, which is a scalar in
@@ -66,6 +71,8 @@ class GradientShare:
         # Means of squares: several processes then get the factor of one with all of their samples.
         squares = mean_over_processes(torch.stack([own.square().sum(), pull.square().sum()]))
         own_norm, norm = squares.sqrt()
+        if usual is not None:
+            own_norm = _or_usual(own_norm, usual)
         factor = (self.share * own_norm / norm).clamp(max=self.max_factor)
         # No gradient needs no factor; where one has overflowed in half precision, nothing should pull in this step.
         factor = torch.where((norm > 0) & squares.isfinite().all(), factor, torch.zeros_like(factor))
@@ -102,6 +109,13 @@ def kept_within(
         gradients = [_unscaled(gradient, each) for each, gradient in hit]
         confined[name] = _WithGradients.apply(loss.detach(), gradients, *(each for each, _ in hit))
     return confined
+
+
+def _or_usual(norm: torch.Tensor, usual: torch.Tensor) -> torch.Tensor:
+    if not (norm > 0 and norm.isfinite()):
+        return usual.clone()
+    usual.copy_(torch.where(usual > 0, usual.lerp(norm, 1 - _MEMORY), norm))
+    return norm
 
 
 def _own_pull(loss: torch.Tensor, output: torch.Tensor) -> torch.Tensor:

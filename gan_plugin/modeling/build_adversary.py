@@ -19,7 +19,8 @@ from .discriminators import build_discriminator, discriminator_class, sight_of
 from .gate import AccuracyGate
 from .labels import LabelNoise
 from .losses import build_objective
-from .presenters import BoxFeatures, MaskedFeatures, PixelMasks, Presenter
+from .mask_memory import MaskMemory
+from .presenters import BoxFeatures, MaskedFeatures, MaskedImages, PixelMasks, Presenter
 from .regularizers import Regularizer
 
 
@@ -69,7 +70,9 @@ def _common(cfg: CfgNode, player: str, levels: Callable[[], Sequence[ShapeSpec]]
             "GP_WEIGHT do it twice; set it to False, or those to 0."
         )
     presenter, shape = _presenter(cfg, player, levels)
+    memory = MaskMemory(node.MEMORY, shape.channels, shape.height) if player == "MASK" and node.BOX_ONLY else None
     return {
+        **({"memory": memory} if memory else {}),
         "objective": objective,
         "discriminator": build_discriminator(cfg, player, shape),
         "presenter": presenter,
@@ -91,6 +94,8 @@ def _presenter(cfg: CfgNode, player: str, levels: Callable[[], Sequence[ShapeSpe
     fake = check_choice("MODEL.GAN.MASK.FAKE", cfg.MODEL.GAN.MASK.FAKE)
     if sight == "masks":
         return PixelMasks(size, fake), ShapeSpec(channels=1, height=size, width=size)
+    if sight == "masked_images":
+        return MaskedImages(size, fake), ShapeSpec(channels=4, height=size, width=size)
     shapes = levels()
     assignment = check_choice("MODEL.GAN.ROI_POOLING", cfg.MODEL.GAN.ROI_POOLING)
     pooler = MultiLevelPrRoIPool(size, [1 / level.stride for level in shapes], assignment)

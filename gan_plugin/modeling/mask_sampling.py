@@ -27,6 +27,7 @@ class MaskSampler:
         matching: "proposal" (every prediction is matched) or "greedy" (one to one, by score and mask IoU).
         match_iou: the least mask IoU of a greedy match.
         logits: the layer that draws the logits, such as "mask_head.predictor"; "" for the one that looks like it.
+        box_only: whether some objects have no mask, and their box in its place.
         margin, side: of a query's mask, which is cut to its object's box: by which part of its side the box is widened
             on each side, and to how many pixels it is brought.
     """
@@ -37,6 +38,7 @@ class MaskSampler:
     logits: str = ""
     margin: float = 0.0
     side: int = 28
+    box_only: bool = False
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "MaskSampler":
@@ -49,7 +51,7 @@ class MaskSampler:
         real = check_choice("MODEL.GAN.MASK.REAL", mask.REAL)
         matching = check_choice("MODEL.GAN.MASK.MATCHING", mask.MATCHING)
         side = min(max(mask.INPUT_SIZE, _SIDES[0]), _SIDES[1])
-        return cls(real, matching, mask.MATCH_IOU, mask.LOGITS, mask.MARGIN, side)
+        return cls(real, matching, mask.MATCH_IOU, mask.LOGITS, mask.MARGIN, side, mask.BOX_ONLY)
 
     def __call__(
         self,
@@ -78,7 +80,10 @@ class MaskSampler:
                 fine = [crop_truth(image, logits.shape[-1] * _ANTIALIASING) for image in instances]
                 truth = F.avg_pool2d(torch.cat(fine).to(logits.dtype)[:, None], _ANTIALIASING)[:, 0]
             rois = convert_boxes_to_pooler_format([image.proposal_boxes for image in instances])
-        return MaskSamples(logits, truth, matched, classes_of(instances), rois, features, loss, output)
+            known = torch.cat([has_mask(image) for image in instances]) if self.box_only else None
+            matched = matched if known is None else matched & known
+        classes = classes_of(instances)
+        return MaskSamples(logits, truth, matched, classes, rois, features, loss, output, has_mask=known)
 
 
 def crop_truth(image: Instances, side: int) -> torch.Tensor:
@@ -87,6 +92,13 @@ def crop_truth(image: Instances, side: int) -> torch.Tensor:
     if len(image) == 0:
         return torch.zeros(0, side, side, dtype=torch.bool, device=boxes.device)
     return image.gt_masks.crop_and_resize(boxes, side).to(boxes.device)
+
+
+def has_mask(image: Instances) -> torch.Tensor:
+    """(R,) bool: of which proposals of an image the object has a mask; all, if the data say nothing of it."""
+    if image.has("gt_has_mask"):
+        return image.gt_has_mask
+    return torch.ones(len(image), dtype=torch.bool, device=image.proposal_boxes.device)
 
 
 def classes_of(instances: list[Instances]) -> torch.Tensor:

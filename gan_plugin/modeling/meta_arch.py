@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import cache, partial, wraps
 from typing import Any
 
@@ -20,9 +21,11 @@ from gan_plugin.errors import UserError
 from .balance import kept_within
 from .build_adversary import build_adversaries
 from .mask_sampling import MaskSampler
+from .masks_of_some import split_masks
 from .sample_grid import sample_grid
 from .samples import RealFakePair
-from .sources import SampleSource, find_source, theirs, watching
+from .sources import SampleSource, find_source, theirs, watching, watching_pictures
+from .unpaired import UnpairedLosses
 
 DISC_LOSS_PREFIX = "loss_disc_"
 SAMPLE_PICTURE = "gan/masks: real above fake"
@@ -47,6 +50,9 @@ class AdversarialModel(nn.Module):
     that a hook of any trainer of Detectron2 makes to look at validation losses, and one outside of a step if the
     trainer says what a step is.
 
+    With `MODEL.GAN.MASK.BOX_ONLY: True` the losses of masks are those of the objects that have one, see `split_masks`,
+    whether or not there is a game.
+
     With `MODEL.GAN.ENABLED: False` no discriminator exists and the model is its authors', bit for bit; all of the
     generator's parameters have the names that they gave them in either case.
     """
@@ -65,6 +71,8 @@ class AdversarialModel(nn.Module):
         disc_lr_factor: float = 1.0,
         sample_period: int = 0,
         reach: str = "all",
+        box_only: bool = False,
+        unpaired: UnpairedLosses | None = None,
         **kwargs: Any,
     ) -> None:
         """
@@ -78,6 +86,8 @@ class AdversarialModel(nn.Module):
             disc_lr_factor: joint mode's factor on the discriminator's gradients.
             sample_period: iterations between pictures of real and fake masks; 0 for none.
             reach: where the masks' adversarial terms pull: at "all" of the generator, or at the mask "head".
+            box_only: whether some objects have no mask, as the field `gt_has_mask` of the instances says.
+            unpaired: what else teaches their masks.
 
         Raises:
             UserError: the model does not draw what an adversary wants to see, or a key has an unknown value.
@@ -90,10 +100,12 @@ class AdversarialModel(nn.Module):
             mode, disc_lr_factor = check_choice("MODEL.GAN.MODE", gan.MODE), gan.DISC_LR_FACTOR
             start_iter, warmup_iters, sample_period = gan.START_ITER, gan.WARMUP_ITERS, gan.VIS_PERIOD
             reach = gan.MASK.REACH
+            box_only, unpaired = gan.MASK.BOX_ONLY, UnpairedLosses.from_config(cfg)
             # Built last, so that the generator's initial weights are the plain model's for the same seed.
-            adversaries = self._build(cfg)
-        elif adversaries is not None and len(adversaries):
-            self.source = find_source(self, sampler or MaskSampler(), adversaries.keys())
+            adversaries = self._build(cfg, unpaired)
+        elif adversaries or unpaired:
+            sampler = replace(sampler or MaskSampler(), box_only=box_only)
+            self.source = find_source(self, sampler, {*(adversaries or ()), *(["mask"] if unpaired else [])})
         self.adversaries: Any = adversaries if adversaries is not None else nn.ModuleDict()
         self.mode = mode
         self.start_iter = start_iter
@@ -102,19 +114,23 @@ class AdversarialModel(nn.Module):
         self.sample_period = sample_period
         self.reach = check_choice("MODEL.GAN.MASK.REACH", reach)
         self._head_parameters()
+        self.box_only = box_only
+        self.unpaired = unpaired
         self._calls = 0
 
     def __reduce__(self) -> Any:
         # the class has been made here, and has no name under which pickle would find it
         return _empty_model, (theirs(self),), self.__dict__
 
-    def _build(self, cfg: CfgNode) -> nn.ModuleDict:
+    def _build(self, cfg: CfgNode, unpaired: UnpairedLosses | None) -> nn.ModuleDict:
         gan = cfg.MODEL.GAN
-        players = [player for player in ("MASK", "BOX") if gan.ENABLED and gan[player].ENABLED]
+        players = {player.lower() for player in ("MASK", "BOX") if gan.ENABLED and gan[player].ENABLED}
+        if unpaired:
+            players.add("mask")
         if not players:
             return nn.ModuleDict()
-        self.source = find_source(self, MaskSampler.from_config(cfg), [player.lower() for player in players])
-        _logger.info(f"Discriminators observe {self.source} of {theirs(self).__name__}.")
+        self.source = find_source(self, MaskSampler.from_config(cfg), players)
+        _logger.info(f"Observed are {self.source} of {theirs(self).__name__}.")
         return build_adversaries(cfg, partial(self.source.levels, self))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -124,9 +140,11 @@ class AdversarialModel(nn.Module):
             UserError: the model is trained in the alternating mode by a trainer that only knows `forward`.
         """
         is_step = torch.is_grad_enabled() and self.within_step is not False and not _in_hooks.get()
-        learns = self.training and is_step
-        if not (learns and len(self.adversaries)):
-            return super().forward(*args, **kwargs)
+        if not (self.training and is_step and self.source is not None):
+            with self._some_masks():
+                return super().forward(*args, **kwargs)
+        if not len(self.adversaries):
+            return self.generator_forward(*args, **kwargs)[0]
         if self.mode == "alternating":
             raise UserError(
                 "MODEL.GAN.MODE alternating needs gan_plugin.AdversarialTrainer in place of DefaultTrainer; use it, "
@@ -145,14 +163,21 @@ class AdversarialModel(nn.Module):
         """The plain model's training losses, and what the discriminators will see, from one forward pass."""
         assert self.source is not None
         wants_features = any(adversary.presenter.wants_features for adversary in self.adversaries.values())
-        with watching(self.source, self, wants_features) as found:
+        with (
+            watching(self.source, self, wants_features) as found,
+            watching_pictures(self, self._wants_pictures()) as pictures,
+        ):
             losses = super().forward(*args, **kwargs)
         # of the masks' logits only the losses of masks have a gradient, so none has to be known by its name
         samples = found(torch.stack([loss.float() for loss in losses.values()]).sum())
+        if pictures:
+            samples["mask"] = replace(samples["mask"], pictures=pictures[0])  # type: ignore[type-var]
         self._show(samples)
+        if self.unpaired is not None:
+            losses = losses | self.unpaired(samples["mask"])
         has_begun = self.ramp() > 0
         pairs = {
-            name: adversary.present(samples[name]) if has_begun else RealFakePair.unseen(samples[name])
+            name: adversary.pair(samples[name]) if has_begun else RealFakePair.unseen(samples[name])
             for name, adversary in self.adversaries.items()
         }
         return losses, pairs
@@ -192,11 +217,28 @@ class AdversarialModel(nn.Module):
             return 0.0
         return min(1.0, done / self.warmup_iters) if self.warmup_iters > 0 else 1.0
 
+    def _wants_pictures(self) -> bool:
+        presenters = [adversary.presenter for adversary in self.adversaries.values()]
+        return any(getattr(presenter, "wants_pictures", False) for presenter in presenters) or (
+            self.unpaired is not None and self.unpaired.wants_pictures
+        )
+
+    @contextmanager
+    def _some_masks(self) -> Iterator[None]:
+        """Within the block the losses of masks are of those objects alone that have one."""
+        with ExitStack() as stack:
+            if self.box_only and self.training:
+                split_masks(stack, getattr(self, "roi_heads", None))
+            yield
+
     def _show(self, samples: dict[str, Any]) -> None:
         storage = get_event_storage()
         due = self.sample_period > 0 and (storage.iter + 1) % self.sample_period == 0
-        if due and len(samples.get("mask", ())):
-            storage.put_image(SAMPLE_PICTURE, sample_grid(samples["mask"]))
+        if not due or "mask" not in samples:
+            return
+        masks = samples["mask"] if samples["mask"].has_mask is None else samples["mask"].at(samples["mask"].has_mask)
+        if len(masks):
+            storage.put_image(SAMPLE_PICTURE, sample_grid(masks))
 
 
 @META_ARCH_REGISTRY.register()
@@ -222,14 +264,15 @@ def _empty_model(kind: type) -> Any:
 
 def obey_switch(kind: type) -> None:
     """Let the models of class `kind`, and of its subclasses, be built as `adversarial_class` if they are built from a
-    config with `MODEL.GAN.ENABLED: True`. All others are built as ever."""
+    config with `MODEL.GAN.ENABLED: True`, or with `MODEL.GAN.MASK.BOX_ONLY: True`. All others are built as ever."""
     plain: Any = kind.__new__
     if getattr(plain, "obeys_switch", False):
         return
 
     def new(cls: type, *args: Any, **kwargs: Any) -> Any:
         cfg = _config_in(args, kwargs)
-        wanted = adversarial_class(cls) if cfg is not None and cfg.MODEL.GAN.ENABLED else cls
+        gan = None if cfg is None else cfg.MODEL.GAN
+        wanted = adversarial_class(cls) if gan is not None and (gan.ENABLED or gan.MASK.BOX_ONLY) else cls
         return plain(wanted) if plain is object.__new__ else plain(wanted, *args, **kwargs)
 
     new.obeys_switch = True  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
+from detectron2.layers import ROIAlign
 
 from gan_plugin.layers.multi_level_prroi_pool import MultiLevelPrRoIPool
 from gan_plugin.layers.straight_through import straight_through_binarize
@@ -23,6 +24,10 @@ class Presenter(Protocol):
     def wants_features(self) -> bool:
         """Whether samples must bring the features below them."""
 
+    @property
+    def wants_pictures(self) -> bool:
+        """Whether samples must bring the images."""
+
     def __call__(self, samples: Any) -> RealFakePair: ...
 
 
@@ -39,6 +44,7 @@ class PixelMasks:
     fake: str = "soft"
     background: float = -1.0
     wants_features: bool = False
+    wants_pictures: bool = False
 
     def __call__(self, samples: MaskSamples) -> RealFakePair:
         # Real and fake take the same path, or the discriminator would learn to see the resampling.
@@ -46,11 +52,40 @@ class PixelMasks:
         return RealFakePair(real, fake, samples)
 
 
+@dataclass(frozen=True)
+class MaskedImages:
+    """The mask in [0, 1], and the RGB crop of its box in [-1, 1] times the mask: (R, 4, S, S).
+
+    Attributes:
+        size, fake: as for PixelMasks.
+    """
+
+    size: int
+    fake: str = "soft"
+    background: float = 0.0
+    wants_features: bool = False
+    wants_pictures: bool = True
+
+    def __call__(self, samples: MaskSamples) -> RealFakePair:
+        crops = crop_pictures(samples, self.size).to(samples.logits.dtype) * 2 - 1
+        masks = (_resize(mask, self.size) for mask in (samples.truth, drawn_masks(samples, self.fake)))
+        real, fake = (torch.cat([mask, crops * mask], dim=1) for mask in masks)
+        return RealFakePair(real, fake, samples)
+
+
+def crop_pictures(samples: MaskSamples, side: int) -> torch.Tensor:
+    """(R, 3, side, side): the images in the boxes of the samples, which bring them; RGB with values in [0, 1]."""
+    assert samples.pictures is not None
+    align = ROIAlign((side, side), 1.0, 0, aligned=True)
+    return align(samples.pictures, samples.rois.to(samples.pictures.dtype))
+
+
 class MaskedFeatures:
     """RoI features (R, C, S, S) times the mask (Le et al. 2020, arXiv 2010.13757, figure 3); the features detached."""
 
     background = 0.0
     wants_features = True
+    wants_pictures = False
 
     def __init__(self, size: int, pooler: MultiLevelPrRoIPool, fake: str = "soft") -> None:
         """
@@ -77,6 +112,7 @@ class BoxFeatures:
 
     background = 0.0
     wants_features = True
+    wants_pictures = False
 
     def __init__(self, pooler: MultiLevelPrRoIPool) -> None:
         """

@@ -27,6 +27,11 @@ class QuerySource(SampleSource):
 
     def __init__(self, model: nn.Module, sampler: MaskSampler, players: Collection[str]) -> None:
         super().__init__(model, sampler, players)
+        if sampler.box_only:
+            raise UserError(
+                f"MODEL.GAN.MASK.BOX_ONLY is for models with RoI heads, and {type(model).__name__} has none; set it to "
+                "False."
+            )
         if "box" in self.players:
             raise UserError(
                 f"MODEL.GAN.BOX.ENABLED is for models with RoI heads, and {type(model).__name__} has none; set it to "

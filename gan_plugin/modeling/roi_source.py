@@ -14,6 +14,7 @@ from torch import nn
 from gan_plugin.errors import UserError
 
 from .mask_sampling import MaskSampler, crop_truth, logits_of_true_class
+from .masks_of_some import split_masks
 from .point_rend import dense_logits
 from .samples import BoxSamples, MaskSamples
 from .sources import SAMPLE_SOURCE_REGISTRY, Found, SampleSource, on_call, on_input, on_output, tensors_in
@@ -62,6 +63,8 @@ class RoISource(SampleSource):
         levels = _level_names(heads) if features else []
         seen = _Seen(heads)
         on_input(stack, heads, seen.features_of(levels))
+        if self.sampler.box_only:
+            split_masks(stack, heads, seen.begin if "mask" in self.players else None)
         makers: dict[str, Callable[[torch.Tensor], Any]] = {}
         if "mask" in self.players:
             if hasattr(heads, "label_and_sample_proposals"):
@@ -79,28 +82,49 @@ class RoISource(SampleSource):
         on_output(stack, model.get_submodule(self.layer), lambda output: seen.drawn_grids(self.layer, output))
 
         def make(loss: torch.Tensor) -> MaskSamples:
-            if seen.output is None:
+            if not any(part.drawn for part in seen.parts):
                 seen.nothing_drawn(self.layer, loss)
-            return self._samples(seen, seen.output, seen.output, loss)
+            drawn = [part for part in seen.parts if part.drawn]
+            return MaskSamples.joined([self._samples(seen, part, part.drawn[0], loss) for part in drawn])
 
         return make
 
     def _points(self, stack: ExitStack, seen: "_Seen", head: Any) -> Callable[[torch.Tensor], MaskSamples]:
-        kept: list[torch.Tensor] = []
-        for part in (head.coarse_head, head.point_head) if head.mask_point_on else (head.coarse_head,):
-            on_output(stack, part, kept.append)
+        for layer in (head.coarse_head, head.point_head) if head.mask_point_on else (head.coarse_head,):
+            on_output(stack, layer, lambda output: seen.parts[-1].drawn.append(output))
 
         def make(loss: torch.Tensor) -> MaskSamples:
-            seen.proposals = seen.given
-            dense = dense_logits(head, seen.maps, seen.given, kept[0])
-            return self._samples(seen, dense, kept[-1], loss)
+            made = []
+            for part in seen.parts:
+                part.proposals = part.given
+                dense = dense_logits(head, part.maps, part.given, part.drawn[0])
+                made.append(self._samples(seen, part, dense, loss))
+            return MaskSamples.joined(made)
 
         return make
 
-    def _samples(self, seen: "_Seen", logits: Any, output: Any, loss: torch.Tensor) -> MaskSamples:
-        crops = torch.cat([seen.crop(image, logits.shape[-1]) for image in seen.proposals])
-        drawn = logits_of_true_class(logits, seen.proposals)
-        return self.sampler(drawn, seen.proposals, crops, loss, output, seen.features)
+    def _samples(self, seen: "_Seen", part: "_Part", logits: Any, loss: torch.Tensor) -> MaskSamples:
+        crops = torch.cat([seen.crop(image, logits.shape[-1]) for image in part.proposals])
+        drawn = logits_of_true_class(logits, part.proposals)
+        return self.sampler(drawn, part.proposals, crops, loss, part.drawn[-1], seen.features)
+
+
+class _Part:
+    """What the mask head has shown when it was run once; it may be run for some objects after the others.
+
+    Attributes:
+        given, sampled: the proposals that it was given, and those that the RoI heads have sampled.
+        maps: the features that it was given, by level, if it was given such.
+        drawn: what its layers have drawn, one after another.
+        proposals: of which they have drawn it.
+    """
+
+    def __init__(self, sampled: Any = None) -> None:
+        self.given: Any = None
+        self.sampled: Any = sampled
+        self.maps: Any = None
+        self.drawn: list[torch.Tensor] = []
+        self.proposals: list[Instances] = []
 
 
 class _Seen:
@@ -109,12 +133,8 @@ class _Seen:
     def __init__(self, heads: Any) -> None:
         self.heads = heads
         self.features: tuple[torch.Tensor, ...] = ()
-        # the proposals that the mask head was given, and those that the RoI heads have sampled
-        self.given: Any = None
-        self.sampled: Any = None
-        self.maps: Any = None
-        self.output: Any = None
-        self.proposals: list[Instances] = []
+        self.parts = [_Part()]
+        self.is_split = False
         self.boxes: Any = None
         self.crops: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -125,12 +145,18 @@ class _Seen:
 
         return see
 
+    def begin(self, proposals: list[Instances]) -> None:
+        """From now on the mask head is run for some of the proposals only."""
+        self.parts = [*(self.parts if self.is_split else ()), _Part(proposals)]
+        self.is_split = True
+
     def given_proposals(self, stack: ExitStack, arguments: tuple[Any, ...]) -> None:
-        self.maps = next((value for value in arguments if isinstance(value, dict)), None)
+        part = self.parts[-1]
+        part.maps = next((value for value in arguments if isinstance(value, dict)), None)
         for value in arguments:
             if isinstance(value, list | tuple) and value and all(isinstance(image, Instances) for image in value):
-                self.given = list(value)
-                for image in self.given:
+                part.given = list(value)
+                for image in part.given:
                     if image.has("gt_masks") and hasattr(image.gt_masks, "crop_and_resize"):
                         self._keep_crops(stack, image.gt_masks)
 
@@ -139,7 +165,7 @@ class _Seen:
         lists = [result, *result] if isinstance(result, tuple) else [result]
         for value in lists:
             if isinstance(value, list) and value and all(isinstance(image, Instances) for image in value):
-                self.sampled = value
+                self.parts[-1].sampled = value
                 return
 
     def predicted_boxes(self, arguments: tuple[Any, ...], result: Any) -> None:
@@ -161,16 +187,17 @@ class _Seen:
                 f"The layer {layer} draws no square masks (its output has the shape {shape}); name the one that does "
                 f"in {_LOGITS}."
             )
-        self.output, self.proposals = logits, self._proposals_of(len(logits), layer)
-        classes = max((int(image.gt_classes.max()) for image in self.proposals if len(image)), default=0)
+        part = self.parts[-1]
+        part.drawn, part.proposals = [logits], self._proposals_of(part, len(logits), layer)
+        classes = max((int(image.gt_classes.max()) for image in part.proposals if len(image)), default=0)
         if logits.shape[1] != 1 and logits.shape[1] <= classes:
             raise UserError(
                 f"The layer {layer} draws masks of {logits.shape[1]} classes, and there is an object of class "
                 f"{classes}; name the layer that draws the logits in {_LOGITS}."
             )
 
-    def _proposals_of(self, count: int, layer: str) -> list[Instances]:
-        lists = [proposals for proposals in (self.given, self.sampled) if proposals is not None]
+    def _proposals_of(self, part: _Part, count: int, layer: str) -> list[Instances]:
+        lists = [proposals for proposals in (part.given, part.sampled) if proposals is not None]
         for proposals in lists:
             for images in (proposals, self._foreground(proposals)):
                 if _count(images) == count and all(image.has("proposal_boxes") for image in images):
@@ -189,14 +216,14 @@ class _Seen:
 
     def nothing_drawn(self, layer: str, loss: torch.Tensor) -> None:
         """Samples of no object, for heads that draw nothing then."""
-        known = self.given if self.given is not None else self._foreground(self.sampled or [])
+        part = self.parts[-1]
+        known = part.given if part.given is not None else self._foreground(part.sampled or [])
         if not known or _count(known):
             raise UserError(
                 f"The layer {layer} has drawn nothing in a forward pass with objects; name the layer that draws the "
                 f"logits in {_LOGITS}."
             )
-        self.output = loss.new_zeros(0, 1, _NO_SIDE, _NO_SIDE, requires_grad=True)
-        self.proposals = known
+        part.drawn, part.proposals = [loss.new_zeros(0, 1, _NO_SIDE, _NO_SIDE, requires_grad=True)], known
 
     def _keep_crops(self, stack: ExitStack, masks: Any) -> None:
         # rasterising polygons takes time, and the head's own loss does it as well

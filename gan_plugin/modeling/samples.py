@@ -1,6 +1,7 @@
 """What the generator drew and what it should have drawn, from tensors that the heads compute anyway."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ class MaskSamples:
         loss, output: the sum of the model's own losses, and what they were computed from that a layer has drawn: of
             all losses those of the masks alone have a gradient there.
         cut_from: what `logits` were cut from, if they are not as the layer has drawn them.
+        has_mask: (R,) bool, the objects whose truth is a mask and not just a box; None if all of them are such.
+        pictures: (N, 3, H, W), the images in RGB with values in [0, 1], if anybody looks at them.
     """
 
     logits: torch.Tensor
@@ -32,9 +35,30 @@ class MaskSamples:
     loss: torch.Tensor | None = None
     output: torch.Tensor | None = None
     cut_from: torch.Tensor | None = None
+    has_mask: torch.Tensor | None = None
+    pictures: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.logits)
+
+    @property
+    def known(self) -> torch.Tensor:
+        """(R,) bool, `has_mask` in any case."""
+        return torch.ones_like(self.matched) if self.has_mask is None else self.has_mask
+
+    def at(self, index: torch.Tensor) -> "MaskSamples":
+        """Those at the places `index`, or where it is True."""
+        fields = ["logits", "truth", "matched", "classes", "rois", *(["has_mask"] if self.has_mask is not None else [])]
+        return replace(self, **{name: getattr(self, name)[index] for name in fields})
+
+    @classmethod
+    def joined(cls, parts: "Sequence[MaskSamples]") -> "MaskSamples":
+        """All of them, with whatever else the first of them has."""
+        if len(parts) == 1:
+            return parts[0]
+        fields = ("logits", "truth", "matched", "classes", "rois")
+        together = {name: torch.cat([getattr(part, name) for part in parts]) for name in fields}
+        return replace(parts[0], **together, has_mask=torch.cat([part.known for part in parts]))
 
     @property
     def drawn(self) -> torch.Tensor:

@@ -112,6 +112,33 @@ def watching(source: SampleSource, model: nn.Module, features: bool) -> Iterator
         yield source.watch(model, stack, features)
 
 
+@contextmanager
+def watching_pictures(model: Any, wanted: bool) -> Iterator[list[torch.Tensor]]:
+    """The block in which the forward pass runs; then the list holds the images that the backbone has been given,
+    (N, 3, H, W) in RGB with values in [0, 1], or nothing unless `wanted`.
+
+    Raises:
+        UserError: the model does not say how it normalises pictures, or has no backbone.
+    """
+    pictures: list[torch.Tensor] = []
+    with ExitStack() as stack:
+        if wanted:
+            if not all(hasattr(model, part) for part in ("backbone", "pixel_mean", "pixel_std")):
+                raise UserError(
+                    f"Pictures are to be looked at beside the masks, and {theirs(model).__name__} has no backbone, "
+                    "pixel_mean and pixel_std that say what they are; set MODEL.GAN.MASK.DISCRIMINATOR to "
+                    "PixelMaskDiscriminator and MODEL.GAN.UNPAIRED.PAIRWISE_WEIGHT to 0."
+                )
+            is_rgb = getattr(model, "input_format", None) == "RGB"
+
+            def see(arguments: tuple[Any, ...]) -> None:
+                pixels = (arguments[0].detach().float() * model.pixel_std + model.pixel_mean) / 255
+                pictures.append(pixels.clamp(0, 1) if is_rgb else pixels.clamp(0, 1).flip(1))
+
+            on_input(stack, model.backbone, see)
+        yield pictures
+
+
 def on_input(stack: ExitStack, module: nn.Module, see: Callable[[tuple[Any, ...]], None]) -> None:
     """Let `see` look at all arguments of a module's calls, those by position before those by name."""
 

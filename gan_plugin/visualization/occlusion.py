@@ -73,8 +73,7 @@ def scores(
 
 def take(samples: MaskSamples, index: torch.Tensor) -> MaskSamples:
     """Those at the places `index`, without what only training needs."""
-    fields = {name: getattr(samples, name)[index] for name in ("logits", "truth", "matched", "classes", "rois")}
-    return replace(samples, **fields, loss=None, output=None, cut_from=None)
+    return replace(samples.at(index), loss=None, output=None, cut_from=None)
 
 
 def _windows(side: int) -> torch.Tensor:

@@ -14,12 +14,12 @@ Discriminators: modules that take a batch of samples, (R, C, S, S), and return l
 as `cls(cfg, player, input_shape)`, where `cfg.MODEL.GAN[player]` holds its keys and player is "MASK" or "BOX"; register
 your own with `@DISCRIMINATOR_REGISTRY.register()` and name it in `MODEL.GAN.MASK.DISCRIMINATOR`. Class attributes:
 
-    sees: "masks" (the default), "masked_features" or "box_features".
+    sees: "masks" (the default), "masked_images", "masked_features" or "box_features".
     conditional: True if it is called with the (R,) classes as well.
 """
 
 # what either player can show to a discriminator; the first is the default of a class without `sees`
-SIGHTS = {"MASK": ("masks", "masked_features"), "BOX": ("box_features",)}
+SIGHTS = {"MASK": ("masks", "masked_images", "masked_features"), "BOX": ("box_features",)}
 
 
 def discriminator_class(cfg: CfgNode, player: str) -> type[nn.Module]:

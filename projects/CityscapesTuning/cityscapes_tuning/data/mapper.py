@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.structures import BitMasks, Instances
 
+from gan_plugin.data.box_only import mapper_class
 from gan_plugin.data.checks import CheckedDatasetMapper
 
 from . import mini_mask
@@ -35,7 +35,7 @@ def validation_mapper(cfg: CfgNode) -> Mapper:
 
 
 def _mapper(cfg: CfgNode, augmentations: list[Any]) -> Mapper:
-    plain = DatasetMapper(
+    plain = mapper_class(cfg)(
         is_train=True,
         augmentations=augmentations,
         image_format=cfg.INPUT.FORMAT,

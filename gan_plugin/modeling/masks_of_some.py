@@ -1,0 +1,128 @@
+"""The loss of masks for those objects alone that have one, whatever mask head computes it."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from detectron2.structures import Instances
+from detectron2.utils.events import EventStorage, get_event_storage
+
+from gan_plugin.errors import UserError
+
+from .mask_sampling import has_mask
+
+Begin = Callable[[list[Instances]], None]
+
+
+def split_masks(stack: ExitStack, heads: Any, begin: Begin | None = None) -> None:
+    """Let RoI heads compute their losses of masks in one forward pass from the objects that have a mask.
+
+    The mask branch is run for these proposals by its own code, so its losses are those of a batch that has no others.
+    It is run once more for the foreground proposals whose objects have none, if somebody looks at what it draws of
+    them; its losses of these, taken of stand-ins, are thrown away. Where no proposal has a mask the losses are zeros
+    that reach every parameter. Nothing is changed in a pass where every foreground proposal has a mask.
+
+    Args:
+        stack: closed after the forward pass.
+        heads: `model.roi_heads`: with a method `_forward_mask(features, instances)` as Detectron2's StandardROIHeads
+            have it, or with a `mask_head` that is called with a tensor of features, a row for each instance.
+        begin: is told before each run of which proposals it is; None if nobody looks.
+
+    Raises:
+        UserError: the heads have neither, or, after the pass, have not used it.
+    """
+    branch = hasattr(heads, "_forward_mask")
+    owner = heads if branch else getattr(heads, "mask_head", None)
+    if owner is None:
+        raise _unknown(heads)
+    method = "_forward_mask" if branch else "forward"
+    original, own = getattr(owner, method), vars(owner).get(method)
+    split = _Split(original, getattr(heads, "num_classes", None), begin)
+    setattr(owner, method, split)
+    stack.callback(setattr, owner, method, own) if own is not None else stack.callback(delattr, owner, method)
+
+    def has_run(kind: Any, *error: Any) -> None:
+        if kind is None and not split.has_run:
+            raise _unknown(heads)
+
+    stack.push(has_run)
+
+
+class _Split:
+    """A mask branch that stands for `run`."""
+
+    def __init__(self, run: Callable[..., Any], classes: int | None, begin: Begin | None) -> None:
+        self.run, self.classes, self.begin = run, classes, begin
+        self.has_run = False
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.has_run = True
+        bound = inspect.signature(self.run).bind(*arguments, **named)
+        place, proposals = _proposals_in(bound.arguments)
+        lacking = [self._lacks(image) for image in proposals]
+        if not any(bool(rows.any()) for rows in lacking):
+            return self.run(*arguments, **named)
+        having = [self._has(image) for image in proposals]
+        learns = any(bool(rows.any()) for rows in having)
+        result = None
+        if learns:
+            result = self._run_for(bound, place, [~rows for rows in lacking])
+        if self.begin is None and learns:
+            return result
+        # its statistics are those of stand-ins
+        with EventStorage(get_event_storage().iter):
+            other = self._run_for(bound, place, lacking)
+        return result if learns else _silenced(other)
+
+    def _run_for(self, bound: inspect.BoundArguments, place: str, keep: list[torch.Tensor]) -> Any:
+        rows = torch.cat(keep)
+        chosen = [image[index] for image, index in zip(bound.arguments[place], keep, strict=True)]
+        arguments = {name: _rows(value, rows) for name, value in bound.arguments.items()} | {place: chosen}
+        if self.begin is not None:
+            self.begin(chosen)
+        some = inspect.BoundArguments(bound.signature, arguments)  # type: ignore[arg-type]
+        return self.run(*some.args, **some.kwargs)
+
+    def _foreground(self, image: Instances) -> torch.Tensor:
+        if self.classes is None:
+            return torch.ones(len(image), dtype=torch.bool, device=image.gt_classes.device)
+        return (image.gt_classes >= 0) & (image.gt_classes < self.classes)
+
+    def _has(self, image: Instances) -> torch.Tensor:
+        return self._foreground(image) & has_mask(image)
+
+    def _lacks(self, image: Instances) -> torch.Tensor:
+        return self._foreground(image) & ~has_mask(image)
+
+
+def _proposals_in(arguments: dict[str, Any]) -> tuple[str, list[Instances]]:
+    for name, value in arguments.items():
+        if isinstance(value, list | tuple) and value and all(isinstance(image, Instances) for image in value):
+            return name, list(value)
+    raise UserError(
+        "MODEL.GAN.MASK.BOX_ONLY is True, but the mask branch is given no proposals, so which of its masks have a "
+        "truth is unknown; set it to False."
+    )
+
+
+def _rows(value: Any, rows: torch.Tensor) -> Any:
+    """Features of all proposals become those of some; whatever else there is stays."""
+    return value[rows] if isinstance(value, torch.Tensor) and len(value) == len(rows) else value
+
+
+def _silenced(result: Any) -> Any:
+    """Losses times zero, alone or beside something else."""
+    if isinstance(result, tuple):
+        return tuple(_silenced(part) for part in result)
+    if isinstance(result, dict):
+        return {name: value * 0 if isinstance(value, torch.Tensor) else value for name, value in result.items()}
+    return result
+
+
+def _unknown(heads: Any) -> UserError:
+    return UserError(
+        f"MODEL.GAN.MASK.BOX_ONLY is for RoI heads with a mask head, and {type(heads).__name__} runs none that could "
+        "be observed; set it to False."
+    )

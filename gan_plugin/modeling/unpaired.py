@@ -1,0 +1,150 @@
+"""What teaches the mask of an object that has none: its box, and the colours inside it (BoxInst).
+
+Tian, Shen, Wang and Chen 2021, arXiv 2012.02310, sections 3.2 and 3.3. There a mask is as large as the image; here it
+is what a mask head draws in a proposal, so both losses are computed on the grid of the head.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode
+from detectron2.utils.events import get_event_storage
+
+from .presenters import crop_pictures
+from .samples import MaskSamples
+
+_EPSILON = 1e-5
+# theta of the colour similarity exp(-|c1 - c2| / theta), in units of LAB
+_THETA = 2.0
+# from linear sRGB to XYZ under D65 (IEC 61966-2-1), each row divided by the white point
+_XYZ = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+_WHITE = (0.9505, 1.0, 1.089)
+
+
+@dataclass(frozen=True)
+class UnpairedLosses:
+    """The losses of objects without a mask.
+
+    Attributes:
+        projection_weight: of `projection_loss`, 0 for none.
+        pairwise_weight: of `pairwise_loss`, 0 for none.
+        threshold, dilation: see `pairwise_loss`.
+        warmup: iterations over which the pairwise loss rises to full weight.
+    """
+
+    projection_weight: float = 0.0
+    pairwise_weight: float = 0.0
+    threshold: float = 0.3
+    dilation: int = 2
+    warmup: int = 0
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "UnpairedLosses | None":
+        """What `cfg.MODEL.GAN.UNPAIRED` describes; None where every object has a mask, or nothing has a weight."""
+        node = cfg.MODEL.GAN.UNPAIRED
+        if not cfg.MODEL.GAN.MASK.BOX_ONLY or not (node.PROJECTION_WEIGHT or node.PAIRWISE_WEIGHT):
+            return None
+        return cls(
+            node.PROJECTION_WEIGHT,
+            node.PAIRWISE_WEIGHT,
+            node.PAIRWISE_THRESHOLD,
+            node.PAIRWISE_DILATION,
+            node.PAIRWISE_WARMUP,
+        )
+
+    @property
+    def wants_pictures(self) -> bool:
+        """Whether samples must bring the images."""
+        return self.pairwise_weight > 0
+
+    def __call__(self, samples: MaskSamples) -> dict[str, torch.Tensor]:
+        """`loss_projection` and `loss_pairwise`, scalars with their weights; zeros that reach the logits without
+        objects that lack a mask."""
+        lacking = samples.at(~samples.known)
+        losses = {}
+        if self.projection_weight:
+            losses["loss_projection"] = projection_loss(lacking.logits, lacking.truth) * self.projection_weight
+        if self.pairwise_weight:
+            loss = lacking.zero()
+            if len(lacking):
+                colours = rgb_to_lab(crop_pictures(lacking, lacking.logits.shape[-1]))
+                loss = pairwise_loss(lacking.logits, lacking.truth, colours, self.threshold, self.dilation)
+            done = get_event_storage().iter + 1
+            ramp = min(1.0, done / self.warmup) if self.warmup else 1.0
+            losses["loss_pairwise"] = loss * (self.pairwise_weight * ramp)
+        return losses
+
+
+def projection_loss(logits: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """How far the mask's projections onto both axes are from those of the box: BoxInst's eq 2, a mean over objects.
+
+    A projection is the greatest value along each row or column; two of them are compared by Dice's loss.
+
+    Args:
+        logits: (R, M, M).
+        boxes: (R, M, M) in [0, 1], what of the grid lies in the annotated box.
+
+    Returns:
+        A scalar in [0, 2]; without objects a zero that reaches the logits.
+    """
+    if not len(logits):
+        return logits.sum() * 0
+    masks, boxes = logits.float().sigmoid(), boxes.float()
+    return torch.stack([_dice(masks.amax(axis), boxes.amax(axis)) for axis in (1, 2)]).sum(0).mean()
+
+
+def _dice(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """1 - 2 <a, b> / (|a|^2 + |b|^2) of each row."""
+    return 1 - 2 * (a * b).sum(1) / (a.square().sum(1) + b.square().sum(1)).clamp(min=_EPSILON)
+
+
+def pairwise_loss(
+    logits: torch.Tensor, boxes: torch.Tensor, colours: torch.Tensor, threshold: float = 0.3, dilation: int = 2
+) -> torch.Tensor:
+    """How unlikely neighbours of one colour get one label: BoxInst's eqs 5 to 7.
+
+    Each pixel is compared with its eight neighbours at a distance of `dilation`. Of the E edges that have an end in the
+    box those count whose colours c1, c2 have exp(-|c1 - c2| / 2) >= threshold, each with
+    -log(m1 m2 + (1 - m1)(1 - m2)).
+
+    Args:
+        logits: (R, M, M) of the masks m.
+        boxes: (R, M, M) in [0, 1], what of the grid lies in the annotated box.
+        colours: (R, 3, M, M) in LAB.
+        threshold: in [0, 1], tau.
+        dilation: in pixels of the grid, below M.
+
+    Returns:
+        The sum over all objects divided by E, a scalar; without objects a zero that reaches the logits.
+    """
+    logits = logits.float()
+    inside, outside, within = F.logsigmoid(logits), F.logsigmoid(-logits), boxes > 0.5
+    total, edges = logits.sum() * 0, logits.new_zeros(())
+    # the other four have the same edges
+    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):
+        one, other = _neighbours(logits.shape[-1], down * dilation, right * dilation)
+        agree = torch.logaddexp(inside[one] + inside[other], outside[one] + outside[other])
+        distance = (colours[one] - colours[other]).norm(dim=1)
+        counts = within[one] | within[other]
+        alike = torch.exp(-distance / _THETA) >= threshold
+        total = total - (agree * (counts & alike)).sum()
+        edges = edges + counts.sum()
+    return total / edges.clamp(min=1)
+
+
+def _neighbours(side: int, down: int, right: int) -> tuple[tuple, tuple]:
+    """Indices of all pixels that have a neighbour so many pixels below and to the right, and of these."""
+    rows, columns = slice(0, side - down), slice(max(0, -right), side - max(0, right))
+    below, beside = slice(down, side), slice(max(0, right), side + min(0, right))
+    return (..., rows, columns), (..., below, beside)
+
+
+def rgb_to_lab(pictures: torch.Tensor) -> torch.Tensor:
+    """(R, 3, H, W) sRGB in [0, 1] to CIE LAB under D65, L in [0, 100]."""
+    linear = torch.where(pictures > 0.04045, ((pictures + 0.055) / 1.055).clamp(min=0) ** 2.4, pictures / 12.92)
+    matrix = linear.new_tensor(_XYZ) / linear.new_tensor(_WHITE)[:, None]
+    relative = torch.einsum("ij,rjhw->rihw", matrix, linear)
+    cube = relative.clamp(min=_EPSILON) ** (1 / 3)
+    x, y, z = torch.where(relative > (6 / 29) ** 3, cube, relative * (29 / 6) ** 2 / 3 + 4 / 29).unbind(1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)

@@ -1,0 +1,229 @@
+"""Boxes for all objects, masks for some: whose loss is whose, what the discriminator is shown, and what boxes teach."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from detectron2.utils.events import EventStorage
+from small_models import AGNOSTIC, BOTH_PLAYERS, CASCADE, POINT_REND, build, losses_of, small
+
+from gan_plugin.modeling.mask_memory import MaskMemory
+from gan_plugin.modeling.samples import MaskSamples, RealFakePair
+from gan_plugin.modeling.sources import watching
+from gan_plugin.modeling.unpaired import pairwise_loss, projection_loss, rgb_to_lab
+
+BOX_ONLY = {"MODEL.GAN.MASK.BOX_ONLY": True, "MODEL.GAN.MASK.MEMORY": 8}
+IMAGES = {
+    "MODEL.GAN.MASK.DISCRIMINATOR": "MaskedImageDiscriminator",
+    "MODEL.GAN.MASK.INPUT_SIZE": 20,
+    "MODEL.GAN.MASK.CHANNELS": (8, 8),
+    "MODEL.GAN.MASK.OBJECTIVE": "Hinge",
+}
+PEERS = {"MODEL.GAN.UNPAIRED.PROJECTION_WEIGHT": 1.0, "MODEL.GAN.UNPAIRED.PAIRWISE_WEIGHT": 1.0}
+OFF = {"MODEL.GAN.ENABLED": False}
+HEADS = {
+    "standard": [],
+    "agnostic": [AGNOSTIC],
+    "cascade": [CASCADE],
+    "point_rend": [POINT_REND],
+}
+
+
+def with_masks(inputs, *known):
+    """The inputs with one tuple of truth values for the objects of each image; others lose their mask to their box."""
+    inputs = copy.deepcopy(inputs)
+    for item, has in zip(inputs, known, strict=True):
+        truth = item["instances"]
+        truth.gt_has_mask = torch.tensor(has, dtype=torch.bool)
+        for mask, box, is_known in zip(truth.gt_masks.tensor, truth.gt_boxes.tensor.long(), has, strict=True):
+            if not is_known:
+                mask[box[1] : box[3], box[0] : box[2]] = True
+    return inputs
+
+
+def samples_of(model, inputs, seed=1):
+    """Losses and mask samples of one pass."""
+    torch.manual_seed(seed)
+    with EventStorage(0):
+        losses, pairs = model.generator_forward(inputs)
+    return losses, pairs["mask"]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_loss_of_masks_is_that_of_the_objects_that_have_one(tiny_cfg, make_inputs, head):
+    """Against the logits of a pass of the plain model, whose cross entropy is computed here."""
+    cfg = small(tiny_cfg, *HEADS[head])
+    inputs = make_inputs(2, side=64)
+    plain, ours = build(cfg), build(small(tiny_cfg, *HEADS[head], BOX_ONLY))
+    torch.manual_seed(1)
+    with EventStorage(0), watching(plain.source, plain, False) as found:
+        theirs = super(type(plain).__mro__[1], plain).forward(with_masks(inputs, (1, 1, 1), (1, 1, 1)))
+    drawn = found(torch.stack(list(theirs.values())).sum())["mask"]
+    for known in ((1, 0, 0), (0, 1, 0)), ((0, 0, 0), (1, 0, 1)):
+        losses, pair = samples_of(ours, with_masks(inputs, *known))
+        counts = torch.tensor([[*known[0]], [*known[1]]]).bool()
+        assert all(losses[name].equal(theirs[name]) for name in theirs if "mask" not in name)
+        if head != "point_rend":
+            images = drawn.rois[:, 0].long()
+            boxes = torch.stack([item["instances"].gt_boxes.tensor for item in inputs])
+            # which object a proposal is of: the truth that it carries
+            of = torch.stack([_iou(box[1:], boxes[int(box[0])]) for box in drawn.rois]).argmax(1)
+            rows = counts[images, of]
+            expected = torch.nn.functional.binary_cross_entropy_with_logits(drawn.logits[rows], drawn.truth[rows])
+            torch.testing.assert_close(losses["loss_mask"], expected, rtol=1e-5, atol=1e-6)
+            assert len(pair.samples) <= len(drawn)
+
+
+def _iou(box, others):
+    both = (torch.minimum(box[2:], others[:, 2:]) - torch.maximum(box[:2], others[:, :2])).clamp(min=0).prod(1)
+    return both / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - both)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("game", [OFF, {}], ids=["plain", "game"])
+def test_no_gradient_comes_from_the_truth_of_an_object_without_a_mask(tiny_cfg, make_inputs, head, game):
+    """What stands in for it may be anything."""
+    inputs = with_masks(make_inputs(2, side=64), (1, 0, 0), (0, 0, 1))
+    other = copy.deepcopy(inputs)
+    other[0]["instances"].gt_masks.tensor[1:] = torch.rand(2, 64, 64) > 0.3
+    gradients = []
+    for batch in (inputs, other):
+        model = build(small(tiny_cfg, *HEADS[head], BOX_ONLY, game))
+        sum(losses_of(model, batch).values()).backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
+ALL = {**BOTH_PLAYERS, **PEERS}
+
+
+@pytest.mark.parametrize(
+    "game, head", [(OFF, "standard"), (IMAGES, "agnostic"), (OFF | PEERS, "cascade"), *[(ALL, head) for head in HEADS]]
+)
+def test_any_mixture_of_objects_reaches_every_parameter(tiny_cfg, make_inputs, head, game):
+    """None, some or all with masks in either image, and an image without objects; so no process waits for another."""
+    model = build(small(tiny_cfg, game, *HEADS[head], BOX_ONLY))
+    for count, first, second in [(0, 0, 0), *itertools.product([2], (0, 1), (0, 1))]:
+        inputs = with_masks(make_inputs(2, instances=count, side=64), (first, 0)[:count], (second, second)[:count])
+        losses = losses_of(model, inputs)
+        assert all(torch.isfinite(loss) for loss in losses.values())
+        if not (first or second):
+            assert losses["loss_mask"] == 0 and losses["loss_mask"].requires_grad
+        for parameter in model.parameters():
+            parameter.grad = None
+        sum(losses.values()).backward()
+        missing = [name for name, p in model.named_parameters() if p.grad is None and "adversaries" not in name]
+        assert missing == []
+
+
+@pytest.mark.parametrize("game", [OFF, {}], ids=["plain", "game"])
+def test_where_all_objects_have_masks_nothing_changes(tiny_cfg, inputs, game):
+    plain, ours = build(small(tiny_cfg, game)), build(small(tiny_cfg, game, BOX_ONLY))
+    theirs, losses = losses_of(plain, inputs), losses_of(ours, with_masks(inputs, (1, 1, 1), (1, 1, 1)))
+    own = [name for name in theirs if not name.startswith(("loss_adv", "loss_disc"))]
+    assert theirs.keys() == losses.keys()
+    assert all(torch.equal(theirs[name], losses[name]) for name in own)
+
+
+def test_a_discriminator_meets_masks_that_exist_beside_predictions_of_all(tiny_cfg, make_inputs):
+    model = build(small(tiny_cfg, BOX_ONLY, {"MODEL.GAN.MASK.MEMORY": 64, "MODEL.GAN.MASK.REC_WEIGHT": 0.0}))
+    inputs = make_inputs(2, side=64)
+    # class 0, 1, 0 in each image; no mask of class 1 yet
+    _, first = samples_of(model, with_masks(inputs, (1, 0, 0), (0, 0, 0)))
+    assert len(first) and set(first.samples.classes.tolist()) == {0}
+    assert len(first.real) == len(first.fake) == len(first)
+    _, second = samples_of(model, with_masks(inputs, (0, 0, 0), (0, 1, 0)))
+    assert set(second.samples.classes.tolist()) == {0, 1}
+    _, third = samples_of(model, with_masks(inputs, (0, 0, 0), (0, 0, 0)))
+    memory = model.adversaries["mask"].memory
+    known = memory.inputs[memory.classes >= 0].flatten(1)
+    for real, number in zip(third.real.flatten(1), third.samples.classes, strict=True):
+        same = (known == real).all(1).nonzero().flatten()
+        assert len(same) and number in memory.classes[same]
+    # a real mask is none of the boxes that stand in for those that are missing
+    assert not any((real > 0).all() for real in third.real)
+
+
+def test_an_adversary_pulls_where_the_head_learns_nothing_by_itself(tiny_cfg, make_inputs):
+    model = build(small(tiny_cfg, BOX_ONLY, IMAGES, {"MODEL.GAN.BALANCE.SHARE": 0.5}))
+    inputs = make_inputs(2, side=64)
+    for known, pulls in (((0, 0, 0), False), ((1, 1, 1), True), ((0, 0, 0), True)):
+        losses = losses_of(model, with_masks(inputs, known, known))
+        (gradient,) = torch.autograd.grad(losses["loss_adv_mask"], model.roi_heads.mask_head.predictor.weight)
+        assert bool(gradient.any()) is pulls
+
+
+def _pair(classes, known, seed):
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.rand(len(classes), 2, 2, generator=generator)
+    has = torch.tensor(known, dtype=torch.bool)
+    samples = MaskSamples(masks, masks, has, torch.tensor(classes), torch.zeros(len(classes), 5), has_mask=has)
+    return RealFakePair(masks[:, None], masks[:, None] + 1, samples)
+
+
+def test_a_resumed_memory_goes_on_as_it_would_have():
+    torch.manual_seed(3)
+    memory, resumed = MaskMemory(5, 1, 2), MaskMemory(5, 1, 2)
+    pairs = [_pair([0, 1, 0, 1], [1, 1, 0, seed % 2], seed) for seed in range(6)]
+    with EventStorage(0):
+        for pair in pairs[:3]:
+            memory(pair)
+        resumed.load_state_dict(copy.deepcopy(memory.state_dict()))
+        state = torch.get_rng_state()
+        unbroken = [memory(pair).real for pair in pairs[3:]]
+        torch.set_rng_state(state)
+        assert all(torch.equal(a, resumed(pair).real) for a, pair in zip(unbroken, pairs[3:], strict=True))
+    # a ring: the last five real samples
+    seen = torch.cat([pair.real[pair.samples.known] for pair in pairs])[-5:]
+    assert sorted(memory.inputs.flatten().tolist()) == sorted(seen.flatten().tolist())
+
+
+def test_projection_by_hand():
+    """A mask of certain pixels in a 4x4 grid: rows of the box 1 to 2, columns 0 to 2."""
+    box = torch.zeros(1, 4, 4)
+    box[0, 1:3, 0:3] = 1
+    mask = torch.full((1, 4, 4), -1e4)
+    assert projection_loss(torch.where(box > 0, 1e4, -1e4), box) == 0
+    # a diagonal that touches all four sides suffices
+    for row, column in ((1, 0), (2, 1), (2, 2)):
+        mask[0, row, column] = 1e4
+    assert projection_loss(mask, box) == 0
+    # one column is missed: 1 - 2 * 2 / (2 + 3) on one axis, 0 on the other
+    mask[0, 2, 2] = -1e4
+    assert projection_loss(mask, box).item() == pytest.approx(1 - 4 / 5, abs=1e-6)
+    # one row too many, of half certainty: 1 - 2 * 2 / (2 + 0.25 + 2)
+    mask[0, 2, 2], mask[0, 3, 0] = 1e4, 0.0
+    assert projection_loss(mask, box).item() == pytest.approx(1 - 4 / 4.25, abs=1e-6)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_pairwise_is_the_mean_over_all_edges(dilation):
+    """Every pixel with each of its eight neighbours, one by one."""
+    generator = torch.Generator().manual_seed(dilation)
+    logits = torch.randn(2, 5, 5, generator=generator, requires_grad=True)
+    boxes = torch.zeros(2, 5, 5)
+    boxes[0, 1:4, 0:3], boxes[1, 2:, 3:] = 1, 1
+    colours = torch.rand(2, 3, 5, 5, generator=generator) * 4
+    total, edges = 0.0, 0
+    for n, y, x, dy, dx in itertools.product(range(2), range(5), range(5), (-1, 0, 1), (-1, 0, 1)):
+        v, u = y + dy * dilation, x + dx * dilation
+        if (dy, dx) == (0, 0) or not (0 <= v < 5 and 0 <= u < 5) or not (boxes[n, y, x] or boxes[n, v, u]):
+            continue
+        edges += 1
+        if torch.exp(-(colours[n, :, y, x] - colours[n, :, v, u]).norm() / 2) >= 0.3:
+            a, b = logits[n, y, x].sigmoid(), logits[n, v, u].sigmoid()
+            total = total - torch.log(a * b + (1 - a) * (1 - b))
+    loss = pairwise_loss(logits, boxes, colours, 0.3, dilation)
+    torch.testing.assert_close(loss, total / edges)
+    torch.testing.assert_close(*(torch.autograd.grad(value, logits)[0] for value in (loss, total / edges)))
+
+
+def test_lab_is_that_of_opencv():
+    cv2 = pytest.importorskip("cv2")
+    pictures = torch.rand(2, 3, 6, 7, generator=torch.Generator().manual_seed(0))
+    pictures[0, :, 0, 0], pictures[0, :, 0, 1] = 0.0, 1.0
+    ours = rgb_to_lab(pictures).permute(0, 2, 3, 1).numpy()
+    theirs = [cv2.cvtColor(picture.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2LAB) for picture in pictures]
+    # OpenCV works with a table
+    assert abs(ours - theirs).max() < 0.5
