@@ -82,7 +82,7 @@ class _Split:
         arguments = {name: _rows(value, rows) for name, value in bound.arguments.items()} | {place: chosen}
         if self.begin is not None:
             self.begin(chosen)
-        some = inspect.BoundArguments(bound.signature, arguments)  # type: ignore[arg-type]
+        some = inspect.BoundArguments(bound.signature, arguments)
         return self.run(*some.args, **some.kwargs)
 
     def _foreground(self, image: Instances) -> torch.Tensor:

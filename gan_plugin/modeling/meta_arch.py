@@ -169,9 +169,9 @@ class AdversarialModel(nn.Module):
         ):
             losses = super().forward(*args, **kwargs)
         # of the masks' logits only the losses of masks have a gradient, so none has to be known by its name
-        samples = found(torch.stack([loss.float() for loss in losses.values()]).sum())
+        samples: dict[str, Any] = found(torch.stack([loss.float() for loss in losses.values()]).sum())
         if pictures:
-            samples["mask"] = replace(samples["mask"], pictures=pictures[0])  # type: ignore[type-var]
+            samples["mask"] = replace(samples["mask"], pictures=pictures[0])
         self._show(samples)
         if self.unpaired is not None:
             losses = losses | self.unpaired(samples["mask"])

@@ -48,8 +48,9 @@ class MaskSamples:
 
     def at(self, index: torch.Tensor) -> "MaskSamples":
         """Those at the places `index`, or where it is True."""
-        fields = ["logits", "truth", "matched", "classes", "rois", *(["has_mask"] if self.has_mask is not None else [])]
-        return replace(self, **{name: getattr(self, name)[index] for name in fields})
+        names = ["logits", "truth", "matched", "classes", "rois", *(["has_mask"] if self.has_mask is not None else [])]
+        fields: dict[str, Any] = {name: getattr(self, name)[index] for name in names}
+        return replace(self, **fields)
 
     @classmethod
     def joined(cls, parts: "Sequence[MaskSamples]") -> "MaskSamples":
@@ -57,7 +58,7 @@ class MaskSamples:
         if len(parts) == 1:
             return parts[0]
         fields = ("logits", "truth", "matched", "classes", "rois")
-        together = {name: torch.cat([getattr(part, name) for part in parts]) for name in fields}
+        together: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in fields}
         return replace(parts[0], **together, has_mask=torch.cat([part.known for part in parts]))
 
     @property
