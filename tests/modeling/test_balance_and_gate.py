@@ -253,9 +253,7 @@ def test_a_reach_of_the_head_needs_a_head_and_a_known_name(tiny_cfg):
     with pytest.raises(UserError, match="MODEL.GAN.MASK.REACH is 'body', which is unknown"):
         build(small(tiny_cfg, {"MODEL.GAN.MASK.REACH": "body"}))
     cfg = foreign_cfg(*KINDS["queries"], {"MODEL.GAN.MASK.REACH": "head"})
-    with pytest.raises(
-        UserError, match="MASK.REACH head is for models with RoI heads: SmallMaskFormer draws"
-    ):
+    with pytest.raises(UserError, match="MASK.REACH head is for models with RoI heads: SmallMaskFormer draws"):
         build(cfg)
 
 
