@@ -199,6 +199,16 @@ def _unpaired_node() -> CN:
     unpaired.PAIRWISE_DILATION = 2
     # loss_pairwise rises linearly to full weight in so many iterations
     unpaired.PAIRWISE_WARMUP = 0
+    # weight of loss_teacher: the model's moving average (EMA.DECAY above 0) draws the mask in the annotated box; 0 for
+    # none (AdversarialTrainer)
+    unpaired.TEACHER_WEIGHT = 0.0
+    # how sure the teacher is at least of a pixel that counts, in [0.5, 1]
+    unpaired.TEACHER_CONFIDENCE = 0.8
+    # loss_teacher rises linearly to full weight in so many iterations
+    unpaired.TEACHER_WARMUP = 0
+    # once the game has begun, the teacher's mask counts only where the discriminator takes it for real with at least
+    # this probability, patch by patch (PatchMaskDiscriminator) or as a whole, such as 0.2; 0 for everywhere
+    unpaired.TEACHER_TRUST = 0.0
     return unpaired
 
 

@@ -62,7 +62,7 @@ def test_every_key_is_read(run_cfg, pedestrians, monkeypatch):
     run_cfg.MODEL.ROI_HEADS.NAME = "AdversarialROIHeads"
     run_cfg.MODEL.GAN.BOX.ENABLED = True
     run_cfg.MODEL.GAN.MASK.BOX_ONLY, run_cfg.DATASETS.MASK_SHARE = True, 0.5
-    run_cfg.MODEL.GAN.UNPAIRED.PROJECTION_WEIGHT = 1.0
+    run_cfg.MODEL.GAN.UNPAIRED.PROJECTION_WEIGHT = run_cfg.MODEL.GAN.UNPAIRED.TEACHER_WEIGHT = 1.0
     for mode, optimizer in (("joint", "adam"), ("alternating", "adam"), ("alternating", "sgd")):
         run_cfg.MODEL.GAN.MODE, run_cfg.SOLVER.DISC.OPTIMIZER = mode, optimizer
         cfg = recording(run_cfg, "")

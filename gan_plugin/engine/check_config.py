@@ -81,6 +81,11 @@ def _check_box_only(cfg: CfgNode) -> None:
                 "MODEL.GAN.MASK.BOX_ONLY to True, or it to 1.0."
             )
         return
+    if gan.UNPAIRED.TEACHER_WEIGHT and not gan.EMA.DECAY:
+        raise UserError(
+            "MODEL.GAN.UNPAIRED.TEACHER_WEIGHT needs a moving average of the model; set MODEL.GAN.EMA.DECAY to 0.99 or "
+            "so, or the weight to 0."
+        )
     if not cfg.MODEL.MASK_ON:
         raise UserError("MODEL.GAN.MASK.BOX_ONLY is for models with masks; set it to False, or MODEL.MASK_ON to True.")
     if not (gan.ENABLED and gan.MASK.ENABLED):
@@ -187,6 +192,10 @@ def _idle(cfg: CfgNode) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
     yield f"SOLVER.DISC.OPTIMIZER is {of_disc}", of_disc in ("adam", "adamw"), ("SOLVER.DISC.MOMENTUM",)
     yield "MODEL.GAN.EMA.DECAY is 0", gan.EMA.DECAY == 0, ("MODEL.GAN.EMA.EVALUATE",)
     yield "MODEL.GAN.BALANCE.SHARE is 0", gan.BALANCE.SHARE == 0, ("MODEL.GAN.BALANCE.MAX_FACTOR",)
+    teacher = tuple(f"MODEL.GAN.UNPAIRED.TEACHER_{key}" for key in ("CONFIDENCE", "WARMUP", "TRUST"))
+    yield "MODEL.GAN.UNPAIRED.TEACHER_WEIGHT is 0", gan.UNPAIRED.TEACHER_WEIGHT == 0, teacher
+    judged = gan.ENABLED and gan.MASK.ENABLED
+    yield "there is no discriminator of masks", not judged, ("MODEL.GAN.UNPAIRED.TEACHER_TRUST",)
     penalties = gan.REG.R1_GAMMA or gan.REG.GP_WEIGHT
     yield "MODEL.GAN.REG has no penalty", not penalties, ("MODEL.GAN.REG.EVERY",)
     yield "MODEL.GAN.MASK.MATCHING is proposal", gan.MASK.MATCHING == "proposal", ("MODEL.GAN.MASK.MATCH_IOU",)
@@ -261,6 +270,10 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("MODEL.GAN.UNPAIRED.PAIRWISE_THRESHOLD", _is_share, "a number from 0 to 1"),
     ("MODEL.GAN.UNPAIRED.PAIRWISE_DILATION", _at_least(1), "1 or more"),
     ("MODEL.GAN.UNPAIRED.PAIRWISE_WARMUP", _at_least(0), "0 or more"),
+    ("MODEL.GAN.UNPAIRED.TEACHER_WEIGHT", _is_amount, "a finite number, 0 or more"),
+    ("MODEL.GAN.UNPAIRED.TEACHER_CONFIDENCE", lambda value: 0.5 <= value <= 1, "a number from 0.5 to 1"),
+    ("MODEL.GAN.UNPAIRED.TEACHER_WARMUP", _at_least(0), "0 or more"),
+    ("MODEL.GAN.UNPAIRED.TEACHER_TRUST", _is_share, "a number from 0 to 1"),
     ("DATASETS.MASK_SHARE", _is_share, "a number from 0 to 1"),
     ("MODEL.GAN.BOX.INSTANCE_NOISE", _is_amount, "a finite number, 0 or more"),
     ("MODEL.GAN.MASK.INPUT_SIZE", _at_least(1), "1 or more"),

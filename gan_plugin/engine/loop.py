@@ -14,7 +14,7 @@ from detectron2.utils.events import EventWriter
 from torch.optim.lr_scheduler import LRScheduler
 
 from gan_plugin.metrics import final_scores
-from gan_plugin.modeling.meta_arch import discriminator_parameters
+from gan_plugin.modeling.meta_arch import discriminator_parameters, lend_average
 
 from .checkpoint import SafeCheckpointer
 from .guard import NonFiniteLossError, diverged, quiet_user_errors
@@ -78,6 +78,8 @@ class GameLoop(TrainerBase):
         self._output_dir = output_dir
         self._ema = ema
         self._evaluate_ema = evaluate_ema
+        if ema is not None:
+            lend_average(step.model, ema.in_place)
         self.checkpointer = self.checkpointer_class(step.model, output_dir, trainer=weakref.proxy(self))
         self._stop = StopOnSignal(self.checkpointer)
         self._rng_state: dict[str, Any] | None = None

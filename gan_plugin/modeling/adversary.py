@@ -159,6 +159,15 @@ class Adversary(nn.Module):
         """The discriminator's verdicts on `inputs`, the real or the fake side of `pair` or something of their shape."""
         return _in_single_precision(self.discriminator(*self._arguments(inputs, pair)))
 
+    @torch.no_grad()
+    def realness(self, samples: Samples) -> torch.Tensor:
+        """(R,) or, of patches, (R, H, W): how real the discriminator takes samples to be, in [0, 1]."""
+        pair = self.present(samples)
+        on_real, on_fake = (self._judge_as_constant(inputs, pair) for inputs in (pair.real, pair.fake))
+        found = self.objective.probabilities(on_real, on_fake)
+        assert found is not None
+        return found[1]
+
     def _judge_as_constant(self, inputs: torch.Tensor, pair: RealFakePair) -> Verdicts:
         # Detached weights and copied buffers: the verdict's gradient reaches the inputs alone, and running statistics
         # see each fake once, in the discriminator's own pass.

@@ -11,6 +11,7 @@ from detectron2.structures import Instances
 from gan_plugin.config import check_choice
 
 from .matching import greedy_match, mask_iou
+from .mean_teacher import taught_masks
 from .samples import MaskSamples
 
 _ANTIALIASING = 4
@@ -28,6 +29,7 @@ class MaskSampler:
         match_iou: the least mask IoU of a greedy match.
         logits: the layer that draws the logits, such as "mask_head.predictor"; "" for the one that looks like it.
         box_only: whether some objects have no mask, and their box in its place.
+        has_teacher: whether a mean teacher has drawn theirs.
         margin, side: of a query's mask, which is cut to its object's box: by which part of its side the box is widened
             on each side, and to how many pixels it is brought.
     """
@@ -39,6 +41,7 @@ class MaskSampler:
     margin: float = 0.0
     side: int = 28
     box_only: bool = False
+    has_teacher: bool = False
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "MaskSampler":
@@ -51,7 +54,16 @@ class MaskSampler:
         real = check_choice("MODEL.GAN.MASK.REAL", mask.REAL)
         matching = check_choice("MODEL.GAN.MASK.MATCHING", mask.MATCHING)
         side = min(max(mask.INPUT_SIZE, _SIDES[0]), _SIDES[1])
-        return cls(real, matching, mask.MATCH_IOU, mask.LOGITS, mask.MARGIN, side, mask.BOX_ONLY)
+        return cls(
+            real,
+            matching,
+            mask.MATCH_IOU,
+            mask.LOGITS,
+            mask.MARGIN,
+            side,
+            mask.BOX_ONLY,
+            bool(cfg.MODEL.GAN.UNPAIRED.TEACHER_WEIGHT),
+        )
 
     def __call__(
         self,
@@ -81,9 +93,12 @@ class MaskSampler:
                 truth = F.avg_pool2d(torch.cat(fine).to(logits.dtype)[:, None], _ANTIALIASING)[:, 0]
             rois = convert_boxes_to_pooler_format([image.proposal_boxes for image in instances])
             known = torch.cat([has_mask(image) for image in instances]) if self.box_only else None
+            side = logits.shape[-1]
+            taught = torch.cat([taught_masks(image, side) for image in instances]) if self.has_teacher else None
             matched = matched if known is None else matched & known
         classes = classes_of(instances)
-        return MaskSamples(logits, truth, matched, classes, rois, features, loss, output, has_mask=known)
+        seen = features, loss, output
+        return MaskSamples(logits, truth, matched, classes, rois, *seen, has_mask=known, taught=taught)
 
 
 def crop_truth(image: Instances, side: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ from functools import cache, partial, wraps
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.engine import TrainerBase
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
@@ -22,8 +23,9 @@ from .balance import kept_within
 from .build_adversary import build_adversaries
 from .mask_sampling import MaskSampler
 from .masks_of_some import split_masks
+from .mean_teacher import Average, ask_teacher
 from .sample_grid import sample_grid
-from .samples import RealFakePair
+from .samples import MaskSamples, RealFakePair
 from .sources import SampleSource, find_source, theirs, watching, watching_pictures
 from .unpaired import UnpairedLosses
 
@@ -59,6 +61,8 @@ class AdversarialModel(nn.Module):
 
     # whether a step is going on, for a trainer that says so; None where any forward pass may be one
     within_step: bool | None = None
+    # a block in which the model holds its moving average, from a trainer that keeps one
+    average: Average | None = None
 
     def __init__(
         self,
@@ -120,7 +124,8 @@ class AdversarialModel(nn.Module):
 
     def __reduce__(self) -> Any:
         # the class has been made here, and has no name under which pickle would find it
-        return _empty_model, (theirs(self),), self.__dict__
+        # and a copy is not what somebody averages
+        return _empty_model, (theirs(self),), {**self.__dict__, "average": None}
 
     def _build(self, cfg: CfgNode, unpaired: UnpairedLosses | None) -> nn.ModuleDict:
         gan = cfg.MODEL.GAN
@@ -143,9 +148,7 @@ class AdversarialModel(nn.Module):
         if not (self.training and is_step and self.source is not None):
             with self._some_masks():
                 return super().forward(*args, **kwargs)
-        if not len(self.adversaries):
-            return self.generator_forward(*args, **kwargs)[0]
-        if self.mode == "alternating":
+        if self.mode == "alternating" and len(self.adversaries):
             raise UserError(
                 "MODEL.GAN.MODE alternating needs gan_plugin.AdversarialTrainer in place of DefaultTrainer; use it, "
                 "or set MODEL.GAN.MODE to joint."
@@ -153,6 +156,8 @@ class AdversarialModel(nn.Module):
         with _event_storage(self._calls):
             self._calls += 1
             losses, pairs = self.generator_forward(*args, **kwargs)
+            if not len(self.adversaries):
+                return losses
             losses.update(self.adversarial_losses(pairs))
             verdict = self.discriminator_losses(pairs)
             record_totals(losses, verdict)
@@ -162,6 +167,8 @@ class AdversarialModel(nn.Module):
     def generator_forward(self, *args: Any, **kwargs: Any) -> tuple[dict[str, torch.Tensor], Pairs]:
         """The plain model's training losses, and what the discriminators will see, from one forward pass."""
         assert self.source is not None
+        if self.unpaired is not None and self.unpaired.teacher_weight:
+            self._ask_teacher(args[0] if args else kwargs["batched_inputs"])
         wants_features = any(adversary.presenter.wants_features for adversary in self.adversaries.values())
         with (
             watching(self.source, self, wants_features) as found,
@@ -173,9 +180,10 @@ class AdversarialModel(nn.Module):
         if pictures:
             samples["mask"] = replace(samples["mask"], pictures=pictures[0])
         self._show(samples)
-        if self.unpaired is not None:
-            losses = losses | self.unpaired(samples["mask"])
         has_begun = self.ramp() > 0
+        if self.unpaired is not None:
+            judges = has_begun and "mask" in self.adversaries
+            losses = losses | self.unpaired(samples["mask"], self._realness if judges else None)
         pairs = {
             name: adversary.pair(samples[name]) if has_begun else RealFakePair.unseen(samples[name])
             for name, adversary in self.adversaries.items()
@@ -216,6 +224,20 @@ class AdversarialModel(nn.Module):
         if done <= 0:
             return 0.0
         return min(1.0, done / self.warmup_iters) if self.warmup_iters > 0 else 1.0
+
+    def _ask_teacher(self, inputs: Any) -> None:
+        if self.average is None:
+            raise UserError(
+                "MODEL.GAN.UNPAIRED.TEACHER_WEIGHT needs the moving average that gan_plugin.AdversarialTrainer keeps "
+                "with MODEL.GAN.EMA.DECAY above 0; use both, or set the weight to 0."
+            )
+        ask_teacher(self, inputs, self.average)
+
+    def _realness(self, samples: MaskSamples) -> torch.Tensor:
+        """(R, M, M) in [0, 1]: how real the mask discriminator takes each pixel of samples to be, or each of them."""
+        said, side = self.adversaries["mask"].realness(samples), samples.logits.shape[-1]
+        maps = said[:, None] if said.dim() == 3 else said[:, None, None, None]
+        return F.interpolate(maps, (side, side))[:, 0]
 
     def _wants_pictures(self) -> bool:
         presenters = [adversary.presenter for adversary in self.adversaries.values()]
@@ -342,6 +364,13 @@ def say_step(model: nn.Module, within: bool) -> None:
     inner = getattr(model, "module", model)
     if isinstance(inner, AdversarialModel):
         inner.within_step = within
+
+
+def lend_average(model: nn.Module, average: Average) -> None:
+    """Give an AdversarialModel, perhaps in DistributedDataParallel, a block in which it holds its moving average."""
+    inner = getattr(model, "module", model)
+    if isinstance(inner, AdversarialModel):
+        inner.average = average
 
 
 def scale_gradient(loss: torch.Tensor, factor: float) -> torch.Tensor:

@@ -23,6 +23,7 @@ class MaskSamples:
             all losses those of the masks alone have a gradient there.
         cut_from: what `logits` were cut from, if they are not as the layer has drawn them.
         has_mask: (R,) bool, the objects whose truth is a mask and not just a box; None if all of them are such.
+        taught: (R, M, M) in [0, 1], what the model's own average has drawn of them in the same boxes, if it was asked.
         pictures: (N, 3, H, W), the images in RGB with values in [0, 1], if anybody looks at them.
     """
 
@@ -36,6 +37,7 @@ class MaskSamples:
     output: torch.Tensor | None = None
     cut_from: torch.Tensor | None = None
     has_mask: torch.Tensor | None = None
+    taught: torch.Tensor | None = None
     pictures: torch.Tensor | None = None
 
     def __len__(self) -> int:
@@ -48,7 +50,8 @@ class MaskSamples:
 
     def at(self, index: torch.Tensor) -> "MaskSamples":
         """Those at the places `index`, or where it is True."""
-        names = ["logits", "truth", "matched", "classes", "rois", *(["has_mask"] if self.has_mask is not None else [])]
+        names = ["logits", "truth", "matched", "classes", "rois"]
+        names += [name for name in ("has_mask", "taught") if getattr(self, name) is not None]
         fields: dict[str, Any] = {name: getattr(self, name)[index] for name in names}
         return replace(self, **fields)
 
@@ -57,7 +60,8 @@ class MaskSamples:
         """All of them, with whatever else the first of them has."""
         if len(parts) == 1:
             return parts[0]
-        fields = ("logits", "truth", "matched", "classes", "rois")
+        fields = ["logits", "truth", "matched", "classes", "rois"]
+        fields += ["taught"] if all(part.taught is not None for part in parts) else []
         together: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in fields}
         return replace(parts[0], **together, has_mask=torch.cat([part.known for part in parts]))
 

@@ -1,16 +1,18 @@
-"""What teaches the mask of an object that has none: its box, and the colours inside it (BoxInst).
+"""What teaches the mask of an object that has none: its box, the colours inside it (BoxInst), the model's own average.
 
 Tian, Shen, Wang and Chen 2021, arXiv 2012.02310, sections 3.2 and 3.3. There a mask is as large as the image; here it
 is what a mask head draws in a proposal, so both losses are computed on the grid of the head.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.utils.events import get_event_storage
 
+from .mean_teacher import teacher_loss
 from .presenters import crop_pictures
 from .samples import MaskSamples
 
@@ -31,6 +33,11 @@ class UnpairedLosses:
         pairwise_weight: of `pairwise_loss`, 0 for none.
         threshold, dilation: see `pairwise_loss`.
         warmup: iterations over which the pairwise loss rises to full weight.
+        teacher_weight: of `teacher_loss`, 0 for none.
+        confidence: see there.
+        teacher_warmup: iterations over which it rises to full weight.
+        trust: how real a discriminator must take the teacher's mask to be where it is believed, in [0, 1]; 0 to believe
+            it everywhere.
     """
 
     projection_weight: float = 0.0
@@ -38,12 +45,17 @@ class UnpairedLosses:
     threshold: float = 0.3
     dilation: int = 2
     warmup: int = 0
+    teacher_weight: float = 0.0
+    confidence: float = 0.8
+    teacher_warmup: int = 0
+    trust: float = 0.0
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "UnpairedLosses | None":
         """What `cfg.MODEL.GAN.UNPAIRED` describes; None where every object has a mask, or nothing has a weight."""
         node = cfg.MODEL.GAN.UNPAIRED
-        if not cfg.MODEL.GAN.MASK.BOX_ONLY or not (node.PROJECTION_WEIGHT or node.PAIRWISE_WEIGHT):
+        weights = node.PROJECTION_WEIGHT, node.PAIRWISE_WEIGHT, node.TEACHER_WEIGHT
+        if not cfg.MODEL.GAN.MASK.BOX_ONLY or not any(weights):
             return None
         return cls(
             node.PROJECTION_WEIGHT,
@@ -51,6 +63,10 @@ class UnpairedLosses:
             node.PAIRWISE_THRESHOLD,
             node.PAIRWISE_DILATION,
             node.PAIRWISE_WARMUP,
+            node.TEACHER_WEIGHT,
+            node.TEACHER_CONFIDENCE,
+            node.TEACHER_WARMUP,
+            node.TEACHER_TRUST,
         )
 
     @property
@@ -58,9 +74,19 @@ class UnpairedLosses:
         """Whether samples must bring the images."""
         return self.pairwise_weight > 0
 
-    def __call__(self, samples: MaskSamples) -> dict[str, torch.Tensor]:
-        """`loss_projection` and `loss_pairwise`, scalars with their weights; zeros that reach the logits without
-        objects that lack a mask."""
+    def __call__(
+        self, samples: MaskSamples, realness: Callable[[MaskSamples], torch.Tensor] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The losses, scalars with their weights.
+
+        Args:
+            samples: of all objects, as the weights need them with `pictures` and `taught`.
+            realness: what a discriminator says of such samples, (R, M, M) in [0, 1]; None without one.
+
+        Returns:
+            `loss_projection`, `loss_pairwise` and `loss_teacher`, where they have a weight; zeros that reach the logits
+            if no object lacks a mask.
+        """
         lacking = samples.at(~samples.known)
         losses = {}
         if self.projection_weight:
@@ -70,10 +96,24 @@ class UnpairedLosses:
             if len(lacking):
                 colours = rgb_to_lab(crop_pictures(lacking, lacking.logits.shape[-1]))
                 loss = pairwise_loss(lacking.logits, lacking.truth, colours, self.threshold, self.dilation)
-            done = get_event_storage().iter + 1
-            ramp = min(1.0, done / self.warmup) if self.warmup else 1.0
-            losses["loss_pairwise"] = loss * (self.pairwise_weight * ramp)
+            losses["loss_pairwise"] = loss * (self.pairwise_weight * _ramp(self.warmup))
+        if self.teacher_weight:
+            losses["loss_teacher"] = self._of_teacher(lacking, realness)
         return losses
+
+    def _of_teacher(self, lacking: MaskSamples, realness: Callable[[MaskSamples], torch.Tensor] | None) -> torch.Tensor:
+        taught, believed = lacking.taught, None
+        assert taught is not None
+        if self.trust and realness is not None and len(lacking):
+            logits = taught.clamp(_EPSILON, 1 - _EPSILON).logit().to(lacking.logits.dtype)
+            believed = realness(replace(lacking, logits=logits)) >= self.trust
+            get_event_storage().put_scalar("gan/mask/believed", believed.float().mean().item())
+        loss = teacher_loss(lacking.logits, taught, self.confidence, believed)
+        return loss * (self.teacher_weight * _ramp(self.teacher_warmup))
+
+
+def _ramp(warmup: int) -> float:
+    return min(1.0, (get_event_storage().iter + 1) / warmup) if warmup else 1.0
 
 
 def projection_loss(logits: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:

@@ -184,6 +184,8 @@ def test_a_training_resumes_with_the_masks_that_it_remembers(tiny_cfg, coco, tmp
     cfg.MODEL.GAN.MODE, cfg.MODEL.GAN.MASK.BOX_ONLY, cfg.MODEL.GAN.MASK.MEMORY = mode, True, 24
     cfg.MODEL.GAN.MASK.DISCRIMINATOR, cfg.MODEL.GAN.MASK.CHANNELS = "MaskedImageDiscriminator", (8, 8)
     cfg.MODEL.GAN.UNPAIRED.PROJECTION_WEIGHT = cfg.MODEL.GAN.UNPAIRED.PAIRWISE_WEIGHT = 1.0
+    cfg.MODEL.GAN.UNPAIRED.TEACHER_WEIGHT, cfg.MODEL.GAN.UNPAIRED.TEACHER_TRUST = 1.0, 0.1
+    cfg.MODEL.GAN.EMA.DECAY = 0.9
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.CHECKPOINT_PERIOD = 6, 3
     os.makedirs(cfg.OUTPUT_DIR)
     prepare_datasets(cfg, train=True)

@@ -2,13 +2,17 @@
 
 import copy
 import itertools
+from contextlib import contextmanager
 
 import pytest
 import torch
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from small_models import AGNOSTIC, BOTH_PLAYERS, CASCADE, POINT_REND, build, losses_of, small
 
+from gan_plugin.errors import UserError
 from gan_plugin.modeling.mask_memory import MaskMemory
+from gan_plugin.modeling.mean_teacher import taught_masks, teacher_loss
 from gan_plugin.modeling.samples import MaskSamples, RealFakePair
 from gan_plugin.modeling.sources import watching
 from gan_plugin.modeling.unpaired import pairwise_loss, projection_loss, rgb_to_lab
@@ -227,3 +231,95 @@ def test_lab_is_that_of_opencv():
     theirs = [cv2.cvtColor(picture.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2LAB) for picture in pictures]
     # OpenCV works with a table
     assert abs(ours - theirs).max() < 0.5
+
+
+TEACHER = {"MODEL.GAN.UNPAIRED.TEACHER_WEIGHT": 1.0, "MODEL.GAN.UNPAIRED.TEACHER_CONFIDENCE": 0.5, **OFF}
+
+
+def of_average(model, average):
+    """What a trainer lends: a block in which the model holds the weights of another one."""
+
+    @contextmanager
+    def held():
+        own = copy.deepcopy(model.state_dict())
+        model.load_state_dict(average.state_dict())
+        yield
+        model.load_state_dict(own)
+
+    return held
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_teacher_draws_in_the_boxes_of_objects_without_a_mask(tiny_cfg, make_inputs, head):
+    """Against what another model, which is the average here, draws in these boxes at inference."""
+    cfg = small(tiny_cfg, *HEADS[head], BOX_ONLY, TEACHER)
+    model, average = build(cfg), build(cfg, seed=5)
+    inputs = with_masks(make_inputs(2, side=64), (1, 1, 1), (1, 0, 0))
+    with pytest.raises(UserError, match="AdversarialTrainer"):
+        losses_of(model, inputs)
+    model.average = of_average(model, average)
+    frozen = model.backbone.fpn_lateral2.eval()
+    before = copy.deepcopy(model.state_dict())
+    losses = losses_of(model, inputs)
+    assert not frozen.training and model.roi_heads.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert losses["loss_teacher"] > 0 and not inputs[0]["instances"].has("gt_taught")
+    taught = inputs[1]["instances"].gt_taught
+    truth = inputs[1]["instances"]
+    given = Instances(truth.image_size, pred_boxes=truth.gt_boxes, pred_classes=truth.gt_classes)
+    with torch.no_grad():
+        (expected,) = average.eval().inference(inputs[1:], [given], do_postprocess=False)
+    assert torch.equal(taught, expected.pred_masks[:, 0])
+    # in the annotated box itself it is what the teacher drew, in a box beside it nothing
+    image = Instances(truth.image_size, gt_boxes=truth.gt_boxes, gt_taught=taught)
+    image.proposal_boxes = truth.gt_boxes
+    torch.testing.assert_close(taught_masks(image, taught.shape[-1]), taught, atol=1e-4, rtol=0)
+    image.proposal_boxes = Boxes(truth.gt_boxes.tensor + 100)
+    assert not taught_masks(image, 14).any()
+    # twice as wide to the right: the left half of what is seen
+    wide = truth.gt_boxes.tensor.clone()
+    wide[:, 2] += wide[:, 2] - wide[:, 0]
+    image.proposal_boxes = Boxes(wide)
+    side = taught.shape[-1]
+    halves = taught_masks(image, 2 * side)[:, ::2, :side]
+    assert (halves[:, :, 1:-1] - taught[:, :, 1:-1]).abs().max() < 0.3 and not taught_masks(image, side)[
+        :, :, side // 2 + 1 :
+    ].any()
+
+
+def test_a_teacher_is_heard_where_it_is_sure_and_believed():
+    logits = torch.tensor([[[2.0, -1.0], [0.5, 3.0]]], requires_grad=True)
+    taught = torch.tensor([[[0.9, 0.7], [0.1, 0.95]]])
+    sure = torch.log1p(torch.exp(-logits[0, 0, 0])) + torch.log1p(torch.exp(logits[0, 1, 0]))
+    more = sure + torch.log1p(torch.exp(-logits[0, 1, 1]))
+    torch.testing.assert_close(teacher_loss(logits, taught, 0.8), more / 4)
+    believed = torch.tensor([[[True, True], [True, False]]])
+    torch.testing.assert_close(teacher_loss(logits, taught, 0.8, believed), sure / 4)
+
+
+@pytest.mark.parametrize("judge", ["PixelMaskDiscriminator", "PatchMaskDiscriminator"])
+def test_a_discriminator_filters_what_the_teacher_says(tiny_cfg, make_inputs, judge):
+    """A verdict of certain falsehood leaves nothing, one of half its pixels half of them, one of truth all."""
+    keys = {**TEACHER, "MODEL.GAN.ENABLED": True, "MODEL.GAN.UNPAIRED.TEACHER_TRUST": 0.5}
+    keys |= {"MODEL.GAN.MASK.DISCRIMINATOR": judge}
+    inputs = with_masks(make_inputs(1, side=64), (1, 0, 0))
+    found = {}
+    for verdict in (-9.0, 9.0, "halves"):
+        model = build(small(tiny_cfg, BOX_ONLY, keys))
+        model.average = of_average(model, build(small(tiny_cfg, BOX_ONLY, keys), seed=5))
+
+        def judged(module, arguments, output, verdict=verdict):
+            if verdict != "halves":
+                return output * 0 + verdict
+            signs = torch.ones_like(output)
+            signs[..., : output.shape[-1] // 2] = -1
+            return output * 0 + 9 * signs
+
+        model.adversaries["mask"].discriminator.register_forward_hook(judged)
+        with EventStorage(0) as storage:
+            torch.manual_seed(1)
+            losses, _ = model.generator_forward(copy.deepcopy(inputs))
+            found[verdict] = losses["loss_teacher"].item(), storage.latest()["gan/mask/believed"][0]
+    assert found[-9.0] == (0, 0) and found[9.0][0] > 0 and found[9.0][1] == 1
+    if judge == "PatchMaskDiscriminator":
+        assert 0 < found["halves"][0] < found[9.0][0] and found["halves"][1] == 0.5
