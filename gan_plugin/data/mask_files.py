@@ -93,15 +93,23 @@ def mask_folders(root: Path, findings: Findings, category: str = "object") -> li
     return pairs
 
 
-def label_images(images: Path, labels: Path, findings: Findings, category: str = "object") -> list[Pair]:
+def label_images(
+    images: Path, labels: Path, findings: Findings, category: str = "object", bare: bool = False
+) -> list[Pair]:
     """The pictures in a folder and the label images of the same names in another or the same one.
 
     The names may end in what is usual, as in a.png and a_mask.png, or a_img.png and a_masks.tif.
+
+    Args:
+        images, labels: the folders.
+        findings: gets what does not fit together.
+        category: the name of the objects' class.
+        bare: whether pictures without a file of objects are taken, as pairs without files.
     """
     pictures, truths = images_in(images), images_in(labels)
     if images.resolve() == labels.resolve():
         pictures, truths = _parted(pictures, findings)
-    return _matched(pictures, truths, category, findings)
+    return _matched(pictures, truths, category, findings, bare)
 
 
 def class_folders(root: Path, findings: Findings) -> list[Pair]:
@@ -190,7 +198,9 @@ def _parted(files: list[Path], findings: Findings) -> tuple[list[Path], list[Pat
     return [path for path in pictures if path not in set(truths)], truths
 
 
-def _matched(pictures: list[Path], truths: list[Path], category: str, findings: Findings) -> list[Pair]:
+def _matched(
+    pictures: list[Path], truths: list[Path], category: str, findings: Findings, bare: bool = False
+) -> list[Pair]:
     of_name: dict[str, list[Path]] = {}
     for path in truths:
         of_name.setdefault(_name_of(path, _ENDINGS), []).append(path)
@@ -201,7 +211,7 @@ def _matched(pictures: list[Path], truths: list[Path], category: str, findings: 
         names = (picture.stem, _name_of(picture, _PICTURE_ENDINGS))
         files = own.get(picture.stem) or next((of_name[name] for name in names if name in of_name), [])
         used.update(files)
-        if len(files) == 1:
+        if len(files) == 1 or bare and not files:
             pairs.append(Pair(picture, tuple(files), category))
         elif files:
             findings.add(SEVERAL_FILES, picture, detail=f" ({', '.join(path.name for path in files)})")

@@ -5,6 +5,7 @@ lengths, work with both values of INPUT.MASK_FORMAT and take memory by their out
 COCOEvaluator still measures against the exact masks.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,25 +31,32 @@ _MOST_FLAT, _MOST_GREY = 0.05, 0.5
 _FEW_LABELS = 1 << 16
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, forms: Counter[str] | None = None) -> np.ndarray:
     """The mask at `path`, (H, W) bool, turned as its EXIF orientation says.
 
     It may have 1, 8, 16 or 32 bits a value or floats, black (0) outside and one other value inside, or with grey edges,
     which are cut at the half; a palette or a colour, black outside; or it may be transparent outside.
 
+    Args:
+        path: of the file.
+        forms: counts what was understood, in words.
+
     Raises:
         UserError: the file cannot be read, or what is inside is not clear.
     """
     try:
-        return mask_of(read_upright(path))
+        mask, form = understood(read_upright(path))
+        if forms is not None:
+            forms[form if mask.any() else "black throughout"] += 1
+        return mask
     except ValueError as error:
         raise UserError(
             f"The mask {path} {error}, so that it is not clear what is inside; save it with 0 outside and 255 inside."
         ) from error
 
 
-def mask_of(image: Image.Image) -> np.ndarray:
-    """As `read_mask`, of a picture that is open.
+def understood(image: Image.Image) -> tuple[np.ndarray, str]:
+    """As `read_mask`, of a picture that is open: the mask, and in words what was taken for inside.
 
     Raises:
         ValueError: what is inside is not clear; the text says what the mask has.
@@ -58,9 +66,9 @@ def mask_of(image: Image.Image) -> np.ndarray:
     pixels = np.array(image.convert("RGBA"))
     if np.ptp(pixels[..., 3]) == 0 and pixels[0, 0, 3]:
         return _inside(_brightness(image.convert("RGB")))
-    visible = _inside(pixels[..., 3])
+    visible, _ = _inside(pixels[..., 3])
     if not visible.any() or np.ptp(pixels[visible][:, :3], axis=0).max() <= _HUE:
-        return visible
+        return visible, "transparent outside"
     # black is drawn as well as left out
     return _inside(_one_colour(pixels[..., :3] * visible[..., None]))
 
@@ -83,20 +91,20 @@ def _one_colour(pixels: np.ndarray) -> np.ndarray:
     return brightness
 
 
-def _inside(values: np.ndarray) -> np.ndarray:
+def _inside(values: np.ndarray) -> tuple[np.ndarray, str]:
     found = np.unique(values)
     listed = f"has the values {', '.join(f'{value:g}' for value in found[:_FEW_VALUES].tolist())}"
     if len(found) > _FEW_VALUES:
         listed = f"has {len(found)} values from {found[0]:g} to {found[-1]:g}"
     if len(found) == 1 and found[0] in (0, 1, 255, 65535) or len(found) == 2 and found[0] == 0 < found[1]:
-        return values > 0
+        return values > 0, f"0 outside and {found[-1]:g} inside"
     largest = 65535 if found[-1] > 255 else 1 if found[-1] <= 1 else 255
     if not (found[0] >= 0 and found[0] < largest * _OUTSIDE / 255 and largest * _INSIDE / 255 <= found[-1] <= largest):
         raise ValueError(listed)
     grey = np.rint(values * (255 / largest)).astype(np.uint8)
     if _flat(grey, len(found)) or ((grey >= _OUTSIDE) & (grey < _INSIDE)).mean() > _MOST_GREY:
         raise ValueError(listed)
-    return grey >= _HALF
+    return grey >= _HALF, f"grey edges from 0 to {largest}, cut at the half"
 
 
 def _flat(grey: np.ndarray, values: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from coigan.data.apart import check_apart
+from coigan.data.split import check_apart
 from gan_plugin.comparison.arms import BASELINE
 from gan_plugin.comparison.plan import MODEL_A, Plan
 from gan_plugin.comparison.story import Story

@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from coigan.augmentation import ANNOTATIONS
+from coigan.data.images import safe_path, whole_folder
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
@@ -84,7 +85,10 @@ def read_set(folder: str | Path) -> AugmentedSet:
     folder = Path(folder)
     try:
         content = json.loads((folder / ANNOTATIONS).read_text(encoding="utf-8"))
-        [image["synthetic"] for image in content["images"]], content["categories"]
+        names = [image["file_name"] for image in content["images"] if image["synthetic"] in (True, False)]
+        if any(str(safe_path(name)) != name for name in names):
+            raise ValueError("a file_name that leaves the folder")
+        content["categories"]
         [(entry["image_id"], entry["category_id"], entry["segmentation"]) for entry in content["annotations"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} holds no set of inpaint.py augment ({ANNOTATIONS}); name such a folder.") from error
@@ -168,8 +172,6 @@ def write_passed(augmented: AugmentedSet, out: Path, results: Sequence[Agreement
     Raises:
         UserError: `out` holds files, no image passes, or a file cannot be read or written.
     """
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} holds files; choose another --out.")
     folder, weak = augmented.folder, weak_images(results, least)
     images = [image for image in augmented.content["images"] if image["id"] not in weak]
     annotations = [entry for entry in augmented.content["annotations"] if entry["image_id"] not in weak]
@@ -179,19 +181,16 @@ def write_passed(augmented: AugmentedSet, out: Path, results: Sequence[Agreement
     if not left:
         raise UserError(f"No image has an agreement of {least} or more throughout; lower --min-agreement.")
     lines = _provenance(folder, results, set(names))
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with whole_folder(out) as part:
         for name in names:
             target = part / "images" / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / "images" / name, target)
-    except OSError as error:
-        raise UserError(f"A picture of {folder} cannot be copied ({error}). {_ADVICE}") from error
-    write_whole(part / PROVENANCE, lambda file: file.write("".join(lines).encode()), _ADVICE)
-    write_whole(part / ANNOTATIONS, lambda file: file.write(json.dumps(content).encode()), _ADVICE)
-    shutil.rmtree(out, ignore_errors=True)
-    part.replace(out)
+            try:
+                shutil.copyfile(folder / "images" / name, target)
+            except OSError as error:
+                raise UserError(f"A picture of {folder} cannot be copied ({error}). {_ADVICE}") from error
+        write_whole(part / PROVENANCE, lambda file: file.write("".join(lines).encode()), _ADVICE)
+        write_whole(part / ANNOTATIONS, lambda file: file.write(json.dumps(content).encode()), _ADVICE)
     return left
 
 

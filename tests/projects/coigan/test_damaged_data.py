@@ -9,15 +9,13 @@ from pathlib import Path
 import inpaint
 import numpy as np
 import pytest
-from coigan.config import get_cfg
 from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet, write_line_set
 from coigan.data.line_store import LineStore, LineWriter
 from coigan.data.objects import ObjectStore
+from coigan.data.placer import Placer
 from coigan.data.prepare import PrepareOptions, prepare
 from coigan.data.regions import Region, from_coco_rle, to_coco_rle, to_record
-from coigan.data.sources import Reader, open_source
-from coigan.engine.data import open_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -164,28 +162,20 @@ def test_missing_images_and_files_that_are_none(folders, tmp_path):
 def test_masks_that_do_not_fit_and_classes_that_are_none(folders, tmp_path):
     with pytest.raises(UserError, match="no class 'crack'; choose from defect"):
         prepare(folders, tmp_path / "out", PrepareOptions(tile=32, workers=1, classes=("crack",)))
-    with pytest.raises(UserError, match="no class 'crack'"):
-        Reader(open_source(folders), target_classes=["crack"])
     write_png(folders / "masks/b.png", np.zeros((SIDE, SIDE - 1), np.uint8))
     with pytest.raises(UserError, match="The mask .*b.png is 39x40 pixels but its image 40x40"):
         prepare(folders, tmp_path / "out", OPTIONS)
-    (folders / "masks/b.png").unlink()
-    with pytest.raises(UserError, match="b.png has no mask of its name"):
+    (folders / "masks/b.png").rename(folders / "masks/bb.png")
+    with pytest.raises(UserError, match="masks/bb.png: the file of objects has no picture"):
         prepare(folders, tmp_path / "out", OPTIONS)
+    (folders / "masks/bb.png").unlink()
     shutil.copy(folders / "images/a.png", folders / "images/a.bmp")
     shutil.copy(folders / "masks/a.png", folders / "masks/b.png")
     with pytest.raises(UserError, match="Two images would be called a"):
         prepare(folders, tmp_path / "out", OPTIONS)
     for path in (folders / "images").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match="images holds no image"):
-        prepare(folders, tmp_path / "out", OPTIONS)
-
-
-def test_an_image_smaller_than_a_tile_is_named(folders, tmp_path):
-    for kind, shape in (("images", (20, 50, 3)), ("masks", (20, 50))):
-        write_png(folders / kind / "c.png", np.zeros(shape, np.uint8))
-    with pytest.raises(UserError, match="c.png has 50x20 pixels, so that no tile of 32 fits"):
+    with pytest.raises(UserError, match="the file of objects has no picture"):
         prepare(folders, tmp_path / "out", OPTIONS)
 
 
@@ -209,11 +199,11 @@ def test_a_bad_table_is_named_by_its_line(folders, tmp_path, table, words):
 def test_a_set_without_objects_is_not_trained_on(folders, tmp_path):
     for path in (folders / "masks").iterdir():
         write_png(path, np.zeros((SIDE, SIDE), np.uint8))
-    prepare(folders, tmp_path / "out", OPTIONS)
-    cfg = get_cfg()
-    cfg.INPUT.SIZE, cfg.DATA.ROOT = 32, str(tmp_path / "out")
+    with pytest.raises(UserError, match="The class defect has no object in .*raw; leave it out"):
+        prepare(folders, tmp_path / "out", OPTIONS)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="There is no object to place"):
-        open_data(cfg)
+        Placer([], 32)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,7 +6,7 @@ import inpaint
 import numpy as np
 import pytest
 import torch
-from coigan.data.any_set import open_any
+from coigan.data.convert import open_any
 from coigan.data.derive import Changes, derive
 from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
@@ -94,7 +94,8 @@ def test_masks_grow_by_a_square_and_empty_images_go(folders, tmp_path, kernel, i
 
 
 def test_nothing_is_left_behind_where_nothing_is_left(folders, tmp_path):
-    (folders / "images/a.png").unlink()
+    for kind in ("images", "masks"):
+        (folders / kind / "a.png").unlink()
     lines = _opened(folders, tmp_path)
     with pytest.raises(UserError, match="nothing is left"):
         derive(lines, tmp_path / "out", Changes(only_with_objects=True))

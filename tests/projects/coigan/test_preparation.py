@@ -126,11 +126,11 @@ def test_stages_are_kept_rebuilt_when_damaged_or_changed_and_forced(steel, tmp_p
 
 def test_sizes_have_one_form_and_toys_next_step_works(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    inpaint.main(["toy", "toy", "--count", "3", "--size", "64x136"])
+    inpaint.main(["toy", "toy", "--count", "8", "--size", "64x136"])
     (advice,) = re.findall("continue with inpaint.py (.*)[.]", capsys.readouterr().out)
     inpaint.main([*advice.split(), "--tile", "64", "--workers", "1"])
     shutil.rmtree("toy")
-    options = ["--toy-count", "3", "--toy-size", "64x136", "--tile", "64", "--workers", "1"]
+    options = ["--toy-count", "8", "--toy-size", "64x136", "--tile", "64", "--workers", "1"]
     inpaint.main(["prepare", "toy", "made", *options])
     for line in ("toy other --size 64", "prepare toy other --toy-size 64", "derive toy other --size 64x"):
         with pytest.raises(SystemExit):

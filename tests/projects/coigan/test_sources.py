@@ -7,10 +7,13 @@ import zipfile
 import numpy as np
 import pytest
 from coigan.data import rle
+from coigan.data.coco_json import coco_content
+from coigan.data.convert import convert
 from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
 from coigan.data.prepare import PrepareOptions, prepare
-from coigan.data.sources import Reader, open_source
+from coigan.data.regions import class_masks
+from coigan.data.sources import open_source
 from coigan_steel import OPTIONS
 from PIL import Image
 
@@ -84,19 +87,24 @@ def test_a_bad_line_of_the_table_is_named(steel, tmp_path, line, words):
         prepare(raw, tmp_path / "out", PrepareOptions(tile=64, workers=1))
 
 
-def test_reader_modes_and_class_order(steel):
+def test_masks_are_those_of_the_table_and_classes_come_in_the_order_asked_for(steel, tmp_path):
     source = open_source(steel / "source")
-    everything, defected, clean = (Reader(source, mode) for mode in ("all", "defected", "none_defected"))
-    assert len(everything) == 16 == len(defected) + len(clean) and len(clean) > 2
-    assert all(masks is None for _, masks in clean)
-    turned = Reader(source, "defected", ["3", "1"], mask_only=True)
-    for (image, masks), (bare, chosen) in zip(defected, turned, strict=True):
-        assert image.shape == (96, 200, 3) and masks.shape == (96, 200, 4) and bare is None
-        assert chosen is None or (chosen == masks[..., [2, 0]]).all()
     rows = [line.split(",") for line in (steel / "source/train.csv").read_text().splitlines()[1:]]
-    name, label, text = rows[0]
-    image, masks = defected[sorted({row[0] for row in rows}).index(name)]
-    assert (rle.decode(text, 96, 200) == masks[..., int(label) - 1]).all()
+    table = {(name, int(label) - 1): rle.decode(text, 96, 200) for name, label, text in rows}
+    found = {}
+    for number, image in enumerate(source.images):
+        for region in source.regions(number, 96, 200):
+            key = image.name, region.label
+            found[key] = found.get(key, False) | region.painted(96, 200)
+    assert found.keys() == table.keys() and all((found[key] == table[key]).all() for key in table)
+    convert(source, tmp_path / "turned", ("3", "1"), workers=1)
+    turned = LineSet(tmp_path / "turned")
+    seen = {label for _, label in table}
+    for record in turned.store:
+        masks = class_masks(turned.regions(record), 2, 96, 200)
+        for channel, label in enumerate((2, 0)):
+            assert (masks[channel] == table.get((record["img"], label), False)).all()
+    assert {2, 0} <= seen
 
 
 def test_colours_stay_red_green_blue_on_every_way(tmp_path):
@@ -117,8 +125,12 @@ def test_colours_stay_red_green_blue_on_every_way(tmp_path):
 
 
 def test_coco_goes_in_and_comes_out_the_same(steel, tmp_path):
-    prepare(steel / "test/annotations.json", tmp_path / "out", PrepareOptions(tile=64, workers=1, encoding="polygons"))
-    before, after = LineSet(steel / "test"), LineSet(tmp_path / "out/converted")
+    before = LineSet(steel / "converted")
+    (tmp_path / "all.json").write_text(json.dumps(coco_content(before)))
+    images = str(steel / "converted/data")
+    options = PrepareOptions(tile=64, workers=1, encoding="polygons", images=images)
+    prepare(tmp_path / "all.json", tmp_path / "out", options)
+    after = LineSet(tmp_path / "out/converted")
     assert after.classes == ("1", "2", "3", "4") and len(after) == len(before)
     for one, two in zip(sorted(before.store, key=lambda r: r["img"]), after.store, strict=True):
         for first, second in zip(before.regions(one), after.regions(two), strict=True):

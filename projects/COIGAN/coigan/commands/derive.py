@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: see `open_any` and `derive`.
     """
-    from coigan.data.any_set import open_any
+    from coigan.data.convert import open_any
     from coigan.data.derive import Changes, derive
 
     changes = Changes(args.with_objects, args.size or args.scale, args.kernel, args.dilate)

@@ -3,14 +3,17 @@
     inpaint.py prepare toy OUT
     inpaint.py prepare severstal.zip OUT --tile 256 --train-share 0.5
     inpaint.py prepare instances.json OUT --images pictures/ --classes crack spalling
+    inpaint.py prepare magnetic_tiles/ OUT --tile 64 --group '_num_(\\d+)' --group-within 200
 
-SOURCE is a folder or zip in Severstal's format (train_images/, train.csv), a folder with images/ and masks/, one with
-Cityscapes, a COCO JSON, "toy" for made-up steel, or "kaggle" for a download by Kaggle's command line. Stages whose
-results are there and whole are kept; --force names some to do again.
+SOURCE is a folder or zip in Severstal's format (train_images/, train.csv), a folder with images/ and masks/ (or
+masks/<class>/), folders of pictures by class with their masks beside them, one with Cityscapes, a COCO JSON, "toy" for
+made-up steel, or "kaggle" for a download by Kaggle's command line. Stages whose results are there and whole are kept;
+--force names some to do again. What shows the same part, sheet or day belongs into one --group.
 """
 
 import argparse
 from dataclasses import fields
+from pathlib import Path
 
 from coigan.choices import ENCODINGS, FORMATS, SPLITS, STAGES
 
@@ -30,6 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tile", type=int, metavar="PIXELS", help="side of the square tiles")
     parser.add_argument("--train-share", type=float, metavar="F", help="of the images")
     parser.add_argument("--split", dest="split_mode", choices=SPLITS, help="how images are split")
+    group = "images whose paths share what it matches (its parentheses, if any) stay in one part; or a CSV: image,group"
+    parser.add_argument("--group", metavar="REGEX|CSV", help=group)
+    near = "--group gives numbers: neighbours that differ by no more are one group"
+    parser.add_argument("--group-within", type=int, metavar="N", help=near)
     parser.add_argument("--seed", type=int, metavar="S", help="of the split")
     parser.add_argument("--least-area", type=int, metavar="PIXELS", help="of a cut-out")
     parser.add_argument("--black", type=int, metavar="GREY", help="what is darker is black")
@@ -55,8 +62,20 @@ def run(args: argparse.Namespace) -> None:
     content = prepare(args.source, args.out, options, tuple(args.force))
     for name, state in content["stages"].items():
         print(f"{name}: {state}")
-    print(f"{args.out}: tiles {content['tiles']}, objects by class {content['objects']}")
-    print(f"share of each class in the training part: {content['share_in_train']}")
+    if content["masks"]:
+        print("masks: " + "; ".join(f"{count} {words}" for words, count in content["masks"].items()))
+    objects = ", ".join(f"{name} {count}" for name, count in zip(content["classes"], content["objects"], strict=True))
+    print(f"{args.out}: images {content['images']}, tiles {content['tiles']}, objects {objects}")
+    shares = zip(content["classes"], content["share_in_train"], strict=True)
+    print("share in the training part: " + ", ".join(f"{name} {share:.1%}" for name, share in shares))
+    if content["groups"]:
+        print(f"--group: {content['groups']}")
+    if torn := content["near_duplicates_in_two_parts"]:
+        table = Path(args.out) / "converted/near_duplicates.csv"
+        print(
+            f"{len(torn)} pairs of images look alike and lie in different parts, such as {torn[0][0]} and "
+            f"{torn[0][1]}, so that scores are too good; hold them together by --group, for which {table} may serve"
+        )
     if content["left_out_as_too_small"]:
         print(f"{content['left_out_as_too_small']} objects of under {options.least_area} pixels give no cut-out")
     if content["left_out_as_black"]:

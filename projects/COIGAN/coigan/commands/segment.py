@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     """
     from detectron2.utils.logger import setup_logger
 
-    from coigan.data.apart import check_apart
+    from coigan.data.split import check_apart
     from coigan.engine.players import choose_device
     from coigan.segmentation.coco import CocoMasks
     from coigan.segmentation.comparison import BASELINE, compare

@@ -1,7 +1,5 @@
-"""Any source as a line set: exact masks, untouched image files, all losses counted (thesis 4.2.2)."""
+"""Whatever a user names as a data set, as a line set: exact masks, untouched image files (thesis 4.2.2)."""
 
-import os
-import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +11,13 @@ from gan_plugin.data.parallel import parallel_map
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
-from .line_sets import OTHERS, write_json, write_line_set
+from .images import place_copy, safe_path
+from .line_sets import ORIGIN, OTHERS, PRINT, LineSet, write_json, write_line_set
+from .line_store import LINES
+from .prepared import PREPARED
 from .regions import Encoding, from_record, to_record
-from .sources import Source
-from .sources.base import label_map, relabelled
+from .sources import FORMATS, Source, label_map, open_source, recognised, relabelled
+from .split import fingerprint, near_duplicates, write_groups
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class Conversion:
     encoding: Encoding = "rle"
     keep_every: int = 1
 
-    def __call__(self, number: int) -> tuple[dict[str, Any], dict[str, int]]:
-        """The record of image `number`, and how many pixels of masks there were and how many are recorded wrongly."""
-        path, name = self.source.images[number], self.source.name(number)
-        height, width = read_rgb(path).shape[:2]
+    def __call__(self, number: int) -> tuple[dict[str, Any], dict[str, int], dict[str, int]]:
+        """The record of image `number`; pixels of masks that there were and that are recorded wrongly; see `told`."""
+        path, origin = self.source.images[number], safe_path(self.source.name(number))
+        pixels = read_rgb(path)
+        height, width = pixels.shape[:2]
+        self.source.told.clear()
         found = self.source.regions(number, height, width)
         new_label = label_map(self.source.classes, self.classes)
         regions = relabelled(found, new_label)
@@ -50,14 +53,16 @@ class Conversion:
                 back = from_record(entry, height, width)
                 painted = np.zeros((height, width), bool) if back is None else back.painted(height, width)
                 wrong += int((painted ^ region.painted(height, width)).sum())
-        if self.pictures is None:
-            name = str(path.resolve())
-        else:
+        name = str(path.resolve())
+        if self.pictures is not None:
+            name = "_".join(origin.parts)
             place_copy(path, self.pictures / name)
         others = [to_record(region, height, width) for region in found if region.label not in new_label]
         counts = {"mask_pixels": sum(region.area for region in regions), "wrong_pixels": wrong}
-        record = {"img": name, "size": [height, width], "polygons": entries}
-        return record | ({OTHERS: others} if others else {}), counts
+        record = {"img": name, "size": [height, width], "polygons": entries, ORIGIN: str(origin)}
+        if self.pictures is not None:
+            record[PRINT] = fingerprint(pixels).hex()
+        return record | ({OTHERS: others} if others else {}), counts, dict(self.source.told)
 
 
 def convert(
@@ -71,6 +76,8 @@ def convert(
 ) -> None:
     """Write `source` as a line set, its pictures in data/, and conversion.json with the approximation error.
 
+    With `copy`, near_duplicates.csv lists the pictures that look alike, in groups.
+
     Args:
         source: of images and objects.
         folder: made if need be.
@@ -83,7 +90,9 @@ def convert(
         UserError: an image or an annotation is damaged; the names of two images differ in nothing but their ending.
     """
     # without their endings, because tiles and cut-outs are called after them
-    names = Counter(Path(source.name(number)).stem for number in range(len(source.images)))
+    names = Counter(
+        "_".join(safe_path(source.name(number)).with_suffix("").parts) for number in range(len(source.images))
+    )
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise UserError(f"Two images would be called {twice[0]}; rename one of them.")
@@ -92,9 +101,14 @@ def convert(
     task = Conversion(source, folder / "data" if copy else None, tuple(classes or source.classes), encoding, keep_every)
     label_map(source.classes, task.classes)
     totals = {"images": 0, "objects": 0, "mask_pixels": 0, "wrong_pixels": 0}
+    told: Counter[str] = Counter()
+    prints = {}
 
     def records() -> Any:
-        for record, counts in parallel_map(task, range(len(source.images)), workers):
+        for record, counts, understood in parallel_map(task, range(len(source.images)), workers):
+            told.update(understood)
+            if copy:
+                prints[record[ORIGIN]] = bytes.fromhex(record[PRINT])
             totals["images"] += 1
             totals["objects"] += len(record["polygons"])
             for key, value in counts.items():
@@ -103,12 +117,28 @@ def convert(
 
     write_line_set(folder, records(), task.classes, "data", encoding=encoding, keep_every=keep_every)
     share = totals["wrong_pixels"] / max(1, totals["mask_pixels"])
-    write_json(folder / "conversion.json", {**totals, "approximation_error": share})
+    write_json(folder / "conversion.json", {**totals, "approximation_error": share, "masks": dict(told)})
+    if copy:
+        write_groups(folder / "near_duplicates.csv", list(prints), near_duplicates(list(prints.values())))
 
 
-def place_copy(source: Path, target: Path) -> None:
-    """The same bytes under another name, without a second copy of them where the file system allows that."""
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
+def open_any(path: str | Path, scratch: Path, kind: str = "auto", images: str = "", workers: int = 1) -> LineSet:
+    """The annotated images at `path`.
+
+    Args:
+        path: a prepared data set, whose whole images are meant; a line set; or whatever `open_source` opens.
+        scratch: an empty folder, which gets the records of the last, that name the pictures where they are; it has to
+            last as long as the set is read.
+        kind, images: see `open_source`.
+        workers: processes that read the last, -1 for one a core.
+
+    Raises:
+        UserError: there is no data set, or it is damaged.
+    """
+    root = Path(path)
+    if (root / PREPARED).is_file():
+        return LineSet(root / "converted")
+    if (root / LINES).exists() or (kind == FORMATS[0] and not recognised(root)):
+        return LineSet(root)
+    convert(open_source(root, kind, images), scratch, workers=workers, copy=False)
+    return LineSet(scratch)

@@ -1,9 +1,9 @@
 """A changed copy of a line set: without empty images, of another size, with larger masks."""
 
-import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -13,9 +13,8 @@ from gan_plugin.data.parallel import parallel_map
 from gan_plugin.errors import UserError
 
 from .coco_json import coco_content
-from .convert import place_copy
-from .images import write_png
-from .line_sets import OTHERS, LineSet, write_json, write_line_set
+from .images import place_copy, safe_path, whole_folder, write_png
+from .line_sets import ORIGIN, OTHERS, LineSet, write_json, write_line_set
 from .regions import Region, tight, to_record
 
 
@@ -64,18 +63,19 @@ class _Change:
             return None, 0
         size = changes.size_of((int(record["size"][0]), int(record["size"][1])))
         source = self.lines.path(record)
+        name = _name(record)
+        # read in any case, so that a damaged picture is found
+        pixels = self.lines.image(record)
         if changes.size is not None:
-            name = f"{source.stem}.png"
-            pixels = cv2.resize(self.lines.image(record), size[::-1], interpolation=cv2.INTER_AREA)
+            name = name.with_suffix(".png")
+            pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_png(self.folder / name, pixels)
         else:
-            name = source.name
-            # read all the same, so that a damaged picture is found
-            self.lines.image(record)
             place_copy(source, self.folder / name)
         kept = self._changed(regions, record["size"], size)
         others = self._changed(self.lines.others(record), record["size"], size)
-        made = {"img": name, "size": list(size), "polygons": kept, **({OTHERS: others} if others else {})}
+        made = {"img": str(name), "size": list(size), "polygons": kept, **({OTHERS: others} if others else {})}
         return made, len(regions) - len(kept)
 
     def _changed(self, regions: list[Region], before: tuple[int, int], size: tuple[int, int]) -> list[dict[str, Any]]:
@@ -92,6 +92,8 @@ class _Change:
 def derive(lines: LineSet, out: str | Path, changes: Changes, workers: int = 1) -> dict[str, int]:
     """Write the changed copy of `lines` as a line set with its pictures beside dataset.jsonl, and annotations.json.
 
+    Pictures keep the sub-folders that they have in the source.
+
     Args:
         lines: stays as it is.
         out: a folder that does not exist yet or is empty.
@@ -105,17 +107,12 @@ def derive(lines: LineSet, out: str | Path, changes: Changes, workers: int = 1) 
     Raises:
         UserError: `out` holds files or cannot be written, an image is damaged, two have the same name, or none is left.
     """
-    target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} holds files; name another folder.")
-    stems = [lines.path(record).stem for record in lines.store]
-    if len(set(stems)) < len(stems):
-        raise UserError(f"Two images of {lines.folder} have the same name; rename one of them.")
-    part = target.with_name(f"{target.name}.part")
+    stems = Counter(_name(record).with_suffix("") for record in lines.store)
+    if twice := [name for name, count in stems.items() if count > 1]:
+        raise UserError(f"Two images would be called {twice[0]}; rename one of them.")
     counts = {"images": 0, "objects": 0, "left_out": 0, "vanished": 0}
-    change = _Change(lines, part, changes)
 
-    def records() -> Iterator[dict[str, Any]]:
+    def records(change: _Change) -> Iterator[dict[str, Any]]:
         for record, vanished in parallel_map(change, range(len(lines)), workers):
             counts["vanished"] += vanished
             counts["left_out"] += record is None
@@ -124,18 +121,15 @@ def derive(lines: LineSet, out: str | Path, changes: Changes, workers: int = 1) 
                 counts["objects"] += len(record["polygons"])
                 yield record
 
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        write_line_set(part, records(), lines.classes, ".", **{**vars(changes), "counts": counts})
+    with whole_folder(out) as part:
+        made = records(_Change(lines, part, changes))
+        write_line_set(part, made, lines.classes, ".", **{**vars(changes), "counts": counts})
         if not counts["images"]:
             raise UserError(f"No image of {lines.folder} has an object, so nothing is left; choose another set.")
         write_json(part / "annotations.json", coco_content(LineSet(part)))
-        if target.is_dir():
-            target.rmdir()
-        part.replace(target)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror or error}); name another folder.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return counts
+
+
+def _name(record: Mapping[str, Any]) -> PurePosixPath:
+    """Where the copy of a picture goes below the folder."""
+    return safe_path(str(record.get(ORIGIN, record["img"])))

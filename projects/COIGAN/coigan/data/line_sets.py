@@ -1,7 +1,8 @@
 """Annotated images as a line store: dataset.jsonl, index, params.json and a folder of pictures.
 
 A record is {"img": file name, "size": [height, width], "polygons": [a region each, see `regions.to_record`]}, and where
-there are objects of classes that were left out, also "others" with a region each.
+there are objects of classes that were left out, also "others" with a region each. A record of whole images has the path
+of its picture in the source as "from", and a fingerprint for near-duplicates as "print" (see `split.fingerprint`).
 """
 
 import json
@@ -19,7 +20,8 @@ from gan_plugin.files import write_whole
 from .line_store import LineStore, LineWriter
 from .regions import Region, from_record
 
-PARAMS, OTHERS = "params.json", "others"
+PARAMS = "params.json"
+OTHERS, ORIGIN, PRINT = "others", "from", "print"
 _ADVICE = "Free some disk space, or choose another folder."
 
 
@@ -120,5 +122,9 @@ def write_line_set(
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as JSON that is whole or absent."""
-    text = json.dumps(content, indent=1) + "\n"
+    write_whole_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_whole_text(path: Path, text: str) -> None:
+    """Write `text` so that it is whole or absent."""
     write_whole(path, lambda file: file.write(text.encode()), _ADVICE)

@@ -1,6 +1,8 @@
 """From a data set in any known format to what training reads, in seven stages that are kept (thesis 4.2)."""
 
+import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,16 +15,15 @@ from gan_plugin.errors import UserError
 
 from .acquire import acquire
 from .convert import convert
-from .line_sets import LineSet, write_json, write_line_set
+from .line_sets import ORIGIN, PRINT, LineSet, write_json, write_line_set
 from .objects import write_objects
 from .prepared import PREPARED
 from .regions import Encoding, Region
 from .sources import open_source
-from .split import split, split_report
+from .split import groups_of, near_duplicates, split, split_report
 from .stages import Stages
 from .statistics import counts_of, measure, write_reports
-from .tile_sets import BlackFilter, write_tiles
-from .tiling import tile_offsets
+from .tiles import BlackFilter, tile_offsets, write_tiles
 
 PARTS = ("train", "test")
 
@@ -44,6 +45,7 @@ class PrepareOptions:
         encoding: "rle", exact, or "polygons" with holes.
         keep_every: of a polygon with more than 25 points keep each so many-th.
         split_mode: see `split`.
+        group, group_within: what shows the same thing and stays in one part, see `groups_of`; "" for nothing.
         workers: processes, -1 for one a core.
         toy_count, toy_seed, toy_size: of the source "toy"; the size is (height, width).
     """
@@ -60,6 +62,8 @@ class PrepareOptions:
     encoding: Encoding = "rle"
     keep_every: int = 1
     split_mode: str = "exact"
+    group: str = ""
+    group_within: int = 0
     workers: int = -1
     toy_count: int = 120
     toy_seed: int = 0
@@ -73,6 +77,8 @@ class PrepareOptions:
                 f"The encoding is {' or '.join(ENCODINGS)}, keep_every and tile are 1 or more; not {self.encoding!r}, "
                 f"{self.keep_every} and {self.tile}."
             )
+        if self.group_within and not self.group:
+            raise UserError("--group-within joins neighbouring groups of --group; name what these are.")
 
 
 def prepare(
@@ -95,7 +101,8 @@ def prepare(
         split's errors; and, only here, "stages" with what was done.
 
     Raises:
-        UserError: the source is damaged, or `out` holds something else.
+        UserError: the source is damaged, a class has no object, or `out` holds something else. Of a source that cannot
+            be used at all, no folder is made.
     """
     unknown = [name for name in force if name not in STAGES]
     if unknown:
@@ -104,12 +111,17 @@ def prepare(
     ours = (root / PREPARED).is_file() or (root / "stages").is_dir() or any(root.glob("*.part"))
     if root.exists() and (not root.is_dir() or any(root.iterdir()) and not ours):
         raise UserError(f"{root} holds other files; name another folder.")
-    root.mkdir(parents=True, exist_ok=True)
     stages = Stages(root, force)
-    raw = acquire(stages, str(source), (options.toy_count, options.toy_seed, options.toy_size))
-    # it says that all is whole, so it goes before something is built
-    (root / PREPARED).unlink(missing_ok=True)
-    _convert_and_split(stages, raw, options)
+    there, before = root.exists(), ours
+    try:
+        raw = acquire(stages, str(source), (options.toy_count, options.toy_seed, options.toy_size))
+        # it says that all is whole, so it goes before something is built
+        (root / PREPARED).unlink(missing_ok=True)
+        _convert_and_split(stages, raw, options)
+    except BaseException:
+        if not before:
+            _clear(root, there)
+        raise
     small = _cut_out(stages, options)
     _cut_tiles(stages, options)
     content = _content(root, options, small)
@@ -117,20 +129,38 @@ def prepare(
     return {**content, "stages": stages.done}
 
 
+def _clear(root: Path, keep: bool) -> None:
+    """Remove what a first preparation has left that came no further than looking at its source."""
+    if {path.name for path in root.glob("*")} <= {"stages"}:
+        shutil.rmtree(root / "stages", ignore_errors=True)
+        if not keep and root.is_dir():
+            root.rmdir()
+
+
 def _convert_and_split(stages: Stages, raw: Path, options: PrepareOptions) -> None:
     def converted(part: Path) -> None:
         folder = part / "converted"
         source = open_source(raw, options.format, options.images)
         convert(source, folder, options.classes, options.encoding, options.keep_every, options.workers)
-        write_reports(LineSet(folder), folder / "reports", options.workers)
+        report = write_reports(LineSet(folder), folder / "reports", options.workers)
+        for name, found in report["classes"].items():
+            if not found["objects"]:
+                raise UserError(
+                    f"The class {name} has no object in {raw}; leave it out with --classes, or add its masks (a folder "
+                    "of pictures without defects is called free, good or ok)."
+                )
 
     stages.run("convert", ["converted"], _chosen(options, "format images classes encoding keep_every"), converted)
 
     def parted(part: Path) -> None:
         lines = LineSet(stages.root / "converted")
-        write_split(lines, part / "split", _ratios(options), options.split_mode, options.seed, "../../converted/data")
+        where, grouping = "../../converted/data", (options.group, options.group_within)
+        write_split(lines, part / "split", _ratios(options), options.split_mode, options.seed, where, *grouping)
 
-    stages.run("split", ["split"], _chosen(options, "train_share seed split_mode"), parted)
+    settings = _chosen(options, "train_share seed split_mode group group_within")
+    if Path(options.group).is_file():
+        settings["groups"] = hashlib.sha256(Path(options.group).read_bytes()).hexdigest()
+    stages.run("split", ["split"], settings, parted)
 
 
 def _chosen(options: PrepareOptions, keys: str) -> dict[str, Any]:
@@ -138,7 +168,14 @@ def _chosen(options: PrepareOptions, keys: str) -> dict[str, Any]:
 
 
 def write_split(
-    lines: LineSet, folder: Path, ratios: dict[str, float], mode: str, seed: int, images: str
+    lines: LineSet,
+    folder: Path,
+    ratios: dict[str, float],
+    mode: str,
+    seed: int,
+    images: str,
+    group: str = "",
+    within: int = 0,
 ) -> dict[str, Any]:
     """Write a line set for each part, all with the pictures of `lines`, their reports, and params.json.
 
@@ -147,20 +184,30 @@ def write_split(
         folder: gets a folder for each part.
         ratios, mode, seed: see `split`.
         images: the folder of the pictures, seen from the folder of a part.
+        group, within: see `groups_of`; "" lets each image go by itself.
 
     Returns:
-        The split's report, also in params.json.
+        The split's report with what was grouped, and near-duplicates of which one lies in another part, also in
+        params.json.
 
     Raises:
-        UserError: see `split`.
+        UserError: see `split` and `groups_of`.
     """
     counts = counts_of(measure(lines), len(lines.classes))
-    parts = split(counts, ratios, mode, seed)
+    records = list(lines.store)
+    names = [str(record.get(ORIGIN, record["img"])) for record in records]
+    groups, said = groups_of(names, group, within) if group else (None, "")
+    parts = split(counts, ratios, mode, seed, groups=groups)
     for place, name in enumerate(ratios):
-        own = (lines.store[int(number)] for number in np.flatnonzero(parts == place))
+        own = (records[int(number)] for number in np.flatnonzero(parts == place))
         write_line_set(folder / name, own, lines.classes, images)
         write_reports(LineSet(folder / name), folder / name / "reports")
-    report = split_report(counts, parts, ratios)
+    prints = [bytes.fromhex(record[PRINT]) for record in records if PRINT in record]
+    torn = [(a, b) for a, b in near_duplicates(prints) if parts[a] != parts[b]] if len(prints) == len(records) else []
+    report = split_report(counts, parts, ratios) | {
+        "groups": said,
+        "near_duplicates_in_two_parts": [[names[a], names[b]] for a, b in torn],
+    }
     content = {"ratios": ratios, "mode": mode, "seed": seed, "classes": list(lines.classes), **report}
     write_json(folder / "params.json", content)
     return content
@@ -225,6 +272,9 @@ def _content(root: Path, options: PrepareOptions, small: int) -> dict[str, Any]:
         "objects": totals.tolist(),
         "share_in_train": [round(int(own) / max(1, int(all_)), 4) for own, all_ in zip(train, totals, strict=True)],
         "largest_split_error_points": report["largest_error_points"],
+        "groups": report["groups"],
+        "near_duplicates_in_two_parts": report["near_duplicates_in_two_parts"],
+        "masks": json.loads((root / "converted/conversion.json").read_text(encoding="utf-8"))["masks"],
         "left_out_as_too_small": small,
         "left_out_as_black": _too_black(root, options.tile),
     }

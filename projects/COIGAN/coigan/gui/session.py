@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from coigan.data.images import encode_png
-from gan_plugin.data.masks import mask_of
+from gan_plugin.data.masks import understood
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
@@ -129,7 +129,7 @@ def _read_mask(picture: object, height: int, width: int) -> np.ndarray:
         image = Image.open(io.BytesIO(base64.b64decode(text, validate=True)))
         if max(image.size) > _LONGEST:
             raise ValueError("too large")
-        mask = mask_of(image)
+        mask, _ = understood(image)
     except (binascii.Error, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"A mask is no PNG as base64, or {error}.") from error
     if mask.shape != (height, width):

@@ -10,7 +10,7 @@ from coigan.data.noise import MaskNoise, soften
 from coigan.data.objects import CutOut
 from coigan.data.placer import Placement
 from coigan.data.regions import Region
-from coigan.data.tiling import tiles
+from coigan.data.tiles import tiles
 from coigan.visualization.grid import CLASS_COLOURS
 
 _ALPHA = 0.8

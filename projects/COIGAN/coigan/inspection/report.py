@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from coigan.data.any_set import open_any
+from coigan.data.convert import open_any
 from coigan.data.line_sets import LineSet
 from coigan.data.objects import ObjectStore, is_object_store
 from coigan.data.placer import Placer

@@ -8,13 +8,26 @@ from .defects import FREQUENCIES, SHAPES, Rng, apply_defect, smooth_noise
 _DEFECTIVE = 0.53  # Severstal: 6,666 of 12,568
 _BLACK_MARGIN = 0.15
 _LEAST_PIXELS = 12
+_TRIES = 50
 
 
-def make_sheet(rng: Rng, height: int, width: int) -> tuple[np.ndarray, list[np.ndarray | None]]:
-    """A picture, (height, width, 3) uint8 with three equal channels, and for each class its mask or None."""
+def make_sheet(
+    rng: Rng, height: int, width: int, wanted: int | None = None
+) -> tuple[np.ndarray, list[np.ndarray | None]]:
+    """A picture, (height, width, 3) uint8 with three equal channels, and for each class its mask or None.
+
+    Args:
+        rng: all draws come from it.
+        height, width: in pixels.
+        wanted: the class that the sheet has a defect of; None leaves it to the draws.
+    """
     steel, margin = _surface(rng, height, width)
     masks: list[np.ndarray | None] = [None] * len(SHAPES)
-    if rng.random() < _DEFECTIVE:
+    if wanted is not None:
+        for _ in range(_TRIES):
+            if masks[wanted] is None:
+                _add_defect(wanted, steel, margin, masks, rng)
+    elif rng.random() < _DEFECTIVE:
         kinds = [int(rng.choice(len(SHAPES), p=FREQUENCIES))]
         if rng.random() < 0.1:
             kinds.append(int(rng.choice(len(SHAPES), p=FREQUENCIES)))

@@ -2,13 +2,13 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from coigan.data import rle
+from coigan.data.images import whole_folder
 from gan_plugin.errors import UserError
 
 from .sheet import make_sheet
@@ -21,6 +21,7 @@ def write_toy_steel(out: str | Path, count: int, seed: int = 0, size: tuple[int,
     """Write `count` sheets with defects of four unbalanced classes into the folder `out`.
 
     Sheet k depends on the seed, k and the size alone. About half of the sheets have defects; some have a black margin.
+    The sheets 1, 3, 5 and 7 have one of the classes each, so that eight sheets have all.
 
     Args:
         out: a folder that is absent, empty or holds exactly this set.
@@ -47,16 +48,9 @@ def write_toy_steel(out: str | Path, count: int, seed: int = 0, size: tuple[int,
         if manifest.is_file() and json.loads(manifest.read_text()) == wanted:
             return False
         raise UserError(f"{root} holds other files; name another folder for the toy set, or empty that one.")
-    part = root.with_name(f"{root.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        (part / "train_images").mkdir(parents=True)
+    with whole_folder(root) as part:
+        (part / "train_images").mkdir()
         _write_sheets(part, wanted)
-        if root.is_dir():
-            root.rmdir()
-        part.replace(root)
-    except OSError as error:
-        raise UserError(f"{root} cannot be written ({error.strerror or error}); name another folder.") from error
     return True
 
 
@@ -66,7 +60,8 @@ def _write_sheets(folder: Path, wanted: dict) -> None:
         rows.writerow(["ImageId", "ClassId", "EncodedPixels"])
         for number in range(wanted["count"]):
             rng = np.random.default_rng([wanted["seed"], number])
-            picture, masks = make_sheet(rng, *wanted["size"])
+            kind = number // 2 if number % 2 and number < 8 else None
+            picture, masks = make_sheet(rng, *wanted["size"], wanted=kind)
             name = f"{number:06d}.jpg"
             (folder / "train_images" / name).write_bytes(_jpeg(picture))
             for kind, mask in enumerate(masks):

@@ -1,5 +1,6 @@
 """Tiles of a line set, with their annotations, as training and evaluation read them (thesis 4.2.5 and 4.2.6)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from gan_plugin.data.parallel import parallel_map
-from gan_plugin.errors import UserError
 
 from .coco_json import coco_content
 from .images import write_png
 from .line_sets import LineSet, write_json, write_line_set
-from .regions import Region, to_record
-from .tiling import tiles
+from .regions import to_record
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,9 @@ class _Cut:
         pixels = self.lines.image(record)
         side, made = self.tile, []
         height, width = pixels.shape[:2]
-        if min(height, width) < side:
-            raise UserError(
-                f"{self.lines.path(record)} has {width}x{height} pixels, so that no tile of {side} fits; choose a "
-                "smaller --tile, or leave the image out."
-            )
+        # a mirror image at the right and the bottom; what is annotated there is not the picture's
+        missing = max(0, side - height), max(0, side - width)
+        pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
         for x, y in tiles(height, width, side):
             inside = [part for region in regions if (part := region.cut(x, y, side, side)) is not None]
             tile = np.ascontiguousarray(pixels[y : y + side, x : x + side])
@@ -61,18 +58,18 @@ class _Cut:
                 continue
             name = f"{Path(record['img']).stem}_{y:05d}_{x:05d}.png"
             write_png(self.folder / name, tile, compact=True)
-            made.append({"img": name, "size": [side, side], "polygons": [_entry(part, side) for part in inside]})
+            made.append(
+                {"img": name, "size": [side, side], "polygons": [to_record(part, side, side) for part in inside]}
+            )
         return made
-
-
-def _entry(region: Region, side: int) -> dict[str, Any]:
-    return to_record(region, side, side)
 
 
 def write_tiles(
     lines: LineSet, folder: Path, tile: int, black: BlackFilter | None, only_clean: bool = False, workers: int = 1
 ) -> None:
     """Write the tiles of all images as a line set whose pictures lie beside dataset.jsonl, and annotations.json.
+
+    An image that is smaller than a tile gives one that its mirror image fills up, without objects there.
 
     Args:
         lines: of whole images.
@@ -83,10 +80,28 @@ def write_tiles(
         workers: processes, -1 for one a core.
 
     Raises:
-        UserError: an image is damaged or smaller than a tile.
+        UserError: an image is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cut = _Cut(lines, folder, tile, black, only_clean)
     records = (record for made in parallel_map(cut, range(len(lines)), workers) for record in made)
     write_line_set(folder, records, lines.classes, ".", tile_size=tile)
     write_json(folder / "annotations.json", coco_content(LineSet(folder)))
+
+
+def tile_offsets(length: int, tile: int) -> list[int]:
+    """Where the tiles of `tile` pixels begin on a side of `length` pixels.
+
+    There are ceil(length / tile), evenly spaced: 0, 224, ..., 1344 for 1600 and 256. Where they cannot be spaced evenly
+    the last one still ends with the side; the thesis' code left up to a tile count of pixels out there. On a shorter
+    side there is one.
+    """
+    count = -(-length // tile)
+    return [place * (length - tile) // (count - 1) for place in range(count)] if count > 1 else [0]
+
+
+def tiles(height: int, width: int, tile: int) -> Iterator[tuple[int, int]]:
+    """The (x, y) of the top left pixel of each tile, row by row."""
+    for y in tile_offsets(height, tile):
+        for x in tile_offsets(width, tile):
+            yield x, y
