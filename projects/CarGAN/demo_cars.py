@@ -84,10 +84,12 @@ def work(args: argparse.Namespace) -> None:
     do_verb("6/6 New cars", "sample", [runs[0], "--count", 32, "--output", args.out / "new_cars"])
     scenes_of = ["--samples", args.out / "new_cars/cars", "--cityscapes", scenes, "--output", args.out / "composed"]
     do_verb("6/6 New cars in scenes", "compose", [*scenes_of, "SPLITS", "('val',)", *EASY])
-    scores = [f"{run.name} {read(comparison / run.name / 'scores.json')['FID']:.2f}" for run in runs]
+    scores = {run.name: read(comparison / run.name / "scores.json") for run in runs}
+    distances = ", ".join(f"{name} {found['FID']:.2f}" for name, found in scores.items())
+    network = scores[runs[0].name]["extractor"]
     count = len(read(args.out / "composed/annotations.json")["images"])
     report = shown_path(comparison / "report.html")
-    print(f"demo-cars: FID by built-in features {', '.join(scores)}; {count} composed scenes; report {report}")
+    print(f"demo-cars: FID by {network}: {distances}; {count} composed scenes; report {report}")
 
 
 def do_verb(title: str, verb: str, arguments: list[object]) -> None:

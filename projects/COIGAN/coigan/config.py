@@ -168,9 +168,9 @@ def _losses() -> CN:
     loss.REF_DISCRIMINATOR = _weighted(5.0)
     # WEIGHT * E|grad D(real)|^2, without the paper's 1/2, as in COIGAN's code; every EVERY turns of a discriminator
     loss.R1 = _weighted(3.0, EVERY=16)
-    # what the perceptual losses compare: path of a ResNet-50's weights and the begin of their SHA-256; "" for fixed
-    # random convolutions
-    loss.FEATURES = CN({"WEIGHTS": "", "SHA256": ""})
+    # what the perceptual losses compare: path of a ResNet-50's weights and the begin of their SHA-256; without a path
+    # "lite0" (EfficientNet-Lite0, ImageNet), "random" (fixed convolutions), or "auto": lite0 where it is installed
+    loss.FEATURES = CN({"WEIGHTS": "", "SHA256": "", "NETWORK": "auto"})
     return loss
 
 
@@ -217,8 +217,10 @@ def _test() -> CN:
     test.EVAL_PERIOD = 0
     # generated images, and at most so many real ones, of a FID; the source takes 40000
     test.IMAGES = 2000
-    # path of torch-fidelity's Inception weights; "" for built-in features, whose numbers compare among themselves only
+    # path of torch-fidelity's Inception weights; "" for FEATURES, whose numbers compare among themselves only
     test.INCEPTION = ""
+    # "lite0" (EfficientNet-Lite0, ImageNet), "random" (fixed convolutions), or "auto": lite0 where it is installed
+    test.FEATURES = "auto"
     test.BATCH = 8
     return test
 

@@ -2,7 +2,9 @@
 
 from yacs.config import CfgNode
 
+from gan_plugin.config import check_name
 from gan_plugin.errors import UserError
+from gan_plugin.modeling.timm_weights import FEATURES
 
 _NORMS = ("BN", "GN", "SyncBN")
 # of gan_plugin's; colours are for single images, not for a canvas of each class
@@ -31,6 +33,8 @@ def check_config(cfg: CfgNode) -> None:
     for name in ("GENERATOR", "DISCRIMINATOR", "REF_DISCRIMINATOR"):
         if cfg.MODEL[name].NORM not in _NORMS:
             raise UserError(f"MODEL.{name}.NORM is {cfg.MODEL[name].NORM!r}; set it to BN, GN or SyncBN.")
+    for key, choice in (("TEST.FEATURES", cfg.TEST.FEATURES), ("LOSS.FEATURES.NETWORK", cfg.LOSS.FEATURES.NETWORK)):
+        check_name(key, choice, FEATURES)
     if not cfg.MODEL.REF_DISCRIMINATOR.ENABLED:
         for name in ("FEATURE_MATCHING", "DISC_PERCEPTUAL"):
             if cfg.LOSS[name].WEIGHT > 0:

@@ -43,8 +43,10 @@ def default_config() -> CN:
     cfg.TEST.EVAL_EPOCHS = 50
     # generated images a score is computed from, and the most real ones
     cfg.TEST.SAMPLES = 10000
-    # torch-fidelity's file of Inception weights; "" for the built-in features, which compare with nothing else
+    # torch-fidelity's file of Inception weights; "" for FEATURES, which compare with nothing else
     cfg.TEST.INCEPTION = ""
+    # "lite0" (EfficientNet-Lite0, ImageNet), "random" (fixed convolutions), or "auto": lite0 where it is installed
+    cfg.TEST.FEATURES = "auto"
     # evaluate and compare score the cars a second time, keyed and put on this ground, since the flat key colour
     # distorts FID and IS: "grey", or a folder of pictures; "" for no second scores
     cfg.TEST.BACKGROUND = "grey"

@@ -9,6 +9,7 @@ from fvcore.common.config import CfgNode as CN
 from gan_plugin.config import check_name
 from gan_plugin.config_files import look_up
 from gan_plugin.errors import UserError
+from gan_plugin.modeling.timm_weights import FEATURES
 
 CHOICES = {
     "MODEL.INIT": ("normal", "orthogonal", "xavier"),
@@ -21,6 +22,7 @@ CHOICES = {
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),
     "INPUT.CHANNELS": (3, 4),
     "SOLVER.ORDER": ("alternating", "simultaneous"),
+    "TEST.FEATURES": FEATURES,
 }
 _POSITIVE = (
     "MODEL.LATENT.SIZE",

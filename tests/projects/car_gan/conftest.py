@@ -57,5 +57,6 @@ def run(crops, tmp_path_factory):
     """A short training of the preset with all ingredients of ours, through the command line."""
     out = tmp_path_factory.mktemp("runs") / "sa"
     arguments = ["train", *preset("sa_dcgan"), *options(crops, out, "SOLVER.MAX_ITER", 4, "MODEL.GAN.EMA.DECAY", 0.9)]
+    arguments += ["TEST.FEATURES", "auto"]
     assert not cars.main([str(argument) for argument in [*arguments, "MODEL.GENERATOR.ATTENTION", "(16,)"]])
     return out

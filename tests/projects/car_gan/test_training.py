@@ -59,12 +59,12 @@ def test_a_training_leaves_what_its_user_expects(run):
         "loss_adv_image",
         "gan/image/d_real",
         "gan/image/diversity",
-        "ema/builtin/FID",
+        "ema/lite0/FID",
         "lr",
     ):
         assert isinstance(lines[key], float), key
     scores = json.loads((run / "ema" / "scores.json").read_text())
-    assert "not Inception" in scores["extractor"] and (scores["real_count"], scores["fake_count"]) == (10, 16)
+    assert scores["extractor"] == "lite0-imagenet-v1" and (scores["real_count"], scores["fake_count"]) == (10, 16)
     facts = json.loads((run / "provenance.json").read_text())
     assert facts["crops"]["count"] == 10 and len(facts["crops"]["sha256"]) == 64 and "terms" in facts["licence"]
 
@@ -81,9 +81,9 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
 
     assert cli("evaluate", run, "--output", tmp_path / "e", "TEST.SAMPLES", 12) == 0
     out = capsys.readouterr().out
-    assert "10 real and 12 generated" in out and "not Inception" in out and "cars keyed and put on grey" in out
+    assert "10 real and 12 generated" in out and "lite0-imagenet-v1;" in out and "cars keyed and put on grey" in out
     plain, on_grey = (json.loads((tmp_path / f"e/{name}.json").read_text()) for name in ("scores", "scores_on_ground"))
-    assert (plain["label"], on_grey["label"]) == ("builtin", "builtin_on_grey") and plain["FID"] != on_grey["FID"]
+    assert (plain["label"], on_grey["label"]) == ("lite0", "lite0_on_grey") and plain["FID"] != on_grey["FID"]
     assert cli("interpolate", run, "--output", tmp_path / "i.png", "--rows", 2, "--steps", 3) == 0
     assert Image.open(tmp_path / "i.png").size == (3 * 34 + 2, 2 * 34 + 2)
     assert cli("export", run, "--output", tmp_path / "x") == 0
@@ -105,7 +105,7 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
     for words in (
         "sa",
         "other",
-        "FID against epoch",
+        "FID against epoch, by lite0",
         "Self-attention of the generator",
         "not the FID and IS of papers",
         "Scores without the key colour",

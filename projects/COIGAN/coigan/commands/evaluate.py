@@ -3,15 +3,15 @@
     inpaint.py evaluate output/coigan/model_final.pth --data DIR --inception weights-inception-2015-12-05-6726825d.pth
 
 Painted images against test tiles, and train against test tiles as the reference; and how much painting changes where
-no mask asks for it. Without --inception the scores are
-by built-in features, which compare among themselves only.
+no mask asks for it. Without --inception the scores are by EfficientNet-Lite0, or by random convolutions where it is not
+installed (--features), and compare among themselves only.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from ._arguments import add_weights_arguments
+from ._arguments import add_scores_arguments, add_weights_arguments
 
 SHOWN = ("FID", "KID", "IS", "precision", "recall", "density", "coverage")
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights_arguments(parser)
     parser.add_argument("--data", default="", metavar="DIR", help="the prepared data set; default: the run's")
     parser.add_argument("--count", type=int, default=40_000, metavar="N", help="images of each set (default: 40000)")
-    parser.add_argument("--inception", default="", metavar="FILE", help="torch-fidelity's Inception weights")
+    add_scores_arguments(parser)
     parser.add_argument("--out", default="", metavar="FILE", help="default: report.json beside the weights")
 
 
@@ -34,13 +34,14 @@ def run(args: argparse.Namespace) -> None:
     from tabulate import tabulate
 
     from coigan.engine.data import open_data
+    from coigan.engine.players import choose_device
     from coigan.evaluation.protocol import evaluate_trained
     from coigan.inference.weights import read_trained
     from gan_plugin.evaluation.image_scores import build_extractor
     from gan_plugin.files import write_whole
 
     trained = read_trained(args.weights, args.config_file, average=not args.last)
-    extractor = build_extractor(args.inception, args.device or "cpu")
+    extractor = build_extractor(args.inception, choose_device(args.device), args.features)
     data = open_data(trained.cfg, args.data)
     cache = Path(args.weights).parent / "reference"
     report = evaluate_trained(trained, data, extractor, count=args.count, cache=cache, device=args.device)

@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ._arguments import add_scores_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -20,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-checkpoint", type=int, default=0, metavar="ITER", help="leave earlier ones out")
     parser.add_argument("--count", type=int, default=8594, metavar="N", help="images of each set (default: 8594)")
     parser.add_argument("--against", choices=("train", "test"), default="train")
-    parser.add_argument("--inception", default="", metavar="FILE", help="torch-fidelity's Inception weights")
+    add_scores_arguments(parser)
     parser.add_argument("--last", action="store_true", help="the last weights in place of their moving average")
     parser.add_argument("--device", default="", metavar="NAME")
 
@@ -34,6 +36,7 @@ def run(args: argparse.Namespace) -> None:
     from tabulate import tabulate
 
     from coigan.engine.data import open_data
+    from coigan.engine.players import choose_device
     from coigan.evaluation.features import real_features
     from coigan.evaluation.protocol import painted_set
     from coigan.inference.weights import read_trained
@@ -48,13 +51,15 @@ def run(args: argparse.Namespace) -> None:
     chosen = [found[iteration] for iteration in sorted(found) if iteration >= args.min_checkpoint]
     if not chosen:
         raise UserError(f"{folder} holds no checkpoint from iteration {args.min_checkpoint} on (model_*.pth).")
-    extractor = build_extractor(args.inception, args.device or "cpu")
+    extractor = build_extractor(args.inception, choose_device(args.device), args.features)
     out = folder / "evaluations.json"
     results = _former(out)
+    # scores by another network, of another count or against other tiles stay in the file and out of the table
+    protocol = f"{args.against} {args.count} {extractor.name}"
     real = None
     for path in chosen:
         trained = read_trained(path, average=not args.last)
-        key = f"{path.stem} {trained.digest[:16]} {args.against} {args.count} {extractor.name}"
+        key = f"{path.stem} {trained.digest[:16]} {protocol}"
         if key in results:
             continue
         data = open_data(trained.cfg, args.data)
@@ -65,12 +70,14 @@ def run(args: argparse.Namespace) -> None:
         painted = painted_set(
             trained, data, extractor, count=args.count, batch=trained.cfg.TEST.BATCH, device=args.device
         )
-        results[key] = {"checkpoint": path.stem, **score(real, painted).results()[extractor.label]}
+        scores = score(real, painted).results()[extractor.label]
+        results[key] = {"checkpoint": path.stem, "extractor": extractor.name, **scores}
         content = json.dumps(results, indent=1).encode()
         write_whole(out, lambda file, content=content: file.write(content), "Free some disk space.")  # type: ignore[misc]
-    rows = [[entry["checkpoint"], entry["FID"], entry["KID"]] for entry in results.values()]
+    shown = [entry for key, entry in results.items() if key.endswith(f" {protocol}")]
+    rows = [[entry["checkpoint"], entry["FID"], entry["KID"]] for entry in shown]
     print(tabulate(rows, ["checkpoint", "FID", "KID"], "github", floatfmt=".4f"))
-    best = min(results.values(), key=lambda entry: entry["FID"])
+    best = min(shown, key=lambda entry: entry["FID"])
     print(f"best: {best['checkpoint']}, FID {best['FID']:.4f}, by {extractor.name}; {out}")
 
 

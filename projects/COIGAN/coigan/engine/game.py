@@ -70,7 +70,8 @@ class InpaintingGame(ImageGame):
         self._augments = self._build_augments(cfg.LOSS)
         features = None
         if self._losses.needs_features():
-            features = build_feature_network(cfg.LOSS.FEATURES.WEIGHTS, cfg.LOSS.FEATURES.SHA256).to(self.device)
+            node = cfg.LOSS.FEATURES
+            features = build_feature_network(node.WEIGHTS, node.SHA256, node.NETWORK).to(self.device)
         # not a submodule, or every checkpoint would hold its weights
         self._generator_losses = (GeneratorLosses(self._losses, features),)
         self.features_title = features.title if features else "none"

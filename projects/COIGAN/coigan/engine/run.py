@@ -12,6 +12,7 @@ from gan_plugin.config_files import flat
 from gan_plugin.engine.image_loop import ImageLoop
 from gan_plugin.engine.run_dir import begin_run, claim_folder, save_config, values_of
 from gan_plugin.errors import UserError, explanations_logged
+from gan_plugin.modeling.timm_weights import lite0_or_random
 
 from ..config import get_cfg
 from .data import open_data
@@ -43,7 +44,7 @@ def train_gan(cfg: CfgNode, args: argparse.Namespace, *, resume: bool) -> None:
         UserError: data or folder cannot be used, or the run diverges.
     """
     data = open_data(cfg)
-    cfg = _with_classes(cfg, data.classes)
+    cfg = _with_facts(cfg, data.classes)
     _train(cfg, args, lambda: build_loop(cfg, data), resume)
 
 
@@ -72,9 +73,14 @@ def _train(cfg: CfgNode, args: argparse.Namespace, build: Callable[[], ImageLoop
     return loop
 
 
-def _with_classes(cfg: CfgNode, classes: tuple[str, ...]) -> CfgNode:
+def _with_facts(cfg: CfgNode, classes: tuple[str, ...]) -> CfgNode:
+    """`cfg` with the classes, and with what "auto" means on this machine, so that a run keeps to it when it resumes."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.INPUT.CLASSES = tuple(classes)
+    if not cfg.TEST.INCEPTION:
+        cfg.TEST.FEATURES = lite0_or_random(cfg.TEST.FEATURES, "TEST.FEATURES")
+    if not cfg.LOSS.FEATURES.WEIGHTS:
+        cfg.LOSS.FEATURES.NETWORK = lite0_or_random(cfg.LOSS.FEATURES.NETWORK, "LOSS.FEATURES.NETWORK")
     cfg.freeze()
     return cfg

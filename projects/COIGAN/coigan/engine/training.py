@@ -16,10 +16,10 @@ from gan_plugin.engine.image_loop import Evaluate, ImageLoop, ImageLoopOptions
 from gan_plugin.engine.rng import preserved_rng
 from gan_plugin.engine.train_loader import ResumableTrainLoader
 from gan_plugin.errors import UserError
-from gan_plugin.evaluation.image_scores import build_extractor, score
+from gan_plugin.evaluation.image_scores import build_extractor, extractor_label, score
 
 from .game import InpaintingGame
-from .players import build_game
+from .players import build_game, choose_device
 
 _logger = logging.getLogger(__name__)
 _PREVIEWS = 4
@@ -65,7 +65,7 @@ def build_loop(cfg: CfgNode, data: TrainingData) -> ImageLoop:
         aspect_ratio_grouping=False,
     )
     evaluate = _evaluator(cfg, data) if cfg.TEST.EVAL_PERIOD > 0 else None
-    label = "inception" if cfg.TEST.INCEPTION else "builtin"
+    label = extractor_label(cfg.TEST.INCEPTION, cfg.TEST.FEATURES)
     prefix = "ema/" if solver.EMA_DECAY > 0 else ""
     options = ImageLoopOptions(
         output_dir=cfg.OUTPUT_DIR,
@@ -95,7 +95,7 @@ class SampleMapper:
 
 
 def _evaluator(cfg: CfgNode, data: TrainingData) -> Evaluate:
-    extractor = build_extractor(cfg.TEST.INCEPTION)
+    extractor = build_extractor(cfg.TEST.INCEPTION, choose_device(cfg.DEVICE), cfg.TEST.FEATURES)
     count, batch = cfg.TEST.IMAGES, cfg.TEST.BATCH
     cache = Path(cfg.OUTPUT_DIR) / "reference"
 

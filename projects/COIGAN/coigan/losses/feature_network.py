@@ -2,7 +2,9 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,11 +12,15 @@ from torchvision.models.resnet import ResNet, resnet50
 
 from gan_plugin.errors import UserError
 from gan_plugin.files import read_safely
+from gan_plugin.modeling.timm_weights import AUTO, LITE0, RANDOM, WHEEL, lite0_or_random, load_classifier
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _KEY = "LOSS.FEATURES.WEIGHTS"
 _OFFLINE_SEED = 2021
 _OFFLINE_WIDTHS = (16, 32, 64, 128)
+# block of Lite0 that ends a stage -> the standard deviation of its channels over photographs (25 of Penn-Fudan), which
+# brings the loss of every stage to the scale that random convolutions give it
+_LITE0_STAGES = {0: 6.03, 1: 8.11, 2: 7.37, 4: 6.09}
 
 
 class FeatureNetwork(nn.Module):
@@ -28,11 +34,16 @@ class FeatureNetwork(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, mean: Sequence[float] = _MEAN, std: Sequence[float] = _STD) -> None:
+        """
+        Args:
+            title: see above.
+            mean, std: of the colours in [0, 1] that the weights were trained with.
+        """
         super().__init__()
         self.title = title
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def freeze(self) -> "FeatureNetwork":
         """Itself, never to learn again."""
@@ -136,6 +147,34 @@ def _read_state(path: str) -> dict[str, torch.Tensor]:
     return state
 
 
+class Lite0Features(FeatureNetwork):
+    """The stages of EfficientNet-Lite0 with ImageNet's weights that end at 1/2, 1/4, 1/8 and 1/16 of the side.
+
+    The last stage, at 1/32, is left out: on a tile of 64 pixels it has 2 x 2 places, too few for a mask. Each stage is
+    divided by a fixed number, so that its channels vary by about 1 over photographs.
+    """
+
+    def __init__(self) -> None:
+        """
+        Raises:
+            UserError: timm or the wheel with the weights is not installed.
+        """
+        super().__init__("EfficientNet-Lite0 (ImageNet)", (0.5,) * 3, (0.5,) * 3)
+        network: Any = load_classifier(LITE0, WHEEL)
+        self.stem = nn.Sequential(network.conv_stem, network.bn1)
+        self.layers = nn.ModuleList(network.blocks[: max(_LITE0_STAGES) + 1])
+        self.freeze()
+
+    def stages(self, inputs: torch.Tensor) -> list[torch.Tensor]:
+        """(N, 3, H, W) -> 16, 24, 40 and 112 channels at 1/2, 1/4, 1/8 and 1/16."""
+        inputs, outputs = self.stem(inputs), []
+        for number, layer in enumerate(self.layers):
+            inputs = layer(inputs)
+            if number in _LITE0_STAGES:
+                outputs.append(inputs / _LITE0_STAGES[number])
+        return outputs
+
+
 class OfflineFeatures(FeatureNetwork):
     """Four strided convolutions with fixed random orthogonal weights, for machines without any weights.
 
@@ -162,10 +201,16 @@ class OfflineFeatures(FeatureNetwork):
         return outputs
 
 
-def build_feature_network(weights: str = "", sha256: str = "") -> FeatureNetwork:
-    """`ResNetFeatures` of a file, or `OfflineFeatures` if `weights` is "".
+def build_feature_network(weights: str = "", sha256: str = "", network: str = AUTO) -> FeatureNetwork:
+    """`ResNetFeatures` of a file, or what `network` says if `weights` is "".
+
+    Args:
+        weights, sha256: see ResNetFeatures.
+        network: "lite0", "random" for OfflineFeatures, or "auto": Lite0 where it is installed, and else random.
 
     Raises:
-        UserError: see ResNetFeatures.
+        UserError: see ResNetFeatures; or `network` is none of these, or "lite0", which is not installed.
     """
-    return ResNetFeatures(weights, sha256) if weights else OfflineFeatures()
+    if weights:
+        return ResNetFeatures(weights, sha256)
+    return OfflineFeatures() if lite0_or_random(network, "LOSS.FEATURES.NETWORK") == RANDOM else Lite0Features()

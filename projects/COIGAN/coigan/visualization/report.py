@@ -37,7 +37,10 @@ _GROUPS = (
         bounds=(-0.03, 1.03),
     ),
     Group("Regularisers", {"loss_disc_r1": "R1", "loss_path_length": "path length"}, log=True),
-    Group("FID on the way", {"ema/builtin/FID": "built-in features", "ema/inception/FID": "Inception"}),
+    Group(
+        "FID on the way",
+        {"ema/lite0/FID": "EfficientNet-Lite0", "ema/builtin/FID": "random features", "ema/inception/FID": "Inception"},
+    ),
 )
 _SCORES = ("FID", "KID", "precision", "recall", "density", "coverage")
 

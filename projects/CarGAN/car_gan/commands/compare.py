@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> None:
     extractors = {arm.scores.extractor for arm in arms}
     if len(extractors) > 1:
         raise UserError(
-            f"The runs were scored by different networks ({', '.join(sorted(extractors))}); add --opts TEST.INCEPTION "
-            "with one file for all of them."
+            f"The runs were scored by different networks ({', '.join(sorted(extractors))}); add --opts TEST.FEATURES "
+            "with one network for all of them, or TEST.INCEPTION with one file."
         )
     report = args.output / "report.html"
     write_report(arms, report, args.title)

@@ -2,10 +2,11 @@
 
     cars.py evaluate output/dcgan --output scores TEST.INCEPTION weights-inception-2015-12-05-6726825d.pth
 
-Without TEST.INCEPTION the built-in features are used, whose scores compare with nothing but themselves. The second
-scores are of the cars keyed and put on TEST.BACKGROUND, since the flat key colour distorts the first. Writes
-scores.json, scores_on_ground.json, memorisation.json, neighbours.png (samples above the training crops nearest to them)
-and on_ground.png (crops above samples, as the second scores see them).
+Without TEST.INCEPTION the scores are by TEST.FEATURES: EfficientNet-Lite0 where it is installed, or random
+convolutions; they compare with nothing but themselves. The second scores are of the cars keyed and put on
+TEST.BACKGROUND, since the flat key colour distorts the first. Writes scores.json, scores_on_ground.json,
+memorisation.json, neighbours.png (samples above the training crops nearest to them) and on_ground.png (crops above
+samples, as the second scores see them).
 """
 
 import argparse

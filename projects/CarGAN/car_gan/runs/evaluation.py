@@ -58,7 +58,7 @@ def evaluate_trained(trained: Trained, output: Path, *, truncation: float = 0.0)
         truncation: of the latents, 0 for none.
 
     Raises:
-        UserError: the crops or Inception's weights cannot be used, or the folder not be written.
+        UserError: the crops or the feature network's weights cannot be used, or the folder not be written.
     """
     made_folder(output)
     cfg = trained.cfg

@@ -26,11 +26,11 @@ class CarFeatures:
             background: that cars are taken off the key colour for, as in `OnGround`; "" to see images as they are.
 
         Raises:
-            UserError: Inception's weights cannot be used.
+            UserError: the feature network's weights cannot be used.
         """
         self._cfg, self._cache, self._background = cfg, cache, background
         self._latents = Latents.of(cfg)
-        plain = build_extractor(cfg.TEST.INCEPTION, cfg.MODEL.DEVICE)
+        plain = build_extractor(cfg.TEST.INCEPTION, cfg.MODEL.DEVICE, cfg.TEST.FEATURES)
         self.extractor: Extractor = OnGround(plain, background, crops.key, crops.size) if background else plain
 
     def some(self, crops: CropDataset, count: int) -> Features:

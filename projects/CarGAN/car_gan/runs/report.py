@@ -89,8 +89,10 @@ def _row(arm: Arm, scores: ImageScores) -> tuple[Arm, ImageScores, list[str]]:
 def _curves(arms: Sequence[Arm]) -> list[Curve]:
     curves = []
     for metric, better in (("FID", "lower"), ("IS", "higher"), ("KID", "lower"), ("recall", "higher")):
-        lines = {arm.name: _line(arm, f"{_prefix(arm)}/{metric}") for arm in arms}
-        curves += _drawn(f"{metric} against epoch ({better} is better)", lines, exact=True)
+        # an arm may have been scored by another network on the way than now
+        for label in _labels(arms):
+            lines = {arm.name: _line(arm, f"{_prefix(arm)}{label}/{metric}") for arm in arms}
+            curves += _drawn(f"{metric} against epoch, by {label} ({better} is better)", lines, exact=True)
     for key, name in (("loss_gen_total", "Generator's loss"), ("loss_disc_total", "Discriminator's loss")):
         curves += _drawn(f"{name} against epoch", {arm.name: _line(arm, key) for arm in arms})
     for arm in arms:
@@ -105,7 +107,13 @@ def _drawn(title: str, lines: Mapping[str, np.ndarray], *, exact: bool = False) 
 
 
 def _prefix(arm: Arm) -> str:
-    return f"ema/{arm.scores.label}" if arm.trained.cfg.MODEL.GAN.EMA.DECAY > 0 else arm.scores.label
+    return "ema/" if arm.trained.cfg.MODEL.GAN.EMA.DECAY > 0 else ""
+
+
+def _labels(arms: Sequence[Arm]) -> list[str]:
+    """The feature networks that arms were scored by while they trained."""
+    keys = {key for arm in arms for line in arm.metrics for key in line if key.endswith("/FID")}
+    return sorted({key.split("/")[-2] for key in keys})
 
 
 def _line(arm: Arm, key: str) -> np.ndarray:

@@ -29,8 +29,8 @@ class Scorer(CarFeatures):
             crops: the real images; at most TEST.SAMPLES of them, drawn with TEST.SEED, are looked at.
 
         Raises:
-            UserError: there are too few images for scores, Inception's weights cannot be used, or the features cannot
-                be written.
+            UserError: there are too few images for scores, the feature network's weights cannot be used, or the
+                features cannot be written.
         """
         super().__init__(cfg, crops, cache, background)
         count = min(len(crops), cfg.TEST.SAMPLES)

@@ -23,7 +23,9 @@ from gan_plugin.engine.image_game import Phase
 from gan_plugin.engine.image_loop import ImageLoop, ImageLoopOptions
 from gan_plugin.engine.run_dir import claim_folder, values_of
 from gan_plugin.errors import explanations_logged
+from gan_plugin.evaluation.image_scores import extractor_label
 from gan_plugin.files import write_whole
+from gan_plugin.modeling.timm_weights import lite0_or_random
 
 from .datasets import crops_of, licence_of, train_loader, with_labels
 from .scorer import Scorer
@@ -47,6 +49,7 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
     """
     crops = crops_of(cfg, flip=cfg.INPUT.FLIP)
     cfg, labels = with_labels(cfg, crops)
+    cfg = _with_features(cfg)
     loader = train_loader(cfg, crops, labels)
     if comm.is_main_process():
         fixed = {key: value for key, value in values_of(cfg, _FIXED).items() if key not in _FREE}
@@ -68,7 +71,7 @@ def build_loop(cfg: CfgNode, crops: CropDataset, loader: Any) -> ImageLoop:
     game = build_game(cfg, crops.key)
     epoch = max(1, len(crops) // (cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATE))
     scorer = Scorer(cfg, crops, os.path.join(cfg.OUTPUT_DIR, "reference")) if comm.is_main_process() else None
-    label = "inception" if cfg.TEST.INCEPTION else "builtin"
+    label = extractor_label(cfg.TEST.INCEPTION, cfg.TEST.FEATURES)
     prefix = f"ema/{label}" if cfg.MODEL.GAN.EMA.DECAY > 0 else label
     max_iter = cfg.SOLVER.MAX_ITER or cfg.SOLVER.MAX_EPOCHS * epoch
     options = ImageLoopOptions(
@@ -85,6 +88,16 @@ def build_loop(cfg: CfgNode, crops: CropDataset, loader: Any) -> ImageLoop:
     )
     evaluate = scorer.while_training if scorer else _nothing
     return ImageLoop(game, loader, options, evaluate=evaluate, schedule=lambda phase: _schedule(cfg, phase, max_iter))
+
+
+def _with_features(cfg: CfgNode) -> CfgNode:
+    """`cfg` with what TEST.FEATURES "auto" means on this machine, so that a run keeps to it when it resumes."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    if not cfg.TEST.INCEPTION:
+        cfg.TEST.FEATURES = lite0_or_random(cfg.TEST.FEATURES, "TEST.FEATURES")
+    cfg.freeze()
+    return cfg
 
 
 def _nothing(game: Any, folder: str) -> dict[str, Any]:
