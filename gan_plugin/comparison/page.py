@@ -120,8 +120,8 @@ def _footnote(results: Mapping[str, Any]) -> str:
     few = "" if seeds >= LEAST_SEEDS else f" {seeds} seeds are too few for a verdict."
     return (
         "The difference is to the baseline of the same seed; std is the sample standard deviation over seeds; the "
-        f"first interval is Student's t over seeds, the second a bootstrap over seeds and test images.{few} Detectable "
-        f"is the least true difference that {seeds} seeds would find in 80 % of comparisons. Verdicts are on "
-        f"{', '.join(results['plan']['main'])} alone, after Holm's correction over arms and these metrics; the rest "
+        f"first interval is Student's t over seeds, the second adds what a bootstrap over test images shows.{few} "
+        f"Detectable is the least true difference that {seeds} seeds would find in 80 % of comparisons. Verdicts are "
+        f"on {', '.join(results['plan']['main'])} alone, after Holm's correction over arms and these metrics; the rest "
         f"is exploratory. Versions: {versions}."
     )

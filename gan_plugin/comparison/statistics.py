@@ -115,7 +115,12 @@ def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def t_quantile(n: int) -> float:
     """How many standard errors an interval of 95 % of the mean of n values reaches to each side."""
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    return t_reach(n - 1)
+
+
+def t_reach(freedom: float) -> float:
+    """As `t_quantile`, for an error with so many degrees of freedom, which may be a fraction."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
