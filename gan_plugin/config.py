@@ -49,6 +49,9 @@ def _defaults() -> CN:
     cfg.SOLVER.BETAS = (0.9, 0.999)
     # batches whose gradients are added up for one step; IMS_PER_BATCH is the size of each of them (AdversarialTrainer)
     cfg.SOLVER.ACCUMULATE = 1
+    # every so many iterations each loss' share of the gradient at the backbone's features, as
+    # "feature_share/loss_mask", "feature_share/loss_adv_mask" and so on; 0 for never (AdversarialTrainer)
+    cfg.SOLVER.GRADIENT_SHARES_PERIOD = 0
     # a scalar such as "segm/AP", or "-val_loss/total" with a minus if less is better: its best evaluation is kept as
     # model_best.pth; "" keeps none (AdversarialTrainer)
     cfg.TEST.BEST_METRIC = ""

@@ -289,6 +289,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("MODEL.GAN.MASK.CHANNELS", _are_widths, "positive whole numbers"),
     ("MODEL.GAN.BOX.CHANNELS", _are_widths, "positive whole numbers"),
     ("SOLVER.ACCUMULATE", _at_least(1), "1 or more"),
+    ("SOLVER.GRADIENT_SHARES_PERIOD", _at_least(0), "0 or more"),
     ("SOLVER.MAX_ITER", _at_least(1), "1 or more"),
     ("SOLVER.BASE_LR", _is_amount, "a finite number, 0 or more"),
     ("SOLVER.DISC.BASE_LR", _is_amount, "a finite number, 0 or more"),

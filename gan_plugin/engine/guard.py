@@ -48,6 +48,11 @@ def refuse_unsupported(cfg: CfgNode, model: nn.Module) -> None:
         drawing_of(model)
     if cfg.TEST.PRECISE_BN.ENABLED and (gan.ENABLED or gan.EMA.DECAY > 0):
         raise UserError("TEST.PRECISE_BN.ENABLED does not go together with MODEL.GAN; set it to False.")
+    if cfg.SOLVER.GRADIENT_SHARES_PERIOD and gan.ENABLED and gan.COMPILE and not gan.BALANCE.SHARE:
+        raise UserError(
+            "SOLVER.GRADIENT_SHARES_PERIOD goes back through a discriminator twice where MODEL.GAN.BALANCE.SHARE is 0, "
+            "which MODEL.GAN.COMPILE does not allow; set one of them to 0 or False."
+        )
     if not (gan.ENABLED and gan.MODE == "alternating"):
         return
     if not (gan.MASK.ENABLED or gan.BOX.ENABLED):

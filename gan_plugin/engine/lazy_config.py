@@ -33,6 +33,8 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "seed": -1,
     # batches whose gradients are added up for one step
     "accumulate": 1,
+    # every so many iterations each loss' share of the gradient at the backbone's features; 0 for never
+    "gradient_shares_period": 0,
     # a scalar such as "segm/AP": its best evaluation is kept as model_best.pth; "" keeps none
     "best_metric": "",
     "gan": {
@@ -161,6 +163,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.gan.order", *_one_of("MODEL.GAN.ORDER")),
     ("train.gan.disc_steps", _whole(1), "1 or more"),
     ("train.accumulate", _whole(1), "1 or more"),
+    ("train.gradient_shares_period", _whole(0), "a whole number, 0 for never"),
     ("train.max_iter", _whole(1), "a whole number, 1 or more"),
     ("train.eval_period", _whole(0), "a whole number, 0 for no evaluation during training"),
     ("train.log_period", _whole(1), "a whole number, 1 or more"),

@@ -75,7 +75,11 @@ class LazyTrainer(GameLoop):
     def _build_step(self, model: nn.Module) -> JointStep | AlternatingStep:
         cfg, gan = self.cfg, self.cfg.train.gan
         loader = build(cfg, "dataloader.train")
-        options = {"accumulate": cfg.train.accumulate, "amp": mixed_precision(cfg.train.amp.enabled, model)}
+        options = {
+            "accumulate": cfg.train.accumulate,
+            "amp": mixed_precision(cfg.train.amp.enabled, model),
+            "shares_period": cfg.train.gradient_shares_period,
+        }
         if gan.mode == "joint":
             optimizer = build_optimizer(cfg, "optimizer", model)
             return JointStep(wrap_for_processes(model, **cfg.train.ddp), loader, optimizer, **options)

@@ -22,6 +22,7 @@ from gan_plugin.modeling.meta_arch import (
 )
 
 from .distributed import average_gradients
+from .feature_shares import backbone_of, features_seen, record_shares
 from .guard import check_finite, diverged
 from .layout import lay_out_states
 
@@ -66,6 +67,7 @@ class ObservedStep(SimpleTrainer):
         accumulate: int = 1,
         amp: bool = False,
         grad_scaler: Any = None,
+        shares_period: int = 0,
     ) -> None:
         """
         Args:
@@ -75,11 +77,18 @@ class ObservedStep(SimpleTrainer):
             accumulate: batches of a step.
             amp: whether to compute in mixed precision.
             grad_scaler: a GradScaler; by default one that scales in float16 only.
+            shares_period: iterations between `record_shares`; 0 for never.
+
+        Raises:
+            UserError: shares are wanted of a model without a backbone.
         """
         super().__init__(model, data_loader, optimizer)
         # whoever else calls it in training mode wants the generator's losses
         say_step(model, within=False)
         self.accumulate = accumulate
+        self.shares_period = shares_period
+        if shares_period:
+            backbone_of(model)
         device = next(model.parameters()).device.type
         self._autocast = _autocast(device) if amp else nullcontext
         # Without mixed precision, or in bfloat16, which has the range of float32, it hands everything through.
@@ -91,6 +100,11 @@ class ObservedStep(SimpleTrainer):
         """A batch, and the seconds that it took."""
         start = time.perf_counter()
         return next(self._data_loader_iter), time.perf_counter() - start
+
+    def _features(self) -> AbstractContextManager[list[torch.Tensor]]:
+        """What `record_shares` needs of the forward pass in the block, in iterations in which it is due."""
+        due = self.shares_period > 0 and (self.iter + 1) % self.shares_period == 0
+        return features_seen(self.model, wanted=due)
 
     def _backward(
         self,
@@ -173,9 +187,10 @@ class JointStep(ObservedStep):
             seconds += waited
             is_last = number == self.accumulate - 1
             with self._apart(is_last):
-                with self._autocast():
+                with self._autocast(), self._features() as features:
                     losses = self._losses_of(data)
                 check_finite(losses, self.iter)
+                record_shares(losses, features)
                 self._backward(losses)
             records.append(losses)
         generator = generator_parameters(self.model)
@@ -228,7 +243,8 @@ class AlternatingStep(ObservedStep):
             order: "thesis" or "paper".
             disc_steps: the discriminator's steps per step of the generator.
             options: `accumulate`, batches per step, above 1 in the order "paper" with one discriminator step only,
-                since the other order would have to keep all batches' graphs; `amp`, for mixed precision.
+                since the other order would have to keep all batches' graphs; `amp`, for mixed precision;
+                `shares_period`.
         """
         super().__init__(model, data_loader, optimizer, **options)
         self.disc_optimizer = disc_optimizer
@@ -259,7 +275,7 @@ class AlternatingStep(ObservedStep):
         self._update_scale()
 
     def _thesis(self, data: Any) -> tuple[Losses, Losses]:
-        with self._autocast():
+        with self._autocast(), self._features() as features:
             generator, pairs = self.model.generator_forward(data)
         check_finite(generator, self.iter)
         discriminator = self._train_discriminator(pairs)
@@ -267,14 +283,16 @@ class AlternatingStep(ObservedStep):
         with self._autocast():
             generator.update(self.model.adversarial_losses(pairs))
         check_finite(generator, self.iter)
+        record_shares(generator, features)
         self._backward(generator)
         return generator, discriminator
 
     def _paper(self, data: Any) -> tuple[Losses, Losses]:
-        with self._autocast():
+        with self._autocast(), self._features() as features:
             generator, pairs = self.model.generator_forward(data)
             generator.update(self.model.adversarial_losses(pairs))
         check_finite(generator, self.iter)
+        record_shares(generator, features)
         self._backward(generator)
         return generator, self._train_discriminator(pairs)
 

@@ -83,7 +83,11 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
 
     def _build_step(self, cfg: CfgNode, model: nn.Module) -> JointStep | AlternatingStep:
         loader = self.build_train_loader(cfg)
-        options = {"accumulate": cfg.SOLVER.ACCUMULATE, "amp": mixed_precision(cfg.SOLVER.AMP.ENABLED, model)}
+        options = {
+            "accumulate": cfg.SOLVER.ACCUMULATE,
+            "amp": mixed_precision(cfg.SOLVER.AMP.ENABLED, model),
+            "shares_period": cfg.SOLVER.GRADIENT_SHARES_PERIOD,
+        }
         if cfg.MODEL.GAN.ENABLED and cfg.MODEL.GAN.MODE == "alternating":
             players = discriminator_parameters(model)
             with left_out(players):
