@@ -80,7 +80,7 @@ def work(args: argparse.Namespace) -> int:
         raise UserError(f"--seeds is {args.seeds}; one seed has no interval, give 2 or more.")
     spreads = measured_in(args.comparison) if args.comparison else MEASURED
     found: dict[str, dict[int, list[float]]] = {name: {seeds: [] for seeds in args.seeds} for name in INTERVALS}
-    print(f"{'metric':28} {'seeds':>5} {'deviation over seeds, images, both':44} " + " | ".join(INTERVALS))
+    print(f"{'metric':28} {'seeds':>5} {'deviation over seeds, images, both':44} interval over {' | '.join(INTERVALS)}")
     for metric, each in spreads.items():
         for seeds in args.seeds:
             for tail, draw in TAILS.items():
