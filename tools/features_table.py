@@ -11,26 +11,31 @@ that it does not.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from _command_line import Parser, positive, run_command_line
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from gan_plugin.evaluation.image_scores import Extractor
 
-# pictures (N, S, S, 3) in bytes
-Pictures = np.ndarray
-# name of a case -> its pictures, in the order in which distances have to grow
-Ladder = dict[str, Pictures]
+    # pictures (N, S, S, 3) in bytes
+    Pictures = np.ndarray
+    # name of a case -> its pictures, in the order in which distances have to grow
+    Ladder = dict[str, Pictures]
+
 SEED = 0
 BLURS, NOISES, FACTORS, GRIDS = (0.5, 1, 2, 4), (4, 10, 25, 60), (2, 4, 8), (2, 4, 8)
 # photographs of one tile have numbers close together, and stay in one half
 _TILE_NUMBERS = 12
 _WINDOWS = 2
+# the smallest tile has 105 pixels a side
+_MOST = 96
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -49,6 +54,8 @@ def work(args: argparse.Namespace) -> None:
 
     networks = [build_extractor(features=name) for name in args.features]
     networks += [build_extractor(args.inception)] if args.inception else []
+    if args.side % max(GRIDS) or args.side > _MOST:
+        raise UserError(f"--side is {args.side}; choose a multiple of {max(GRIDS)} up to {_MOST}.")
     makers = {"PennFudanPed": people, "magnetic_tiles": tiles}
     found = [name for name in makers if (args.data / name).is_dir()]
     if not found:
@@ -59,7 +66,7 @@ def work(args: argparse.Namespace) -> None:
         print(table(reference, ladders, networks))
 
 
-def table(reference: Pictures, ladders: dict[str, Ladder], networks: list["Extractor"]) -> str:
+def table(reference: "Pictures", ladders: "dict[str, Ladder]", networks: "list[Extractor]") -> str:
     """Markdown: a row for each case, FID and KID by each network, a star where one is not above the row before it."""
     from tabulate import tabulate
 
@@ -72,11 +79,11 @@ def table(reference: Pictures, ladders: dict[str, Ladder], networks: list["Extra
     return tabulate([[*key, *cells] for key, cells in rows.items()], headers, "github", disable_numparse=True)
 
 
-def distances(reference: Pictures, ladders: dict[str, Ladder], network: "Extractor") -> Iterator[tuple]:
+def distances(reference: "Pictures", ladders: "dict[str, Ladder]", network: "Extractor") -> Iterator[tuple]:
     """(ladder, case, FID, KID) of each case, either with whether it is above the case before it."""
     from gan_plugin.evaluation.image_scores import Features, extract, frechet_distance, kernel_distance
 
-    def seen(pictures: Pictures) -> Features:
+    def seen(pictures: "Pictures") -> Features:
         import torch
 
         return extract(network, [torch.from_numpy(pictures).permute(0, 3, 1, 2)])
@@ -84,7 +91,7 @@ def distances(reference: Pictures, ladders: dict[str, Ladder], network: "Extract
     real = seen(reference).values
     known: dict[int, tuple[float, float]] = {}
     for title, ladder in ladders.items():
-        before = (-np.inf, -np.inf)
+        before = (-math.inf, -math.inf)
         for case, pictures in ladder.items():
             if id(pictures) not in known:
                 values = seen(pictures).values
@@ -94,19 +101,20 @@ def distances(reference: Pictures, ladders: dict[str, Ladder], network: "Extract
             before = now
 
 
-def damage(pictures: Pictures) -> dict[str, Ladder]:
+def damage(pictures: "Pictures") -> "dict[str, Ladder]":
     """Ladders that begin with `pictures` as they are, and damage them more and more in one way each."""
     import cv2
+    import numpy as np
 
     count, side = pictures.shape[:2]
     random = np.random.default_rng(SEED)
     grain = random.standard_normal(pictures.shape)
     orders = {grid: [random.permutation(grid * grid) for _ in range(count)] for grid in GRIDS}
 
-    def each(change) -> Pictures:
+    def each(change) -> "Pictures":
         return np.stack([change(picture) for picture in pictures])
 
-    def coarse(picture: np.ndarray, factor: int) -> np.ndarray:
+    def coarse(picture: "np.ndarray", factor: int) -> "np.ndarray":
         small = cv2.resize(picture, (side // factor,) * 2, interpolation=cv2.INTER_AREA)
         return cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR)
 
@@ -130,7 +138,7 @@ def damage(pictures: Pictures) -> dict[str, Ladder]:
     }
 
 
-def shuffled(picture: np.ndarray, order: np.ndarray) -> np.ndarray:
+def shuffled(picture: "np.ndarray", order: "np.ndarray") -> "np.ndarray":
     """A square picture whose square pieces, whose number is that of `order`, are put together in that order."""
     grid, side = int(len(order) ** 0.5), len(picture)
     part = side // grid
@@ -138,18 +146,18 @@ def shuffled(picture: np.ndarray, order: np.ndarray) -> np.ndarray:
     return pieces[order].reshape(grid, grid, part, part, 3).swapaxes(1, 2).reshape(side, side, 3)
 
 
-def people(folder: Path, side: int) -> tuple[Pictures, dict[str, Ladder]]:
+def people(folder: Path, side: int) -> "tuple[Pictures, dict[str, Ladder]]":
     """Squares around the persons of every other photograph; and the ladders of those of the rest."""
-    import cv2
+    import numpy as np
 
-    from gan_plugin.data.pictures import read_rgb
+    from gan_plugin.data.pictures import read_rgb, read_upright
 
     random = np.random.default_rng(SEED)
     halves: list[list[np.ndarray]] = [[], []]
     grounds: list[np.ndarray] = []
     for number, path in enumerate(sorted((folder / "PNGImages").glob("*.png"))):
         pixels = read_rgb(path)
-        mask = cv2.imread(str(folder / "PedMasks" / f"{path.stem}_mask.png"), cv2.IMREAD_UNCHANGED)
+        mask = np.asarray(read_upright(folder / "PedMasks" / f"{path.stem}_mask.png"))
         for person in range(1, int(mask.max()) + 1):
             places = np.argwhere(mask == person)
             low, high = places.min(0), places.max(0)
@@ -164,10 +172,11 @@ def people(folder: Path, side: int) -> tuple[Pictures, dict[str, Ladder]]:
     return reference, {**damage(other), "class": {"as they are": other, "no people": np.stack(grounds)}}
 
 
-def tiles(folder: Path, side: int) -> tuple[Pictures, dict[str, Ladder]]:
+def tiles(folder: Path, side: int) -> "tuple[Pictures, dict[str, Ladder]]":
     """Windows with a defect on half of the tiles; and the ladders of those on the others."""
-    import cv2
+    import numpy as np
 
+    from gan_plugin.data.masks import read_mask
     from gan_plugin.data.pictures import read_rgb
 
     random = np.random.default_rng(SEED)
@@ -176,7 +185,7 @@ def tiles(folder: Path, side: int) -> tuple[Pictures, dict[str, Ladder]]:
     for path in sorted(folder.glob("MT_*/Imgs/*.jpg")):
         pixels = read_rgb(path)
         half = int(path.stem.split("_")[-1]) // _TILE_NUMBERS % 2
-        mask = cv2.imread(str(path.with_suffix(".png")), cv2.IMREAD_GRAYSCALE) > 127
+        mask = read_mask(path.with_suffix(".png"))
         free = path.parts[-3] == "MT_Free"
         places = np.argwhere(~mask if free else mask)
         if min(mask.shape) < side or not len(places) or (free and not half):
@@ -197,16 +206,17 @@ def window(shape: tuple[int, ...], row: int, column: int, side: int) -> tuple[sl
     return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
 
 
-def resized(pixels: np.ndarray, side: int) -> np.ndarray:
+def resized(pixels: "np.ndarray", side: int) -> "np.ndarray":
     """A square picture of another size, without aliasing."""
     import cv2
 
     return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
 
 
-def paste(base: np.ndarray, pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def paste(base: "np.ndarray", pixels: "np.ndarray", mask: "np.ndarray") -> "np.ndarray":
     """`base` with what `pixels` differ from their surroundings by inside `mask`, with a soft border."""
     import cv2
+    import numpy as np
 
     around = pixels[~mask] if mask.mean() < 0.9 else pixels.reshape(-1, 3)
     alpha = cv2.GaussianBlur(cv2.dilate(mask.astype(np.float32), np.ones((3, 3))), (0, 0), 1.5)[..., None]
