@@ -224,7 +224,7 @@ class MaskAdversary(Adversary):
     def pair(self, samples: Any) -> RealFakePair:
         pair = super().pair(samples)
         # what the discriminator is asked outside of training is to leave no trace
-        return self.memory(pair) if self.memory is not None and self.training else pair
+        return self.memory(pair, self.present) if self.memory is not None and self.training else pair
 
     def idle_generator_losses(self, samples: Any) -> dict[str, torch.Tensor]:
         losses = super().idle_generator_losses(samples)

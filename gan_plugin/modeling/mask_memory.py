@@ -1,5 +1,6 @@
 """The discriminator's real side where most objects have no mask: those that have been seen before."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -34,11 +35,12 @@ class MaskMemory(nn.Module):
         self.register_buffer("classes", torch.full((size,), _NOBODY))
         self.register_buffer("place", torch.tensor(0))
 
-    def __call__(self, pair: RealFakePair) -> RealFakePair:
+    def __call__(self, pair: RealFakePair, present: Callable[[Any], RealFakePair]) -> RealFakePair:
         """Remember the real samples of objects that have a mask, and set a real one beside each fake.
 
         Args:
             pair: R of either; the real side of an object without a mask is worth nothing.
+            present: what has made it of its samples.
 
         Returns:
             A pair whose real side is drawn from the memory, each of the class of its fake; fakes of a class of which
@@ -54,7 +56,8 @@ class MaskMemory(nn.Module):
             return RealFakePair(pair.real[:0], pair.fake[:0], pair.samples.at(rows))
         chosen = torch.multinomial(same[rows].float(), 1).flatten()
         real = self.inputs[chosen].to(pair.real.dtype)
-        return RealFakePair(real, pair.fake, pair.samples) if bool(rows.all()) else _some(pair, real, rows)
+        # of some of the samples anew, since a pull is looked for between a pair's own samples and its fakes
+        return replace(pair if bool(rows.all()) else present(pair.samples.at(rows)), real=real)
 
     @torch.no_grad()
     def remember(self, inputs: torch.Tensor, classes: torch.Tensor) -> None:
@@ -75,7 +78,3 @@ class MaskMemory(nn.Module):
             for name in names:
                 state.pop(name, None)
         super()._load_from_state_dict(state, prefix, *arguments)
-
-
-def _some(pair: RealFakePair, real: torch.Tensor, rows: torch.Tensor) -> RealFakePair:
-    return replace(pair, real=real, fake=pair.fake[rows], samples=pair.samples.at(rows))

@@ -172,12 +172,13 @@ def test_a_resumed_memory_goes_on_as_it_would_have():
     pairs = [_pair([0, 1, 0, 1], [1, 1, 0, seed % 2], seed) for seed in range(6)]
     with EventStorage(0):
         for pair in pairs[:3]:
-            memory(pair)
+            memory(pair, RealFakePair.unseen)
         resumed.load_state_dict(copy.deepcopy(memory.state_dict()))
         state = torch.get_rng_state()
-        unbroken = [memory(pair).real for pair in pairs[3:]]
+        unbroken = [memory(pair, RealFakePair.unseen).real for pair in pairs[3:]]
         torch.set_rng_state(state)
-        assert all(torch.equal(a, resumed(pair).real) for a, pair in zip(unbroken, pairs[3:], strict=True))
+        again = [resumed(pair, RealFakePair.unseen).real for pair in pairs[3:]]
+        assert all(torch.equal(a, b) for a, b in zip(unbroken, again, strict=True))
     # a ring: the last five real samples
     seen = torch.cat([pair.real[pair.samples.known] for pair in pairs])[-5:]
     assert sorted(memory.inputs.flatten().tolist()) == sorted(seen.flatten().tolist())
@@ -323,3 +324,17 @@ def test_a_discriminator_filters_what_the_teacher_says(tiny_cfg, make_inputs, ju
     assert found[-9.0] == (0, 0) and found[9.0][0] > 0 and found[9.0][1] == 1
     if judge == "PatchMaskDiscriminator":
         assert 0 < found["halves"][0] < found[9.0][0] and found["halves"][1] == 0.5
+
+
+@pytest.mark.parametrize("share", [0.1, 0.0])
+@pytest.mark.parametrize("reach", ["all", "head"])
+def test_a_class_without_any_mask_takes_the_pull_from_no_other(tiny_cfg, make_inputs, share, reach):
+    """Fakes of a class of which no real mask has been seen are left out; the others are pulled at."""
+    keys = {"MODEL.GAN.MASK.BOX_ONLY": True, "MODEL.GAN.BALANCE.SHARE": share, "MODEL.GAN.MASK.REACH": reach}
+    model, inputs = build(small(tiny_cfg, keys)), make_inputs(2, side=64)
+    for item in inputs:
+        item["instances"].gt_has_mask = item["instances"].gt_classes == 0
+    losses_of(model, inputs)["loss_adv_mask"].backward()
+    # of the two classes' layers
+    pulled = model.roi_heads.mask_head.predictor.weight.grad.flatten(1).norm(dim=1)
+    assert pulled[0] > 0 == pulled[1]
