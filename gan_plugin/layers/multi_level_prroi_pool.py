@@ -40,13 +40,13 @@ class MultiLevelPrRoIPool(nn.Module):
             pooled = [prroi_pool(feature, boxes, self.output_size, scale) for feature, scale in levels]
             return torch.stack(pooled).amax(dim=0)
         level_of = self._levels_of(boxes.detach()[:, 1:])
-        channels = features[0].shape[1]
-        result = features[0].new_zeros(len(boxes), channels, self.output_size, self.output_size)
-        for index, (feature, scale) in enumerate(levels):
-            (own,) = torch.nonzero(level_of == index, as_tuple=True)
-            # Also without boxes of its own: every process of a distributed run takes the same path.
-            result = result.index_put((own,), prroi_pool(feature, boxes[own], self.output_size, scale))
-        return result
+        owns = [torch.nonzero(level_of == index).flatten() for index in range(len(levels))]
+        # Also from levels without boxes: every process of a distributed run takes the same path.
+        pooled = [
+            prroi_pool(feature, boxes[own], self.output_size, scale)
+            for own, (feature, scale) in zip(owns, levels, strict=True)
+        ]
+        return torch.cat(pooled).index_select(0, torch.cat(owns).argsort())
 
     def _levels_of(self, boxes: torch.Tensor) -> torch.Tensor:
         first, last = (round(-torch.tensor(scale).log2().item()) for scale in (self.scales[0], self.scales[-1]))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
@@ -22,8 +23,11 @@ from gan_plugin.layers.prroi_weights import Axis, bin_edges, windows
 
 # Elements gathered at a time (16 MB in float32): bounds the memory, whatever the number and the size of the RoIs.
 CHUNK_ELEMENTS = 1 << 22
-# RoIs share a chunk if their windows' sides agree within this factor; each is padded to the largest of its chunk.
-SIZE_STEP = math.sqrt(2)
+# RoIs share a chunk if their windows' sides agree within one of these factors; each is padded to the largest of its
+# chunk. That of the least work is taken.
+SIZE_STEPS = (math.sqrt(2), 2.0, 4.0, math.inf)
+# The dozens of small operations that a chunk takes last about as long as to gather so many elements more.
+CHUNK_COST = 1 << 17
 # What the Triton kernels take; they add up in float32.
 KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -159,15 +163,28 @@ class _Group(NamedTuple):
     width: int
 
 
-def _groups(edges_y: torch.Tensor, edges_x: torch.Tensor, height: int, width: int) -> list[_Group]:
-    """Split the RoIs by the size of their windows, so that the work follows the boxes' area and not the map's."""
-    counts = torch.stack([windows(edges_y, height)[1], windows(edges_x, width)[1]])  # (2, R)
-    size_class = (counts.double().log() / math.log(SIZE_STEP)).ceil()
-    kinds, kind, population = size_class.unique(dim=1, return_inverse=True, return_counts=True)
-    largest = torch.zeros_like(kinds, dtype=torch.long).scatter_reduce(1, kind.expand(2, -1), counts, "amax")
+def _groups(edges_y: torch.Tensor, edges_x: torch.Tensor, shape: torch.Size) -> list[_Group]:
+    """Split the RoIs by the size of their windows, so that the work follows the boxes' area and not the map's.
+
+    Args:
+        edges_y, edges_x: (R, bins + 1).
+        shape: (N, C, H, W) of the map.
+    """
+    _, channels, height, width = shape
     # One transfer for all sizes: each makes a GPU wait.
-    populations, heights, widths = torch.cat([population[None], largest]).tolist()
-    return [_Group(*group) for group in zip(kind.argsort().split(populations), heights, widths, strict=True)]
+    counts = torch.stack([windows(edges_y, height)[1], windows(edges_x, width)[1]]).cpu().numpy()
+    return min((_split(counts, step) for step in SIZE_STEPS), key=lambda groups: _work(groups, channels))
+
+
+def _split(counts: np.ndarray, step: float) -> list[_Group]:
+    """Groups of RoIs from the sides (2, R) of their windows, which agree within a factor `step` in a group."""
+    kinds, kind = np.unique(np.ceil(np.log(counts) / math.log(step)), axis=1, return_inverse=True)
+    members = [np.flatnonzero(kind.ravel() == number) for number in range(kinds.shape[1])]
+    return [_Group(torch.from_numpy(rois), *counts[:, rois].max(axis=1).tolist()) for rois in members]
+
+
+def _work(groups: list[_Group], channels: int) -> int:
+    return sum(len(rois) * height * width * channels + CHUNK_COST for rois, height, width in groups)
 
 
 def _chunks(
@@ -177,7 +194,7 @@ def _chunks(
     _, height, width, channels = shape
     first_y, first_x = windows(edges_y, height)[0], windows(edges_x, width)[0]
     for group, h, w in groups:
-        for rois in group.split(max(1, CHUNK_ELEMENTS // (h * w * channels))):
+        for rois in group.to(images.device).split(max(1, CHUNK_ELEMENTS // (h * w * channels))):
             # A window padded past the border is moved back inside; the added cells have weight 0.
             rows = first_y[rois].clamp(max=height - h)[:, None] + torch.arange(h, device=rois.device)
             columns = first_x[rois].clamp(max=width - w)[:, None] + torch.arange(w, device=rois.device)
@@ -193,11 +210,14 @@ class _PrRoIPool(torch.autograd.Function):
         ctx: Any, features: torch.Tensor, images: torch.Tensor, edges_y: torch.Tensor, edges_x: torch.Tensor
     ) -> torch.Tensor:
         ctx.save_for_backward(features, images, edges_y, edges_x)
-        ctx.groups = _groups(edges_y, edges_x, *features.shape[2:])
+        ctx.groups = _groups(edges_y, edges_x, features.shape)
+        bins = edges_y.shape[1] - 1, edges_x.shape[1] - 1
+        pooled = features.new_empty(len(images), features.shape[1], *bins)
+        if not len(images):
+            # of a pyramid's levels, those that no box belongs to are not even looked at
+            return pooled
         channels_last = features.permute(0, 2, 3, 1).contiguous()
         flat = channels_last.flatten(0, 2)
-        bins = edges_y.shape[1] - 1, edges_x.shape[1] - 1
-        pooled = features.new_zeros(len(images), features.shape[1], *bins)
         with torch.autocast(features.device.type, enabled=False):
             for chunk in _chunks(channels_last.shape, ctx.groups, images, edges_y, edges_x):
                 weights_y, weights_x = chunk.y.weights.to(flat.dtype), chunk.x.weights.to(flat.dtype)
@@ -207,25 +227,28 @@ class _PrRoIPool(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, torch.Tensor, torch.Tensor]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, None, torch.Tensor, torch.Tensor]:
         features, images, edges_y, edges_x = ctx.saved_tensors
+        if not len(images):
+            return torch.zeros_like(features), None, torch.zeros_like(edges_y), torch.zeros_like(edges_x)
         channels_last = features.permute(0, 2, 3, 1).contiguous()
         flat = channels_last.flatten(0, 2)
         want_features, _, *want_edges = ctx.needs_input_grad
-        grad_flat = torch.zeros_like(flat)
+        grad_flat = torch.zeros_like(flat) if want_features else None
         grad_y, grad_x = torch.zeros_like(edges_y), torch.zeros_like(edges_x)
         with torch.autocast(features.device.type, enabled=False):
             for chunk in _chunks(channels_last.shape, ctx.groups, images, edges_y, edges_x):
                 weights_y, weights_x = chunk.y.weights.to(flat.dtype), chunk.x.weights.to(flat.dtype)
                 grad_bins = grad[chunk.rois].permute(0, 2, 3, 1).contiguous()  # (r, bins_y, bins_x, C)
                 grad_columns = (weights_x.mT[:, None] @ grad_bins).flatten(2)  # (r, bins_y, w * C)
-                if want_features:
+                if grad_flat is not None:
                     grad_flat.index_add_(0, chunk.cells, (weights_y.mT @ grad_columns).view(-1, flat.shape[1]))
                 if any(want_edges):
                     windows, columns = _pool_rows(flat, chunk, weights_y)
                     grad_x[chunk.rois] = chunk.x.edge_gradient((grad_bins @ columns.mT).sum(1))
                     grad_y[chunk.rois] = chunk.y.edge_gradient(grad_columns @ windows.mT)
-        return grad_flat.view_as(channels_last).permute(0, 3, 1, 2), None, grad_y, grad_x
+        grad_features = None if grad_flat is None else grad_flat.view_as(channels_last).permute(0, 3, 1, 2)
+        return grad_features, None, grad_y, grad_x
 
 
 def _pool_rows(flat: torch.Tensor, chunk: _Chunk, weights_y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

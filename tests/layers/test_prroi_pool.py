@@ -185,10 +185,11 @@ def test_result_does_not_depend_on_the_chunks(monkeypatch):
         return pooled, *torch.autograd.grad(pooled, (features, boxes), grad_output)
 
     whole = run()
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 1)
-    monkeypatch.setattr(module, "SIZE_STEP", 100.0)
-    for ours, theirs in zip(run(), whole, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+    for elements, step in ((1, 100.0), (1 << 22, 1.01), (1 << 22, math.inf)):
+        monkeypatch.setattr(module, "CHUNK_ELEMENTS", elements)
+        monkeypatch.setattr(module, "SIZE_STEPS", (step,))
+        for ours, theirs in zip(run(), whole, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
 
 
 def test_takes_the_place_of_detectron2s_pooler():
