@@ -18,8 +18,8 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _KEY = "LOSS.FEATURES.WEIGHTS"
 _OFFLINE_SEED = 2021
 _OFFLINE_WIDTHS = (16, 32, 64, 128)
-# block of Lite0 that ends a stage -> the standard deviation of its channels over photographs (25 of Penn-Fudan), so that
-# every stage counts alike
+# block of Lite0 that ends a stage -> the standard deviation of its channels over photographs (25 of Penn-Fudan), by
+# which each is divided, so that all count alike
 _LITE0_STAGES = {0: 6.03, 1: 8.11, 2: 7.37, 4: 6.09}
 
 
