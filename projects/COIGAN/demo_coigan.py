@@ -39,7 +39,7 @@ def work(args: argparse.Namespace) -> None:
         "2/6 Split, tiles, objects": ["prepare", toy, data, "--tile", TILE],
         "3/6 Training": ["train", "--config-file", PROJECT / "configs/toy.yaml", "--data", data, *options],
         "4/6 Scores": ["evaluate", weights, "--count", 300],
-        "5/6 Synthetic images": ["augment", weights, "--out", augmented, "--count", PAINTED],
+        "5/6 Synthetic images": ["augment", weights, "--out", augmented, "--count", PAINTED, "--clean", 0],
         "6/6 Report": ["report", run, "--out", args.out / "report.html", "--augmented", augmented],
     }
     for title, words in steps.items():

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,20 @@ from typing import Any
 import numpy as np
 
 from coigan.data.coco_json import annotation, categories_of, coco_content
-from coigan.data.images import write_png
+from coigan.data.images import safe_path, whole_folder, write_png
 from coigan.data.line_sets import LineSet
+from coigan.data.objects import CutOut, ObjectStore
 from coigan.data.placer import Placement, Placer
 from coigan.poisson import poisson_blend
-from gan_plugin.data.pictures import read_rgb
+from gan_plugin.data.pictures import read_header, read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
 ANNOTATIONS = "annotations.json"
 _PREFIX = "aug_"
+# how many masks of a bank that are nearest in area, or which part of it, are chosen from
+_NEAR = 20
+_TRIES = 20
 # what has to be looked up before images are passed on
 TERMS = (
     {
@@ -34,19 +39,70 @@ _ADVICE = "Free some disk space, or choose another folder."
 Paint = Callable[[np.ndarray, Placement, int], np.ndarray]
 
 
+class RealObjects:
+    """What the pictures of a training set hold, one by one.
+
+    Args:
+        tiles: of a prepared data set.
+        banks: a store of masks for each class, whose masks of about the same area stand in for those of real objects,
+            without pixels; () for the real ones.
+
+    Attributes:
+        labels: of the objects of each picture.
+        clean: share of pictures without any.
+    """
+
+    def __init__(self, tiles: LineSet, banks: Sequence[ObjectStore] = ()) -> None:
+        self._tiles, self._banks = tiles, banks
+        self._areas = [np.array([row[3] for row in bank.measured()]) for bank in banks]
+        self.labels = [[region.label for region in tiles.regions(record)] for record in tiles.store]
+        self.clean = sum(not labels for labels in self.labels) / max(1, len(self.labels))
+
+    def holding(self, wanted: Mapping[int, int]) -> list[int]:
+        """The pictures with an object of one of the classes of which some are wanted; of any, if `wanted` is empty."""
+        return [
+            number
+            for number, labels in enumerate(self.labels)
+            if any(wanted.get(label, 0) > 0 if wanted else True for label in labels)
+        ]
+
+    def objects(self, number: int, rng: np.random.Generator) -> list[tuple[int, CutOut]]:
+        """Class and cut-out of each object of picture `number`."""
+        record = self._tiles.store[number]
+        pixels = None if self._banks else self._tiles.image(record)
+        found = []
+        for place, region in enumerate(self._tiles.regions(record)):
+            if pixels is None:
+                cut = self._of_area(region.label, region.area, rng)
+            else:
+                x0, y0, x1, y1 = region.box
+                cut = CutOut(f"{Path(record['img']).stem}_{place}", region.mask, pixels[y0 : y1 + 1, x0 : x1 + 1])
+            found.append((region.label, cut))
+        return found
+
+    def _of_area(self, label: int, area: int, rng: np.random.Generator) -> CutOut:
+        far = np.abs(np.log(self._areas[label] / area))
+        near = np.argsort(far)[: max(_NEAR, len(far) // _NEAR)]
+        return self._banks[label][int(rng.choice(near))]
+
+
 @dataclass(frozen=True)
 class Source:
     """Where the pictures and the masks come from.
 
     Attributes:
         bases: defect-free images.
-        placer: chooses and places the masks.
+        placer: places objects, and chooses them unless `like` does.
         classes: names of the classes.
+        like: real pictures, one of which each synthetic one follows: how many objects of which classes and sizes.
+        clean: share of the pictures that get no object.
     """
 
     bases: list[Path]
     placer: Placer
     classes: tuple[str, ...]
+    like: RealObjects | None = None
+    clean: float = 0.0
 
 
 def copy_paste(image: np.ndarray, placement: Placement, seed: int) -> np.ndarray:
@@ -72,44 +128,37 @@ def write_augmented(
     out: str | Path,
     source: Source,
     paint: Paint,
-    count: int,
+    count: int | Mapping[int, int],
     seed: int,
     provenance: Mapping[str, Any],
     real: LineSet | None = None,
 ) -> Path:
-    """Write `count` synthetic images and their labels: images/aug_<i>.png, annotations.json, provenance.jsonl.
+    """Write synthetic images and their labels: images/aug_<i>.png, annotations.json, provenance.jsonl.
 
     Every object that was placed is labelled, however small, with its exact mask as run lengths, so that Detectron2's
-    `register_coco_instances` reads the JSON (with INPUT.MASK_FORMAT bitmask). Image i depends on the seed and i alone.
-    Every image and annotation says whether it is synthetic; provenance.jsonl has a line for each synthetic image, with
-    the ids of its annotations, which hold the masks that the painter was given.
+    `register_coco_instances` reads the JSON (with INPUT.MASK_FORMAT bitmask). Image i depends on the seed and i alone;
+    if objects are counted, on the images before it as well. Every image and annotation says whether it is synthetic;
+    provenance.jsonl has a line for each synthetic image, with the ids of its annotations, which hold the masks that the
+    painter was given.
 
     Args:
         out: a folder that does not exist yet or is empty.
         source: of images and masks.
         paint: makes the picture.
-        count: 1 or more.
+        count: images, 1 or more; or for classes the number of their objects, and none of other classes.
         seed: of all choices.
         provenance: what is the same for all images, such as the weights' hash.
         real: annotated images to copy before the synthetic ones, so that the result is a whole training set.
 
     Returns:
-        The path of annotations.json.
+        The path of annotations.json, whose "info" has the numbers of images, clean ones, and objects by class.
 
     Raises:
         UserError: `out` holds files, there is no base image, nothing could be placed, or `real` has other classes, a
             missing image or one with the name of a synthetic one.
     """
-    target = Path(out)
-    if count < 1:
-        raise UserError(f"--count is {count}; set it to 1 or more.")
     if not source.bases:
         raise UserError("There is no base image without defects; prepare the data set again.")
-    if target.is_dir() and any(target.iterdir()):
-        raise UserError(f"{target} holds files; choose another --out.")
-    part = target.with_name(f"{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    (part / "images").mkdir(parents=True)
     content: dict[str, Any] = {
         "info": {"description": "synthetic defects", "synthetic": True, **provenance},
         "licenses": [{"id": number, **terms} for number, terms in enumerate(TERMS, start=1)],
@@ -117,34 +166,85 @@ def write_augmented(
         "images": [],
         "annotations": [],
     }
-    if real is not None:
-        _copy(real, part / "images", content)
-    lines = []
-    for number in range(count):
+    with whole_folder(out) as part:
+        (part / "images").mkdir()
+        if real is not None:
+            _copy(real, part / "images", content)
+        lines, made, clean = [], Counter[int](), 0
+        for number, (base, placement, image_seed) in enumerate(_placements(source, count, seed, made)):
+            pixels = read_rgb(base)
+            picture = paint(pixels, placement, image_seed) if placement.objects else pixels
+            name = f"{_PREFIX}{number:06d}.png"
+            write_png(part / "images" / name, picture)
+            height, width = picture.shape[:2]
+            image = {"id": len(content["images"]) + 1, "file_name": name, "height": height, "width": width}
+            content["images"].append({**image, "synthetic": True})
+            objects = []
+            for label, mask, key in placement.objects:
+                key_of = len(content["annotations"]) + 1
+                entry = annotation(key_of, image["id"], label, mask, synthetic=True, object=key)
+                content["annotations"].append(entry)
+                objects.append({"class": source.classes[label], "object": key, "annotation": key_of})
+                made[label] += 1
+            clean += not objects
+            facts = {"file_name": name, "base": base.name, "objects": objects, "seed": image_seed, "synthetic": True}
+            lines.append(json.dumps({**facts, **provenance}))
+        counted = {name: made[label] for label, name in enumerate(source.classes)}
+        content["info"] |= {"images": len(lines), "clean_images": clean, "objects": counted}
+        text = "\n".join(lines) + "\n"
+        write_whole(part / "provenance.jsonl", lambda file: file.write(text.encode()), _ADVICE)
+        write_whole(part / ANNOTATIONS, lambda file: file.write(json.dumps(content).encode()), _ADVICE)
+    return Path(out) / ANNOTATIONS
+
+
+def _placements(
+    source: Source, count: int | Mapping[int, int], seed: int, made: Mapping[int, int]
+) -> Iterator[tuple[Path, Placement, int]]:
+    """The base, what is placed on it, and a seed for each image; `made` is kept by the caller."""
+    wanted = dict(count) if isinstance(count, Mapping) else {}
+    if wanted and source.clean >= 1 or (min(wanted.values(), default=1) if wanted else count) < 1:  # type: ignore[operator]
+        raise UserError("--count needs 1 or more of each, and objects need a --clean below 1.")
+    for label in wanted if source.like else ():
+        if not source.like.holding({label: 1}):  # type: ignore[union-attr]
+            raise UserError(f"No training tile has an object of class {source.classes[label]}; choose another class.")
+    if source.like and not source.like.holding({}):
+        raise UserError("No training tile has an object; prepare a data set whose training images have some.")
+    number = 0
+    while number < count if isinstance(count, int) else any(made[label] < most for label, most in wanted.items()):
         own = np.random.default_rng([seed, number])
         base = source.bases[int(own.integers(len(source.bases)))]
-        placement, image_seed = source.placer.place(own), int(own.integers(2**62))
-        if not placement.objects:
-            raise UserError("No object could be placed; check the object stores of the prepared data set.")
-        picture = paint(read_rgb(base), placement, image_seed)
-        name = f"{_PREFIX}{number:06d}.png"
-        write_png(part / "images" / name, picture)
-        height, width = picture.shape[:2]
-        image = {"id": len(content["images"]) + 1, "file_name": name, "height": height, "width": width}
-        content["images"].append({**image, "synthetic": True})
-        objects = []
-        for label, mask, key in placement.objects:
-            made = annotation(len(content["annotations"]) + 1, image["id"], label, mask, synthetic=True, object=key)
-            content["annotations"].append(made)
-            objects.append({"class": source.classes[label], "object": key, "annotation": made["id"]})
-        facts = {"file_name": name, "base": base.name, "objects": objects, "seed": image_seed, "synthetic": True}
-        lines.append(json.dumps({**facts, **provenance}))
-    text = "\n".join(lines) + "\n"
-    write_whole(part / "provenance.jsonl", lambda file: file.write(text.encode()), _ADVICE)
-    write_whole(part / ANNOTATIONS, lambda file: file.write(json.dumps(content).encode()), _ADVICE)
-    shutil.rmtree(target, ignore_errors=True)
-    part.replace(target)
-    return target / ANNOTATIONS
+        # so that of any number of images the share is met, and whether image i is clean depends on i alone
+        if int((number + 1) * source.clean) > int(number * source.clean):
+            yield base, Placement(np.zeros((0, 0, 0), bool), np.zeros((0, 0, 0, 3), np.uint8)), 0
+        else:
+            left = {label: most - made[label] for label, most in wanted.items()}
+            placement, image_seed = _placed(source, base, left, own), int(own.integers(2**62))
+            if not placement.objects:
+                raise UserError("No object could be placed; check the object stores of the prepared data set.")
+            yield base, placement, image_seed
+        number += 1
+
+
+def _placed(source: Source, base: Path, left: Mapping[int, int], rng: np.random.Generator) -> Placement:
+    """Objects on a canvas of the size of `base`: those of a real picture, or what the placer draws."""
+    if source.like is None:
+        return source.placer.place(rng)
+    holding = source.like.holding(left)
+    header = read_header(base)
+    for _ in range(_TRIES):
+        objects = source.like.objects(int(rng.choice(holding)), rng)
+        if left:
+            seen: Counter[int] = Counter()
+            kept = []
+            for label, cut in objects:
+                seen[label] += 1
+                if seen[label] <= left.get(label, 0):
+                    kept.append((label, cut))
+            objects = kept
+        placement = source.placer.place_all(objects, (header.height, header.width), rng)
+        if placement.objects:
+            break
+    return placement
 
 
 def _copy(real: LineSet, folder: Path, content: dict[str, Any]) -> None:
@@ -153,7 +253,7 @@ def _copy(real: LineSet, folder: Path, content: dict[str, Any]) -> None:
     if own["categories"] != content["categories"]:
         raise UserError(f"{real.folder} has the classes {real.classes}, not those of the objects; copy another set.")
     for record in real.store:
-        target = folder / record["img"]
+        target = folder / safe_path(record["img"])
         if target.name.startswith(_PREFIX):
             raise UserError(f"{real.folder} holds {record['img']}, a name of synthetic images; copy a real set.")
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,7 @@ def test_an_object_that_nobody_painted_is_found_and_left_out(painted, tmp_path):
     assert (read_rgb(records[1]["file_name"]) == read_rgb(painted / "images/aug_000002.png")).all()
     lines = [json.loads(line) for line in (tmp_path / "passed/provenance.jsonl").read_text().splitlines()]
     assert [line["file_name"] for line in lines] == names and lines[0]["objects"][0]["agreement"] == 1
-    with pytest.raises(UserError, match="choose another --out"):
+    with pytest.raises(UserError, match="holds files"):
         write_passed(augmented, tmp_path / "passed", results, 0.3)
     nothing = audit_set(augmented, lambda pixels: np.zeros((64, 64), bool))
     with pytest.raises(UserError, match="lower --min-agreement"):

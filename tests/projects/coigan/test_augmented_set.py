@@ -1,11 +1,14 @@
 """A synthetic set beside the real one: every mask labelled, every image accounted for."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from coigan.augmentation import BASELINES, Source, write_augmented
+from coigan.augmentation import BASELINES, RealObjects, Source, write_augmented
+from coigan.commands.augment import _count
 from coigan.data.coco_json import coco_content
+from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Placer
@@ -14,6 +17,7 @@ from coigan.data.prepared import open_prepared
 from detectron2.data.datasets.coco import load_coco_json
 from pycocotools import mask as coco_mask
 
+from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
 
@@ -90,3 +94,76 @@ def test_sets_that_do_not_fit_together_are_refused(steel, tmp_path):
     with pytest.raises(UserError, match="not those of the objects"):
         write_augmented(tmp_path / "set", _source(steel, other), paint, 1, 0, {}, real)
     assert not (tmp_path / "set").exists()
+
+
+def _like(steel, clean=0.0):
+    stores = [ObjectStore(steel.objects(number)) for number in range(len(steel.classes))]
+    like = RealObjects(LineSet(steel.root / "train"))
+    return Source(steel.tiles("base"), Placer(stores, steel.tile, augment=False), steel.classes, like, clean)
+
+
+def test_a_set_follows_the_real_one_picture_by_picture(steel, tmp_path):
+    lines = LineSet(steel.root / "train")
+    real = [lines.regions(record) for record in lines.store]
+    held = [regions for regions in real if regions]
+    source = _like(steel)
+    assert source.like.clean == pytest.approx(1 - len(held) / len(real)) and 0.2 < source.like.clean < 0.9
+    source = _like(steel, source.like.clean)
+    path = write_augmented(tmp_path / "set", source, BASELINES["copy_paste"], 90, 3, {})
+    content = json.loads(path.read_text())
+    objects = {image["id"]: [] for image in content["images"]}
+    for entry in content["annotations"]:
+        objects[entry["image_id"]].append((entry["category_id"] - 1, entry["area"]))
+    made = [found for found in objects.values() if found]
+    assert content["info"]["clean_images"] == 90 - len(made) == int(90 * source.like.clean)
+    # not turned here, so that each picture has the very objects of a real one, unless there was no room for one
+    sets = [sorted((region.label, region.area) for region in regions) for regions in held]
+    whole = sum(sorted(found) in sets for found in made)
+    assert whole >= 0.85 * len(made) > 0
+    assert all(any(set(found) <= set(other) for other in sets) for found in made)
+    for value in (len, lambda found: sum(area for _, area in found)):
+        expected, deviation = np.mean([value(one) for one in sets]), np.std([value(one) for one in sets])
+        assert abs(np.mean([value(found) for found in made]) - expected) < 4 * deviation / len(made) ** 0.5
+
+
+def test_objects_of_a_class_are_counted(steel, tmp_path):
+    path = write_augmented(tmp_path / "set", _like(steel, 0.25), BASELINES["copy_paste"], {2: 9, 1: 2}, 3, {})
+    content = json.loads(path.read_text())
+    labels = np.bincount([entry["category_id"] - 1 for entry in content["annotations"]], minlength=4)
+    info = content["info"]
+    assert labels.tolist() == [0, 2, 9, 0] == [info["objects"][name] for name in steel.classes]
+    assert info["clean_images"] == int(0.25 * info["images"]) > 0
+    for words, found in ((["12"], 12), (["Crack=3", "a=2=4"], {1: 3, 0: 4})):
+        assert _count(words, ("a=2", "crack")) == found
+    for words in (["0"], ["crack=0"], ["x=3"], ["5", "crack=2"], ["crack=1", "crack=2"], ["crack="], ["-3"]):
+        with pytest.raises(UserError, match="--count"):
+            _count(words, ("dent", "crack"))
+    with pytest.raises(UserError, match="No training tile has an object of class 1; choose another"):
+        write_augmented(tmp_path / "none", _like(steel), BASELINES["copy_paste"], {2: 9, 0: 2}, 3, {})
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(UserError, match="--clean below 1"):
+        write_augmented(tmp_path / "none", _like(steel, 1.0), BASELINES["copy_paste"], {2: 9}, 3, {})
+
+
+@pytest.mark.parametrize("error", [UserError, KeyboardInterrupt, ValueError])
+def test_an_error_leaves_nothing_behind(steel, tmp_path, error):
+    def stumble(*_):
+        raise error("x")
+
+    with pytest.raises(error):
+        write_augmented(tmp_path / "set", _source(steel), stumble, 3, 0, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_of_any_size_are_painted_on(steel, tmp_path):
+    (tmp_path / "bases").mkdir()
+    sizes = {"wide": (70, 150), "small": (30, 40)}
+    for name, size in sizes.items():
+        write_png(tmp_path / f"bases/{name}.png", np.full((*size, 3), 120, np.uint8))
+    source = replace(_like(steel), bases=sorted((tmp_path / "bases").iterdir()))
+    path = write_augmented(tmp_path / "set", source, BASELINES["copy_paste"], 12, 0, {})
+    records = load_coco_json(str(path), str(path.parent / "images"))
+    assert {(record["height"], record["width"]) for record in records} == set(sizes.values())
+    for record in records:
+        union = np.any([coco_mask.decode(entry["segmentation"]) for entry in record["annotations"]], axis=0)
+        assert ((read_rgb(record["file_name"]) != 120).any(2) <= union).all() and union.any()

@@ -67,7 +67,7 @@ def test_scores_and_report(work, capsys):
     assert [entry["extractor"][:5] for entry in entries] == ["lite0", "lite0", "built"]
     with pytest.raises(UserError, match="holds no checkpoint from iteration 99"):
         call("evaluate-all", work / "run", "--min-checkpoint", 99)
-    call("augment", work / "run/model_final.pth", "--out", work / "shown", "--count", 2)
+    call("augment", work / "run/model_final.pth", "--out", work / "shown", "--count", 2, "--clean", 0)
     write_segmenter(work / "s.pth", build_segmenter("unet_small"), SegmentOptions("unet_small"))
     call("audit", work / "shown", "--segmenter", work / "s.pth")
     call("report", work / "run", "--out", work / "page.html", "--augmented", work / "shown")
@@ -101,7 +101,8 @@ def read_config(folder):
 @pytest.mark.parametrize("method", ["gan", "copy_paste", "poisson"])
 def test_every_placed_mask_is_labelled_and_detectron2_reads_it(work, method):
     out = work / f"augmented_{method}"
-    arguments = ["augment", work / "run/model_final.pth", "--count", 6, "--method", method, "--seed", 3, "--margin", 0]
+    arguments = ["augment", work / "run/model_final.pth", "--count", 6, "--method", method, "--seed", 3]
+    arguments += ["--margin", 0, "--clean", 0]
     call(*arguments, "--out", out)
     name = f"coigan_test_{method}"
     register_coco_instances(name, {}, str(out / "annotations.json"), str(out / "images"))
@@ -202,8 +203,19 @@ def test_a_segmenter_is_not_tested_on_what_it_has_learnt(work):
 
 def test_segmenters_are_compared(work, capsys):
     out = work / "copies"
-    call("augment", work / "run/model_final.pth", "--out", out, "--count", 4, "--method", "copy_paste")
-    call("augment", work / "run/model_final.pth", "--out", work / "tests", "--count", 3, "--method", "copy_paste")
+    call("augment", work / "run/model_final.pth", "--out", out, "--count", 4, "--clean", 0, "--method", "copy_paste")
+    call(
+        "augment",
+        work / "run/model_final.pth",
+        "--out",
+        work / "tests",
+        "--count",
+        3,
+        "--clean",
+        0,
+        "--method",
+        "copy_paste",
+    )
     json_file, test = out / "annotations.json", work / "tests/annotations.json"
     words = ["segment", "--train", json_file, "--test", test, "--extra", f"more={json_file}"]
     words += ["--output", work / "segment", "--model", "unet_small", "--steps", 2, "--batch", 2, "--seeds", 0, 1, 2]

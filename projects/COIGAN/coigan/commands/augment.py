@@ -1,7 +1,12 @@
 """Write a synthetic data set: images with painted defects, and their masks as COCO JSON.
 
     inpaint.py augment output/coigan/model_final.pth --out output/augmented --count 5000
+    inpaint.py augment output/coigan/model_final.pth --out output/cracks --count crack=100 dent=20 --clean 0.3
     inpaint.py augment output/coigan/model_final.pth --out output/copies --count 5000 --method copy_paste
+
+Each picture follows one of the training tiles: how many objects of which classes and sizes it has, and how many have
+none. --count CLASS=N makes as many pictures as hold so many objects, of these classes alone, and none without objects;
+--clean SHARE chooses how many of all have none. --counts draws the numbers of objects instead.
 
 The methods copy_paste and poisson are baselines: the same base images, places and masks, with the real objects' pixels;
 of WEIGHTS they take the config only. Detectron2 reads the result by
@@ -9,6 +14,7 @@ register_coco_instances("augmented", {}, "OUT/annotations.json", "OUT/images").
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,15 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_weights_arguments(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
-    parser.add_argument("--count", type=int, required=True, metavar="N", help="images")
+    number = "images; or for each CLASS the number of its objects"
+    parser.add_argument("--count", nargs="+", required=True, metavar="N|CLASS=N", help=number)
+    share = "of the images that get no object; default: as in the training tiles, and 0 with CLASS=N or --counts"
+    parser.add_argument("--clean", type=float, metavar="SHARE", help=share)
     parser.add_argument("--data", default="", metavar="DIR", help="the prepared data set; default: the run's")
-    parser.add_argument("--bases", default="", metavar="DIR", help="other images to paint on, all of the tiles' size")
+    parser.add_argument("--bases", default="", metavar="DIR", help="other images to paint on, of any size")
+    banks = (
+        "banks of masks, one for each class in their order (shapes-train --bank); default: those of DATA.SHAPE_SOURCE"
+    )
+    parser.add_argument("--shapes", nargs="+", default=[], metavar="DIR", help=banks)
     parser.add_argument("--method", choices=("gan", *BASELINES), default="gan")
     parser.add_argument(
         "--counts",
         nargs="+",
         type=float,
-        default=[0.1, 0.4, 0.4, 0.1],
         metavar="P",
         help="probabilities of 0, 1, 2, ... objects of a class",
     )
@@ -49,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         UserError: weights, data or an argument cannot be used.
     """
     from coigan.augmentation import BASELINES as METHODS
-    from coigan.augmentation import Source, write_augmented
+    from coigan.augmentation import RealObjects, Source, write_augmented
     from coigan.data.images import images_in
     from coigan.data.line_sets import LineSet
     from coigan.data.objects import ObjectStore
@@ -58,23 +70,63 @@ def run(args: argparse.Namespace) -> None:
     from coigan.inference.weights import read_trained
     from gan_plugin.errors import UserError
 
-    if min(args.counts) < 0 or sum(args.counts) <= 0:
+    if args.counts and (min(args.counts) < 0 or sum(args.counts) <= 0):
         raise UserError("--counts are probabilities: 0 or more each, not all 0.")
+    if args.clean is not None and not 0 <= args.clean <= 1:
+        raise UserError(f"--clean is {args.clean}; set it to a share from 0 to 1.")
     trained = read_trained(args.weights, args.config_file, average=not args.last)
+    data = trained.cfg.DATA
+    count = _count(args.count, trained.classes)
+    if args.counts and not isinstance(count, int):
+        raise UserError("--counts draws how many objects a picture has; --count CLASS=N says it already. Give one.")
     prepared = open_root(trained.cfg, args.data)
     if prepared.classes != trained.classes:
         raise UserError(f"{prepared.root} has the classes {prepared.classes}, but the weights {trained.classes}.")
-    stores = [ObjectStore(prepared.objects(number)) for number in range(len(prepared.classes))]
-    placer = Placer(stores, prepared.tile, args.counts, augmentation_of(trained.cfg), trained.cfg.DATA.OVERLAP)
+    banks = args.shapes or (data.SHAPE_BANKS if data.SHAPE_SOURCE == "generated" and args.method == "gan" else [])
+    if banks and (args.method != "gan" or len(banks) != len(prepared.classes)):
+        raise UserError(f"--shapes names a bank for each of the {len(prepared.classes)} classes, for --method gan.")
+    shapes = [ObjectStore(Path(bank), masks_only=True) for bank in banks]
+    stores = shapes or [ObjectStore(prepared.objects(number)) for number in range(len(prepared.classes))]
+    if args.counts and args.bases:
+        raise UserError("--counts places objects on tiles; leave it out with --bases.")
+    tiles = LineSet(prepared.root / "train")
+    like = None if args.counts else RealObjects(tiles, shapes)
+    clean = args.clean if args.clean is not None else like.clean if like and isinstance(count, int) else 0.0
+    placer = Placer(stores, prepared.tile, args.counts or [0, 1], augmentation_of(trained.cfg), data.OVERLAP)
     bases = images_in(args.bases) if args.bases else prepared.tiles("base")
     provenance = {"method": args.method, "set_seed": args.seed}
     if args.method == "gan":
         provenance |= {"weights_sha256": trained.digest, "strength": args.strength, "margin": args.margin}
     paint = _by_generator(args) if args.method == "gan" else METHODS[args.method]
-    source = Source(bases, placer, prepared.classes)
-    real = LineSet(prepared.root / "train") if args.with_real else None
-    path = write_augmented(args.out, source, paint, args.count, args.seed, provenance, real)
-    print(f"{args.count} images by {args.method}: {path}; pictures in {Path(args.out) / 'images'}")
+    source = Source(bases, placer, prepared.classes, like, clean)
+    path = write_augmented(args.out, source, paint, count, args.seed, provenance, tiles if args.with_real else None)
+    info = json.loads(path.read_text(encoding="utf-8"))["info"]
+    objects = ", ".join(f"{name} {number}" for name, number in info["objects"].items())
+    print(
+        f"{info['images']} images by {args.method}, {info['clean_images']} of them without objects: {path}; objects: "
+        f"{objects}; pictures in {Path(args.out) / 'images'}"
+    )
+
+
+def _count(words: list[str], classes: tuple[str, ...]) -> "int | dict[int, int]":
+    from gan_plugin.errors import UserError
+
+    numbers: dict[int, int] = {}
+    for word in words:
+        name, sign, number = word.rpartition("=")
+        if not number.isdecimal() or int(number) < 1 or (not sign and len(words) > 1):
+            raise UserError(
+                f"--count {' '.join(words)} is neither a number above 0 nor CLASS=N, such as {classes[0]}=100."
+            )
+        if not sign:
+            return int(number)
+        matching = [label for label, other in enumerate(classes) if other == name] or [
+            label for label, other in enumerate(classes) if other.casefold() == name.casefold()
+        ]
+        if len(matching) != 1 or matching[0] in numbers:
+            raise UserError(f"--count {word} names no class, or one twice; the classes are {', '.join(classes)}.")
+        numbers[matching[0]] = int(number)
+    return numbers
 
 
 def _by_generator(args: argparse.Namespace) -> "Paint":

@@ -96,29 +96,67 @@ class Placer:
             self._try(result, number, int(rng.integers(len(self._stores[number]))), rng, own_overlap)
         return result
 
+    def place_all(
+        self, objects: Sequence[tuple[int, CutOut]], shape: tuple[int, int], rng: np.random.Generator
+    ) -> Placement:
+        """As many of the objects, turned but of their own size, as find room on a canvas of that height and width.
+
+        Those that might not fit once they are turned are mirrored.
+
+        Args:
+            objects: class and cut-out of each.
+            shape: of the canvas in pixels.
+            rng: all draws come from it.
+        """
+        size = len(self._stores), *shape
+        result = Placement(np.zeros(size, bool), np.zeros((*size, 3), np.uint8))
+        # large ones first, which need the most room
+        for number, cut in sorted(objects, key=lambda entry: -int(entry[1].mask.sum())):
+            mask, pixels = cut.mask, cut.pixels
+            if self._augment:
+                mask, pixels = (turned if np.hypot(*mask.shape) <= min(shape) else _mirrored)(cut, rng)
+            for _ in range(_RETRIES):
+                if self._put(result, number, cut.key, mask, pixels, rng):
+                    break
+        return result
+
     def _try(self, result: Placement, number: int, choice: int, rng: np.random.Generator, own_overlap: bool) -> None:
         cut = self._stores[number][choice]
-        mask, pixels = self._changed(cut, rng)
-        mask, pixels = _fit(mask, pixels, self._side, rng)
+        self._put(result, number, cut.key, *self._changed(cut, rng), rng, own_overlap)
+
+    def _put(
+        self,
+        result: Placement,
+        number: int,
+        key: str,
+        mask: np.ndarray,
+        pixels: np.ndarray | None,
+        rng: np.random.Generator,
+        own_overlap: bool = False,
+    ) -> bool:
+        """Whether a place was found for an object of class `number`."""
+        canvas = result.masks.shape[1:]
+        mask, pixels = _fit(mask, pixels, canvas, rng)
         if not mask.any():
-            return
+            return False
         height, width = mask.shape
         taken = np.asarray(result.masks.any(axis=0))
         for attempt in range(_TRIES):
-            y, x = (int(rng.integers(self._side - length + 1)) for length in (height, width))
+            y, x = (int(rng.integers(side - length + 1)) for side, length in zip(canvas, mask.shape, strict=True))
             window = np.s_[y : y + height, x : x + width]
             if own_overlap and attempt == _TRIES - 1:
                 others = [other for other in range(len(self._stores)) if other != number]
                 taken = np.asarray(result.masks[others].any(axis=0))
             if not self._overlap and (taken[window] & mask).any():
                 continue
-            own = np.zeros((self._side, self._side), bool)
+            own = np.zeros(canvas, bool)
             own[window] = mask
             result.masks[number] |= own
             if pixels is not None:
                 result.canvases[number][window][mask] = pixels[mask]
-            result.objects.append((number, own, cut.key))
-            return
+            result.objects.append((number, own, key))
+            return True
+        return False
 
     def _changed(self, cut: CutOut, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
         if not isinstance(self._augment, Augmentor):
@@ -155,11 +193,23 @@ def _probabilities(counts: Sequence[float] | Sequence[Sequence[float]], classes:
 
 def transform(cut: CutOut, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
     """The object turned by any angle, or scaled and sheared a little; on a canvas that holds all of it."""
-    height, width = cut.mask.shape
     if rng.random() < 0.5:
-        angle, scale, shear = rng.uniform(-180, 180), 1.0, 0.0
-    else:
-        angle, scale, shear = 0.0, rng.uniform(0.7, 1.2), np.tan(np.deg2rad(rng.uniform(-3, 3)))
+        return turned(cut, rng)
+    return _warped(cut, 0.0, rng.uniform(0.7, 1.2), np.tan(np.deg2rad(rng.uniform(-3, 3))))
+
+
+def turned(cut: CutOut, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+    """The object turned by any angle; on a canvas that holds all of it."""
+    return _warped(cut, rng.uniform(-180, 180))
+
+
+def _mirrored(cut: CutOut, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+    axes = [axis for axis in (0, 1) if rng.random() < 0.5]
+    return np.flip(cut.mask, axes), None if cut.pixels is None else np.flip(cut.pixels, axes)
+
+
+def _warped(cut: CutOut, angle: float, scale: float = 1.0, shear: float = 0.0) -> tuple[np.ndarray, np.ndarray | None]:
+    height, width = cut.mask.shape
     turn = np.deg2rad(angle)
     linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ [[1, shear], [0, 1]]
     corners = linear @ np.array([[0, width, 0, width], [0, 0, height, height]], float)
@@ -175,10 +225,10 @@ def transform(cut: CutOut, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 
 
 def _fit(
-    mask: np.ndarray, pixels: np.ndarray | None, side: int, rng: np.random.Generator
+    mask: np.ndarray, pixels: np.ndarray | None, canvas: Sequence[int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """A random part of what is larger than the canvas."""
-    height, width = mask.shape
-    y, x = (int(rng.integers(max(0, length - side) + 1)) for length in (height, width))
-    window = np.s_[y : y + side, x : x + side]
+    spare = (max(0, length - side) for length, side in zip(mask.shape, canvas, strict=True))
+    y, x = (int(rng.integers(length + 1)) for length in spare)
+    window = np.s_[y : y + canvas[0], x : x + canvas[1]]
     return mask[window], None if pixels is None else pixels[window]
