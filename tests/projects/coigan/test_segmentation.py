@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from coigan.data.images import write_png
+from coigan.segmentation import training
 from coigan.segmentation.coco import CocoMasks
 from coigan.segmentation.comparison import compare
 from coigan.segmentation.losses import LOSSES, border, dice, focal, log_cosh_dice, segmentation_loss
 from coigan.segmentation.networks import NETWORKS, UNet, build_segmenter
-from coigan.segmentation.scores import Confusion
+from coigan.segmentation.scores import ByClass, Confusion
 from coigan.segmentation.training import (
     SegmentOptions,
     build_optimizer,
@@ -129,10 +130,10 @@ def test_optimizers_and_schedules_are_the_sources():
 def test_a_segmenter_learns_and_repeats():
     options = SegmentOptions("unet_small", "dice", steps=60, batch=8, val_every=30)
     test = squares(8, seed=9)
-    scores = train_segmenter([squares(24, seed=1)], test, options, seed=0)
-    assert scores["IoU"] > 0.5
+    scores = train_segmenter([squares(24, seed=1)], squares(8, seed=8), test, options, seed=0)
+    assert scores["IoU"] > 0.5 and not scores["collapsed"]
     short = SegmentOptions("unet_small", steps=3, batch=4, val_every=3)
-    first, second = (train_segmenter([squares(8, seed=1)], test, short, seed=5) for _ in range(2))
+    first, second = (train_segmenter([squares(8, seed=1)], test, test, short, seed=5) for _ in range(2))
     assert first == second
 
 
@@ -145,7 +146,8 @@ def test_the_average_is_of_the_weights_after_each_step():
     options = SegmentOptions("unet_small", steps=3, batch=2, val_every=3, average=0.5)
     handle = register_optimizer_step_post_hook(note)
     try:
-        train_segmenter([squares(8, seed=1)], squares(2, seed=9), options, 0, lambda net: kept.extend(net.parameters()))
+        data, val = [squares(8, seed=1)], squares(2, seed=9)
+        train_segmenter(data, val, val, options, 0, lambda net: kept.extend(net.parameters()))
     finally:
         handle.remove()
     for average, first, second, third in zip(kept, *seen, strict=True):
@@ -161,7 +163,7 @@ def test_the_comparison_is_paired_and_continues(tmp_path):
     options = SegmentOptions("unet_small", steps=2, batch=2, val_every=2)
     test, real, more = squares(2, 9), squares(4, 1), squares(4, 2)
     arguments = {"options": options, "out": tmp_path, "sources": {"real": "a"}}
-    report = compare(real, test, {"gan": more}, [0, 1, 2], **arguments)
+    report = compare(real, test, test, {"gan": more}, [0, 1, 2], **arguments)
     assert [(run["arm"], run["seed"]) for run in report["runs"]] == [(a, s) for s in range(3) for a in ("real", "gan")]
     by_hand = [
         report["runs"][2 * seed + 1]["scores"]["IoU"] - report["runs"][2 * seed]["scores"]["IoU"] for seed in range(3)
@@ -169,10 +171,10 @@ def test_the_comparison_is_paired_and_continues(tmp_path):
     found = report["summary"]["IoU"]["gan"]["difference"]
     assert (found["mean"], found["verdict"]) == (pytest.approx(np.mean(by_hand)), "too few seeds")
     seconds = json.loads((tmp_path / "results.json").read_text())["runs"][0]["seconds"]
-    again = compare(real, test, {"gan": more}, [0, 1, 2, 3], **arguments)
+    again = compare(real, test, test, {"gan": more}, [0, 1, 2, 3], **arguments)
     assert len(again["runs"]) == 8 and again["runs"][0]["seconds"] == seconds
     with pytest.raises(UserError, match="other data or options"):
-        compare(real, test, {"gan": more}, [0, 1, 2], options=options, out=tmp_path, sources={"real": "b"})
+        compare(real, test, test, {"gan": more}, [0, 1, 2], options=options, out=tmp_path, sources={"real": "b"})
 
 
 def test_masks_of_a_coco_json(tmp_path):
@@ -197,3 +199,89 @@ def test_masks_of_a_coco_json(tmp_path):
     (tmp_path / "b.json").write_text("[1]")
     with pytest.raises(UserError, match="no COCO JSON"):
         CocoMasks(tmp_path / "b.json")
+
+
+class _Scripted(torch.nn.Module):
+    """Its only weight counts the steps; what it finds depends on that."""
+
+    def __init__(self):
+        super().__init__()
+        self.step = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, images):
+        # bright pixels, more of them with every step
+        return 50 * (images.mean(1) - 1 + 0.2 * self.step)
+
+
+def test_the_test_set_decides_nothing(monkeypatch):
+    """After two of five steps validation is best; test images would be best after four."""
+    grey = torch.linspace(0, 1, 64).reshape(1, 1, 1, 64).expand(1, 3, 8, 64).clone()
+
+    def truth(share):
+        return TensorDataset(grey, (grey[:, 0] > 1 - share).float())
+
+    class Count:
+        defaults = {}
+
+        def __init__(self, network):
+            self.network = network
+
+        def zero_grad(self):
+            pass
+
+        def step(self):
+            with torch.no_grad():
+                self.network.step += 1
+
+    class Watch:
+        def __init__(self):
+            self.seen = []
+
+        def step(self, value):
+            self.seen.append(value)
+
+    watch, kept = Watch(), []
+    monkeypatch.setattr(training, "build_segmenter", lambda name: _Scripted())
+    monkeypatch.setattr(training, "build_optimizer", lambda network, options: (Count(network), watch))
+    options = SegmentOptions("unet_small", steps=5, batch=1, val_every=1, threshold=0.5, plateau="max")
+    scores = train_segmenter([truth(0.5)], truth(0.4), truth(0.8), options, 0, lambda net: kept.append(net.step.item()))
+    assert kept == [2] and scores["step"] == 2 and scores["val_IoU"] == max(watch.seen) > 0.9 and len(watch.seen) == 5
+    assert scores["IoU"] == pytest.approx(0.5, abs=0.05)  # what is found is half of what there is
+
+
+def test_a_collapsed_segmenter_is_named():
+    def confusion(found, true):
+        one = Confusion()
+        one.add((torch.as_tensor(found).float() - 0.5)[None] * 20, torch.as_tensor(true).float()[None])
+        return one.collapsed
+
+    few = np.zeros((10, 10), bool)
+    few[2, 3:5] = True
+    assert confusion(np.zeros((10, 10)), few) == "finds nothing" and confusion(np.ones((10, 10)), few) != ""
+    assert confusion(few, few) == "" == confusion(np.zeros((10, 10)), np.zeros((10, 10)))
+    assert confusion(np.ones((10, 10)), np.ones((10, 10))) == ""
+
+
+def test_scores_of_each_class_by_hand():
+    scores = ByClass(("a", "b", "none"))
+    found, masks = np.zeros((4, 10), bool), np.zeros((3, 4, 10), bool)
+    masks[0, 0, :4], masks[1, 1, :6] = True, True
+    found[0, 2:5] = True  # two pixels of a, one of nothing
+    found[1, :3] = True  # three pixels of b
+    scores.add(found, masks)
+    only_b = np.zeros((3, 4, 10), bool)
+    only_b[1, 3, :2] = True
+    scores.add(only_b[1], only_b)
+    rows = scores.scores()
+    # beside b there is the same pixel of nothing; what is found under the other class is not held against it
+    assert rows["a"] == {"IoU": 2 / 5, "recall": 2 / 4}
+    assert rows["b"] == {"IoU": (3 + 2) / (6 + 1 + 2), "recall": 5 / 8} and rows["none"]["IoU"] is None
+
+
+def test_what_is_held_out_has_whole_pictures_and_all_classes(steel):
+    data = CocoMasks(steel / "train/annotations.json")
+    train, val = data.held_out(0.25, 0)
+    assert sorted([*train.indices, *val.indices]) == list(range(len(data))) and len(val) == pytest.approx(len(data) / 4)
+    names = [path.name for path, *_ in data._images]
+    pictures = [{names[number].rsplit("_", 2)[0] for number in part.indices} for part in (train, val)]
+    assert not pictures[0] & pictures[1] and all(pictures)

@@ -3,7 +3,9 @@
     inpaint.py segment --train real.json --test test.json --output output/segment --seeds 0 1 2 3 4 \\
         --extra gan=gan/annotations.json copy_paste=copies/annotations.json
 
-All arms of a seed start from the same weights and take as many steps. A run that was stopped continues.
+All arms of a seed start from the same weights and take as many steps. A run that was stopped continues. A fifth of the
+real training images (--val-share), or those of --val, train no arm: learning rate and choice of weights go by them. The
+test images are looked at once, in the end.
 """
 
 import argparse
@@ -22,6 +24,10 @@ _logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_sets_arguments(parser)
+    parser.add_argument("--val", default="", metavar="JSON", help="COCO JSON of real images to validate with")
+    parser.add_argument("--val-share", type=float, default=0.2, metavar="F", help="of --train, without --val")
+    parser.add_argument("--group", default="", metavar="REGEX|CSV", help="what stays together there, as in prepare")
+    parser.add_argument("--group-within", type=int, default=0, metavar="N", help="as in prepare")
     parser.add_argument("--output", default="output/segment", metavar="DIR")
     five = [0, 1, 2, 3, 4]
     parser.add_argument("--seeds", nargs="+", type=int, default=five, metavar="S", help="five or more for a verdict")
@@ -52,7 +58,12 @@ def run(args: argparse.Namespace) -> None:
     from gan_plugin.errors import UserError
 
     paths = {"train": args.train, "test": args.test}
-    paths |= named_paths(args.extra, "--extra", taken=(*paths, BASELINE))
+    if args.val:
+        paths["val"] = args.val
+    own = ("train", "test", "val")
+    paths |= named_paths(args.extra, "--extra", taken=(*own, BASELINE))
+    if not args.val and not 0 < args.val_share < 1:
+        raise UserError(f"--val-share is {args.val_share}; set it between 0 and 1, or name images with --val.")
     if min(args.steps, args.batch) < 1:
         raise UserError("--steps and --batch must be 1 or more.")
     if not 0 <= args.average < 1:
@@ -68,18 +79,43 @@ def run(args: argparse.Namespace) -> None:
         val_every=args.val_every or min(options.val_every, args.steps),
         device=str(choose_device(args.device)),
     )
-    setup_logger(args.output, name="coigan")
     sets = {name: CocoMasks(path) for name, path in paths.items()}
     check_apart(sets["train"].pictures(), sets["test"].pictures())
-    extras = {name: data for name, data in sets.items() if name not in ("train", "test")}
+    extras = {name: data for name, data in sets.items() if name not in own}
+    train, val = (
+        (sets["train"], sets.get("val"))
+        if args.val
+        else sets["train"].held_out(args.val_share, 0, args.group, args.group_within)
+    )
     # a set that was written anew is another one
     sources = {name: f"{path}, SHA-256 {_digest(path)}" for name, path in paths.items()}
-    report = compare(sets["train"], sets["test"], extras, args.seeds, options, Path(args.output), sources)
+    if args.val:
+        for name in ("train", "test"):
+            check_apart(sets[name].pictures(), sets["val"].pictures(), "validation")
+    else:
+        held = {"share": args.val_share, "group": args.group, "within": args.group_within}
+        sources["val"] = f"held out of train: {held}"
+    setup_logger(args.output, name="coigan")
+    report = compare(train, val, sets["test"], extras, args.seeds, options, Path(args.output), sources)
     print(_table(report["summary"], [BASELINE, *extras]))
+    print(_class_table(report["classes"]))
+    for arm, found in report["collapsed"].items():
+        if found:
+            how = ", ".join(f"seed {seed} {words}" for seed, words in found.items())
+            print(f"The arm {arm} has collapsed ({how}): its differences say nothing about the pictures.")
 
 
 def _digest(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def _class_table(classes: dict) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        [name, arm, scores["IoU"], scores["recall"]] for arm, found in classes.items() for name, scores in found.items()
+    ]
+    return tabulate(sorted(rows), ["class", "arm", "IoU", "recall"], "github", floatfmt=".4f", missingval="none")
 
 
 def _table(summary: dict, arms: list[str]) -> str:

@@ -325,7 +325,7 @@ def _joined(keys: Sequence[str | None], within: int) -> list[str | None]:
     return [None if key is None else str(first[int(key)]) for key in keys]
 
 
-def check_apart(train: Set[Path], test: Set[Path]) -> None:
+def check_apart(train: Set[Path], test: Set[Path], name: str = "test") -> None:
     """Raise a UserError if a picture is in both sets of resolved paths: what is tested on has not been trained on."""
     if shared := train & test:
-        raise UserError(f"The test set holds {min(shared)}, which is trained on; use other images for the test.")
+        raise UserError(f"The {name} set holds {min(shared)}, which is trained on; use other images for the {name}.")

@@ -27,6 +27,7 @@ _ADVICE = "Free some disk space and run the same command again; finished trainin
 
 def compare(
     real: Dataset,
+    val: Dataset,
     test: Dataset,
     extras: Mapping[str, Dataset],
     seeds: Sequence[int],
@@ -41,6 +42,7 @@ def compare(
 
     Args:
         real: the training set of all arms.
+        val: real images that no arm is trained on, by which each training chooses its rate and its weights.
         test: what all are scored on.
         extras: name of an arm -> synthetic images that it gets besides.
         seeds: at least five, or no verdict is given.
@@ -49,7 +51,8 @@ def compare(
         sources: what `real`, `test` and each arm were read from; results of others are not mixed in.
 
     Returns:
-        What results.json holds: `runs`, `summary`, `options`, `sources`.
+        What results.json holds: `runs`, `summary`, `classes` (mean scores of each class by arm), `collapsed` (of each
+        arm the seeds whose segmenter says the same of every pixel, with what), `options`, `sources`.
 
     Raises:
         UserError: `out` holds another comparison.
@@ -66,12 +69,21 @@ def compare(
             # of real images alone, so it may judge synthetic ones (inpaint.py audit)
             file = out / f"segmenter_seed{seed}.pth"
             keep = partial(write_segmenter, file, options=options) if arm == BASELINE else None
-            scores = train_segmenter(sets, test, options, seed, keep)
+            scores = train_segmenter(sets, val, test, options, seed, keep)
             runs.append({"arm": arm, "seed": seed, "scores": scores, "seconds": time.monotonic() - start})
-            _logger.info(f"{arm}, seed {seed}: IoU {scores['IoU']:.4f}")
+            said = f"; collapsed: it {scores['collapsed']}" if scores["collapsed"] else ""
+            _logger.info(f"{arm}, seed {seed}: IoU {scores['IoU']:.4f}{said}")
             _write(out / "results.json", {**identity, "runs": runs})
     wanted = [run for run in runs if run["seed"] in seeds and run["arm"] in (BASELINE, *extras)]
-    report = {**identity, "runs": runs, "summary": summarise(wanted, [BASELINE, *extras])}
+    arms = [BASELINE, *extras]
+    collapsed = {arm: {run["seed"]: run["scores"]["collapsed"] for run in wanted if run["arm"] == arm} for arm in arms}
+    report = {
+        **identity,
+        "runs": runs,
+        "summary": summarise(wanted, arms),
+        "classes": {arm: _by_class([run["scores"] for run in wanted if run["arm"] == arm]) for arm in arms},
+        "collapsed": {arm: {seed: how for seed, how in found.items() if how} for arm, found in collapsed.items()},
+    }
     _write(out / "results.json", report)
     return report
 
@@ -88,6 +100,16 @@ def summarise(runs: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> dict[st
             for arm in arms
         }
     return summary
+
+
+def _by_class(scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """The mean of each class's scores over seeds; None where no test image holds the class."""
+    classes = scores[0].get("classes", {}) if scores else {}
+    means: dict[str, dict[str, float | None]] = {}
+    for name, first in classes.items():
+        values = {key: [one["classes"][name][key] for one in scores] for key in first}
+        means[name] = {key: None if None in found else sum(found) / len(found) for key, found in values.items()}
+    return means
 
 
 def _former_runs(path: Path, identity: Mapping[str, Any]) -> list[dict[str, Any]]:

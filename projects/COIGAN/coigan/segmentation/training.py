@@ -1,8 +1,10 @@
 """Training one segmenter."""
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,9 +15,10 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, RandomSampler
 from gan_plugin.engine.rng import preserved_rng
 from gan_plugin.errors import UserError
 
+from .coco import CocoMasks
 from .losses import segmentation_loss
 from .networks import build_segmenter
-from .scores import THRESHOLD, Confusion
+from .scores import THRESHOLD, ByClass, Confusion
 
 _logger = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ class SegmentOptions:
         loss: one of `losses.LOSSES`.
         steps: of the optimizer.
         batch: images of a step.
-        val_every: steps between two validations, which the learning rate follows.
+        val_every: steps between two validations, which the learning rate follows and the best weights are taken by.
         optimizer: "adamw" (5e-4, betas 0 and 0.9) or "sgd" (3e-2, momentum 0.95, weight decay 1e-8).
         plateau: "min" of the validation loss, patience 10, cooldown 3, factor 0.5; or "max" of the IoU, patience 10,
             factor 0.95.
@@ -64,21 +67,27 @@ def cccd(**changes: object) -> SegmentOptions:
 
 def train_segmenter(
     train: Sequence[Dataset],
+    val: Dataset,
     test: Dataset,
     options: SegmentOptions,
     seed: int,
     keep: Callable[[nn.Module], None] | None = None,
-) -> dict[str, float]:
-    """The scores on `test` of a segmenter trained on all of `train`: those of the last step, and the best IoU.
+) -> dict[str, Any]:
+    """The scores on `test` of a segmenter trained on all of `train`, with the weights that were best on `val`.
 
-    The same seed gives the same initial weights whatever the training set.
+    `test` decides nothing: it is looked at once, in the end. The same seed gives the same initial weights whatever the
+    training set.
 
     Args:
         train: sets of (image, mask) pairs of one size.
+        val: what the learning rate and the choice of weights go by: the greatest IoU, then the least loss.
         test: judged image by image.
         options: of the training.
         seed: of weights and order.
-        keep: gets the trained network, or its average.
+        keep: gets the chosen network, or its average.
+
+    Returns:
+        As `evaluate_segmenter`, with val_IoU and step of the chosen weights.
 
     Raises:
         UserError: an option is unknown, or images of a batch differ in size.
@@ -92,7 +101,8 @@ def train_segmenter(
         averaged = AveragedModel(network, multi_avg_fn=smooth, use_buffers=True) if options.average else None
         judged = averaged.module if averaged else network
         batches = _batches(ConcatDataset(train), options.batch, options.steps, seed)
-        best, scores = 0.0, {}
+        best: tuple[float, float] = (-1.0, 0.0)
+        chosen, at = judged.state_dict(), 0
         for step, (images, masks) in enumerate(batches, start=1):
             network.train()
             with torch.autocast(device.type, torch.bfloat16, enabled=options.amp):
@@ -108,25 +118,34 @@ def train_segmenter(
             if averaged:
                 averaged.update_parameters(network)
             if step % options.val_every == 0 or step == options.steps:
-                scores = evaluate_segmenter(judged, test, options)
-                best = max(best, scores["IoU"])
-                scheduler.step(scores["IoU"] if options.plateau == "max" else scores["loss"])
-                _logger.info(f"step {step}: loss {loss.item():.4f}, test IoU {scores['IoU']:.4f}")
+                found = evaluate_segmenter(judged, val, options)
+                scheduler.step(found["IoU"] if options.plateau == "max" else found["loss"])
+                _logger.info(f"step {step}: loss {loss.item():.4f}, validation IoU {found['IoU']:.4f}")
+                if (found["IoU"], -found["loss"]) > best:
+                    best, chosen, at = (found["IoU"], -found["loss"]), copy.deepcopy(judged.state_dict()), step
+    judged.load_state_dict(chosen)
     if keep is not None:
         keep(judged)
-    return {**scores, "best_IoU": best}
+    return {**evaluate_segmenter(judged, test, options), "val_IoU": best[0], "step": at}
 
 
 @torch.no_grad()
-def evaluate_segmenter(network: nn.Module, test: Dataset, options: SegmentOptions) -> dict[str, float]:
-    """Scores over all pixels of `test`, and its mean loss."""
+def evaluate_segmenter(network: nn.Module, test: Dataset, options: SegmentOptions) -> dict[str, Any]:
+    """Scores over all pixels of `test`, its mean loss, and `Confusion.collapsed`.
+
+    Of images with classes (`CocoMasks`) there are also the scores of each class, under "classes".
+    """
     network.eval()
     confusion, losses = Confusion(), []
-    for images, masks in DataLoader(test, batch_size=1):
+    classes = ByClass(test.classes) if isinstance(test, CocoMasks) else None
+    for number, (images, masks) in enumerate(DataLoader(test, batch_size=1)):
         logits = network(images.to(options.device)).float().cpu()
         confusion.add(logits, masks, options.threshold)
         losses.append(segmentation_loss(options.loss, logits, masks).item())
-    return {**confusion.scores(), "loss": sum(losses) / len(losses)}
+        if classes is not None and isinstance(test, CocoMasks):
+            classes.add((logits[0].sigmoid() > options.threshold).numpy(), test.by_class(number))
+    scores = {**confusion.scores(), "loss": sum(losses) / len(losses), "collapsed": confusion.collapsed}
+    return scores | ({} if classes is None else {"classes": classes.scores()})
 
 
 def _batches(data: Dataset, batch: int, steps: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
