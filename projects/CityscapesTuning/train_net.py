@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def train(cfg: "CfgNode", *, resume: bool) -> None:
     """Train, evaluate, and leave the outcome; a divergence or a lack of memory is an outcome too, and goes on."""
     from cityscapes_tuning.training import outcome
-    from cityscapes_tuning.training.memory import limit_memory
+    from cityscapes_tuning.training.model_parts import limit_memory
     from cityscapes_tuning.training.trainer import TuningTrainer
     from cityscapes_tuning.training.validation import EarlyStopped
     from detectron2.utils import comm

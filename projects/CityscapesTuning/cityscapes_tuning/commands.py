@@ -1,13 +1,20 @@
-"""The command line of study.py."""
+"""The command line of study.py, and the demo: all phases in miniature on a toy Cityscapes, from nothing, on a CPU."""
 
 import argparse
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 from _command_line import Parser, positive
 
 from .search import PHASES
+
+_STUDY = Path(__file__).resolve().parents[1] / "configs/toy_study.yaml"
+_PICTURES = {"train": 48, "val": 12}
+_SIZE = (256, 128)
+_SHOWN = 5
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--phase", choices=PHASES, default="", help="stop after this phase")
     for command in (run, resume):
         command.add_argument("--workers", type=positive, default=1, metavar="N", help="trials at a time")
+    resume.add_argument("--retry-failed", action="store_true", help="try the trials that failed again")
     status = commands.add_parser("status", help="print the table of trials")
     status.add_argument("--json", action="store_true", help="as JSON, without times")
     report = commands.add_parser("report", help="write report.html and its figures")
@@ -64,26 +72,28 @@ def _run(args: argparse.Namespace) -> int:
     from .search.workspace import set_up
 
     set_up(args.study, args.output)
-    args.folder = args.output
+    args.folder, args.retry_failed = args.output, False
     return _resume(args)
 
 
 def _resume(args: argparse.Namespace) -> int:
     from gan_plugin.errors import USER_ERROR_EXIT_CODE
 
-    from .search.status import describe
-    from .search.together import work_together
-    from .search.worker import print_line
-    from .search.workspace import notes_of, open_study
+    from .search.status import describe, print_line
+    from .search.worker import work_together
+    from .search.workspace import notes_of, open_study, retry_failed
 
     context, table = open_study(args.folder)
     for note in notes_of(context.folder):
         print_line(f"note: {note}")
+    for name in retry_failed(context, table) if args.retry_failed else ():
+        print_line(f"{name}: again")
     findings = work_together(context, table, args.workers, args.phase)
     print(describe(context, table))
     failed = [row.name for row in table.all_rows().values() if row.status == "failed"]
     if failed:
-        print(f"error: {len(failed)} trials failed, the first is {failed[0]}; see above.", file=sys.stderr)
+        said = f"{len(failed)} trials failed, the first is {failed[0]}; see above"
+        print(f"error: {said}. `study.py resume {args.folder} --retry-failed` tries them again.", file=sys.stderr)
         return USER_ERROR_EXIT_CODE
     if findings.finished and not args.phase:
         return _report(args)
@@ -91,7 +101,8 @@ def _resume(args: argparse.Namespace) -> int:
 
 
 def _work(args: argparse.Namespace) -> int:
-    from .search.worker import Worker, print_line
+    from .search.status import print_line
+    from .search.worker import Worker
     from .search.workspace import open_study
 
     context, table = open_study(args.folder)
@@ -128,7 +139,7 @@ def _figures(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from .reporting.export import export_trial
+    from .reporting.page import export_trial
     from .search.workspace import open_study
 
     context, table = open_study(args.folder)
@@ -138,6 +149,26 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from .demo import run_demo
+    """Write the toy data, run the whole study, print the best trials and the report's path; again, it continues."""
+    started = time.monotonic()
+    from gan_plugin.data.toy_cityscapes import write_toy_cityscapes
+    from gan_plugin.demos import shown_path
+    from gan_plugin.errors import UserError
 
-    return run_demo(args.out, args.workers)
+    from .reporting.page import best_trials, write_study_report
+    from .search.worker import work_together
+    from .search.workspace import set_up
+
+    datasets = args.out / "datasets"
+    write_toy_cityscapes(datasets, **_PICTURES, size=_SIZE)
+    os.environ["DETECTRON2_DATASETS"] = str(datasets.resolve())
+    context, table = set_up(_STUDY, args.out / "study")
+    work_together(context, table, args.workers)
+    failed = [row for row in table.all_rows().values() if row.status == "failed"]
+    if failed:
+        raise UserError(f"{len(failed)} trials of the demo failed; the first: {failed[0].attr('reason')}")
+    report = write_study_report(context, table)
+    print(best_trials(context, table, _SHOWN))
+    seconds = time.monotonic() - started
+    print(f"demo-tuning: {len(table.all_rows())} trials in {seconds:.0f} s, report {shown_path(report)}")
+    return 0

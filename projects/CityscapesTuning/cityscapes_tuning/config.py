@@ -36,6 +36,10 @@ def add_tuning_config(cfg: CN) -> None:
     cfg.TUNING.VAL.IMAGES = 0
     # iterations between two measurements; there is always one at the end
     cfg.TUNING.VAL.PERIOD = 0
+    # the loss that patience looks at: "total", or one of those that it is the sum of, such as "loss_mask"
+    cfg.TUNING.VAL.LOSS = "total"
+    # a total above this is that of a model whose training has diverged; 0 for no limit
+    cfg.TUNING.VAL.LIMIT = 1000.0
     # measurements without a better one after which training ends; 0 for never
     cfg.TUNING.VAL.PATIENCE = 0
     # a measurement is better if it is lower by more than this
@@ -45,12 +49,3 @@ def add_tuning_config(cfg: CN) -> None:
     # the learning rate rises exponentially from LOW to HIGH over the run; LOW 0 for the usual schedule
     cfg.TUNING.LR_RANGE.LOW = 0.0
     cfg.TUNING.LR_RANGE.HIGH = 0.0
-
-
-FREEZABLE = {
-    "backbone": ("backbone.bottom_up.",),
-    "fpn": ("backbone.fpn_",),
-    "rpn": ("proposal_generator.",),
-    "box_head": ("roi_heads.box_head.", "roi_heads.box_predictor."),
-    "mask_head": ("roi_heads.mask_head.",),
-}

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cityscapes_tuning.data.parts import SEED002_IMAGES, TEN
 from cityscapes_tuning.search import worker as worker_module
+from cityscapes_tuning.search.context import Context
+from cityscapes_tuning.search.study import load_study
 from cityscapes_tuning.search.worker import Worker
 from cityscapes_tuning.search.workspace import set_up
 from forked_runs import forked_runs
@@ -95,3 +98,10 @@ def work(toy_root, forked, monkeypatch):
         return context, table, findings
 
     return run
+
+
+@pytest.fixture
+def slides():
+    """The slides' study on images that are not there."""
+    study = load_study(ROOT / "projects/CityscapesTuning/configs/seed002_study.yaml")
+    return Context(study, Path("nowhere"), SEED002_IMAGES, TEN, 1, "sgd")

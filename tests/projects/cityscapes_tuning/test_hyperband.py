@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from cityscapes_tuning.search.hyperband import brackets, cost, promoted
+from cityscapes_tuning.search.fine import brackets, cost, promoted
 
 from gan_plugin.errors import UserError
 

@@ -5,12 +5,10 @@ import json
 import cv2
 import numpy as np
 import pytest
-from cityscapes_tuning.data import mini_mask
-from cityscapes_tuning.data.classes import EIGHT, TEN
-from cityscapes_tuning.data.crop import PercentCrop
-from cityscapes_tuning.data.parts import Part
-from cityscapes_tuning.data.polygons import instance_masks, record_of
-from cityscapes_tuning.data.register import write_part
+from cityscapes_tuning.data import mapper as mini_mask
+from cityscapes_tuning.data.mapper import PercentCrop
+from cityscapes_tuning.data.parts import EIGHT, TEN, Part
+from cityscapes_tuning.data.register import instance_masks, record_of, write_part
 from detectron2.data import transforms as T
 from hypothesis import given
 from hypothesis import strategies as st

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from cityscapes_tuning.search import storage as storage_module
 from cityscapes_tuning.search.status import trial_table
 from cityscapes_tuning.search.worker import Worker
-from cityscapes_tuning.search.workspace import open_study, set_up
+from cityscapes_tuning.search.workspace import open_study, retry_failed, set_up
 
 from gan_plugin.errors import UserError
 
@@ -77,10 +78,18 @@ def wait_for(condition, seconds=60):
         time.sleep(0.05)
 
 
-def test_two_workers_of_which_one_is_killed_give_the_table_of_one(study_file, work, toy_root, forked, tmp_path):
-    file = study_file(SEARCH, epoch_iterations=2)
-    _, alone, _ = work(file, tmp_path / "alone")
-    context, table = set_up(file, tmp_path / "shared")
+@pytest.mark.parametrize("url", ["", "sqlite:///study.db", "postgresql"])
+def test_two_workers_of_which_one_is_killed_give_the_table_of_one(
+    study_file, work, toy_root, forked, tmp_path, monkeypatch, url
+):
+    if url == "postgresql":
+        url = os.environ.get("TUNING_TEST_POSTGRESQL", "")
+        if not url:
+            pytest.skip("needs PostgreSQL, and the URL of an empty database of it in TUNING_TEST_POSTGRESQL")
+    monkeypatch.setattr(storage_module, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(storage_module, "SILENCE_SECONDS", 4)
+    _, alone, _ = work(study_file(SEARCH, epoch_iterations=2), tmp_path / "alone")
+    context, table = set_up(study_file(SEARCH, epoch_iterations=2, storage=url), tmp_path / "shared")
     # the other worker is a process group of its own that is killed in the midst of a trial, children included
     other = os.fork()
     if not other:
@@ -169,13 +178,37 @@ def test_optunas_own_search(study_file, work, tmp_path):
 
 
 def test_a_trial_that_takes_too_long_is_ended(study_file, work, tmp_path):
-    file = study_file({"coarse": {"epochs": 50, "lr": [0.001]}}, budget={"trial_minutes": 1e-4})
+    phases = {"coarse": {"epochs": 50, "lr": [0.001]}}
     with pytest.raises(UserError, match="It took more than 0.0001 minutes"):
-        work(file, tmp_path / "out")
+        work(study_file(phases, budget={"trial_minutes": 1e-4}), tmp_path / "out")
+    # with more time, and asked to, it goes on from where it was
+    context, table = set_up(study_file(phases, budget={"trial_minutes": 5}), tmp_path / "out")
+    retry_failed(context, table)
+    (row,) = table.rows("coarse").values()
+    assert row.status == "waiting" and not row.attr("fresh") and row.attr("seconds") > 0
+
+
+def test_a_budget_ends_within_a_trial_that_goes_on_later(study_file, work, monkeypatch, tmp_path):
+    phases = {"coarse": {"epochs": 40, "lr": [0.001]}}
+    monkeypatch.setattr(storage_module, "HEARTBEAT_SECONDS", 0.1)
+    _, table, findings = work(study_file(phases, budget={"hours": 2 / 3600}), tmp_path / "out")
+    (row,) = table.rows("coarse").values()
+    assert not findings.finished and row.trial.state.name == "WAITING" and row.status == "waiting"
+    assert row.attr("seconds") >= 2 and row.done == 0
+
+
+def test_a_loss_that_explodes_is_a_divergence(study_file, work, monkeypatch, tmp_path):
+    from cityscapes_tuning.training import validation
+
+    monkeypatch.setattr(validation.ValidationLoss, "_losses", lambda self, done: {"loss_cls": 8e26})
+    with pytest.raises(UserError, match=r"the validation loss has exploded, to 8e\+26"):
+        work(study_file({"coarse": {"epochs": 1, "lr": [0.001]}}), tmp_path / "out")
+    (row,) = open_study(tmp_path / "out")[1].rows("coarse").values()
+    assert row.status == "diverged" and row.value is None
 
 
 def test_a_limit_of_memory_gives_the_errors_that_are_caught():
-    from cityscapes_tuning.training.memory import limit_memory
+    from cityscapes_tuning.training.model_parts import limit_memory
     from cityscapes_tuning.training.outcome import is_out_of_memory
 
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -9,30 +9,28 @@ import optuna
 import pytest
 import yaml
 from cityscapes_tuning.config import add_tuning_config
-from cityscapes_tuning.data.ceiling import ceilings
-from cityscapes_tuning.data.classes import TEN
 from cityscapes_tuning.data.parts import (
     SEED002,
     SEED002_IMAGES,
     SEED002_STATISTICS,
+    TEN,
     Part,
     check_leaks,
     parse_parts,
     seed002_differences,
 )
-from cityscapes_tuning.data.polygons import record_of
-from cityscapes_tuning.data.register import write_part
-from cityscapes_tuning.data.statistics import PartStatistics, distance, part_statistics
+from cityscapes_tuning.data.register import record_of, write_part
+from cityscapes_tuning.data.statistics import PartStatistics, ceilings, distance, part_statistics
 from cityscapes_tuning.reporting import seed_rows
-from cityscapes_tuning.reporting.diagrams import EXAMPLE_MATCHES, EXAMPLE_OBJECTS
+from cityscapes_tuning.reporting.picture import EXAMPLE_MATCHES, EXAMPLE_OBJECTS
 from cityscapes_tuning.reporting.plots import suggested_rate
-from cityscapes_tuning.search.coarse import level_settings
-from cityscapes_tuning.search.context import Context
+from cityscapes_tuning.search.context import shrunk
 from cityscapes_tuning.search.estimate import coarse_count, planned
 from cityscapes_tuning.search.fine import fine_plan
-from cityscapes_tuning.search.parse import check_settings, load_study, parse_study
-from cityscapes_tuning.search.shrink import shrunk
-from cityscapes_tuning.search.table import JOURNAL, Table, open_storage
+from cityscapes_tuning.search.phases import level_settings
+from cityscapes_tuning.search.storage import JOURNAL, open_storage
+from cityscapes_tuning.search.study import check_settings, parse_study
+from cityscapes_tuning.search.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import plugin_cfg
@@ -41,13 +39,6 @@ from gan_plugin.errors import UserError
 from gan_plugin.evaluation.per_image_ap import average_precision
 
 CONFIGS = Path(__file__).resolve().parents[3] / "projects/CityscapesTuning/configs"
-
-
-@pytest.fixture
-def slides():
-    """The slides' study on images that are not there."""
-    study = load_study(CONFIGS / "seed002_study.yaml")
-    return Context(study, Path("nowhere"), SEED002_IMAGES, TEN, 1, "sgd")
 
 
 def test_the_worked_example_of_the_slides():
@@ -144,12 +135,27 @@ def test_parts_fall_back_and_refuse_what_they_do_not_know():
         ({"phases": {"coarse": {"epochs": "four"}}}, "phases.coarse.epochs is 'four'; give a number"),
         ({"seed": "abc"}, "seed is 'abc'; give a whole number"),
         ({"phases": {"fine": {"arms": {"a": {"spaces": {}}}}}}, "phases.fine.arms.a has a key 'spaces'.*'space'"),
-        ({"objective": {"metric": "segm/AP"}}, "objective.direction is 'minimize'.* set it to maximize"),
+        ({"objective": {"metric": "segm/AP", "direction": "minimize"}}, "direction is 'minimize'.* set it to maximize"),
         ({"objective": {"direction": "maximize"}}, "objective.direction is 'maximize'.* set it to minimize"),
         ({"objective": {"metric": "AP"}}, "objective.metric is 'AP'"),
         ({"phases": {"coarse": {"settings": {"SOLVER.OPTIMISER": "sgd"}}}}, "did you mean 'SOLVER.OPTIMIZER'"),
         ({"phases": {"coarse": {"factors": {"a": {"b": {"lrr": 1}}}}}}, "phases.coarse.factors.a.b has a key 'lrr'"),
         ({"settings": {"TUNING.FREEZ": []}}, "settings has a key 'TUNING.FREEZ'.*'TUNING.FREEZE'"),
+        ({"settings": {"SOLVER.BASE_LR": "fast"}}, "^settings.SOLVER.BASE_LR is 'fast'; give a value of the kind"),
+        ({"settings": {"SOLVER.IMS_PER_BATCH": [2]}}, "^settings.SOLVER.IMS_PER_BATCH is \\[2\\]; give a value"),
+        ({"settings": {"lr": -0.1}}, "^settings.lr is -0.1; give a number, more than 0"),
+        ({"settings": {"momentum": [0.9]}}, "^settings.momentum is \\[0.9\\]; give a number, 0 or more and less"),
+        ({"phases": {"coarse": {"lr": [0.1, 0]}}}, "^phases.coarse.lr\\[1\\] is 0; give more than 0"),
+        ({"phases": {"coarse": {"epochs": [3]}}}, "^phases.coarse.epochs is \\[3\\]; give a number"),
+        ({"phases": {"full": {"variants": {"../V1": {}}}}}, "^phases.full.variants has the name '../V1'; a name is"),
+        ({"phases": {"full": {"variants": {"": {}}}}}, "^phases.full.variants has the name ''; a name is"),
+        ({"name": "a/b"}, "^name is 'a/b'; a name is"),
+        ({"data": {"parts": {"train": {"city": "a"}}}}, "^data.parts.train has a key 'city'"),
+        ({"budget": {"hours": -1}}, "^budget.hours is -1; give 0 or more"),
+        (
+            {"phases": {"fine": {"arms": {"a": {"space": {"momentum": [0.9, 1.5]}}}}}},
+            "^phases.fine.arms.a has momentum: \\[0.9, 1.5\\]",
+        ),
     ],
 )
 def test_mistakes_in_a_study_are_named(change, said):

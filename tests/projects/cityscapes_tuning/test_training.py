@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cityscapes_tuning.config import add_tuning_config
-from cityscapes_tuning.training.freeze import freeze
-from cityscapes_tuning.training.head_remap import class_names, remap_heads
+from cityscapes_tuning.training.model_parts import class_names, freeze, remap_heads
 from cityscapes_tuning.training.outcome import is_out_of_memory
 from cityscapes_tuning.training.trainer import TuningTrainer
 from cityscapes_tuning.training.validation import EarlyStopped, ValidationLoss, detector_losses

@@ -1,19 +1,24 @@
 """Which images a study trains on, tunes on and is judged on."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from cityscapesscripts.helpers.labels import labels
+from pydantic import Field
 
 from gan_plugin.errors import UserError
 
-from ..checked import checked, unknown_key
+from ..schema import Section, Text, Whole, unknown_key, validated
+
+# the two sets of classes, in the order of Cityscapes' label table, which Detectron2 and the official evaluation share
+EIGHT = tuple(label.name for label in labels if label.hasInstances and not label.ignoreInEval)
+TEN = tuple(label.name for label in labels if label.hasInstances and label.id >= 0)
 
 PARTS = ("train", "val", "test", "small_train", "small_val")
 _FIRST_EIGHT = ("aachen", "bochum", "bremen", "cologne", "darmstadt", "dusseldorf", "erfurt", "hamburg")
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(Section):
     """Where the images of one part come from.
 
     Attributes:
@@ -23,10 +28,10 @@ class Part:
         images: how many, spread evenly over the file names; 0 for all.
     """
 
-    dataset: str = ""
-    split: str = ""
-    cities: Sequence[str] = ()
-    images: int = field(default=0, metadata={"least": 0})
+    dataset: Text = ""
+    split: Text = ""
+    cities: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    images: Annotated[Whole, Field(ge=0)] = 0
 
 
 # The slides give only the numbers of images (sections 3, 4 and 6); these are the cities whose numbers fit exactly:
@@ -53,6 +58,18 @@ SEED002_IMAGES = {"train": 1403, "val": 326, "test": 174, "small_train": 154, "s
 
 # part -> most instances in an image, images without any (section 1)
 SEED002_STATISTICS = {"train": (120, 3), "val": (66, 8), "test": (46, 0)}
+
+
+def class_preset(number: int) -> tuple[str, ...]:
+    """The 10 classes of the slides, or the 8 of the official benchmark, which leaves caravan and trailer out.
+
+    Raises:
+        UserError: another number.
+    """
+    presets = {len(EIGHT): EIGHT, len(TEN): TEN}
+    if number not in presets:
+        raise UserError(f"data.classes is {number}; set it to 10 as in the slides, or 8 as in the official benchmark.")
+    return presets[number]
 
 
 def parse_parts(preset: str, entries: Mapping[str, Any]) -> dict[str, Part]:
@@ -84,7 +101,7 @@ def parse_parts(preset: str, entries: Mapping[str, Any]) -> dict[str, Part]:
 
 
 def _parse_part(name: str, entry: Any) -> Part:
-    part = Part(dataset=entry) if isinstance(entry, str) else checked(Part, entry, f"data.parts.{name}")
+    part = Part(dataset=entry) if isinstance(entry, str) else validated(Part, entry, f"data.parts.{name}")
     if bool(part.dataset) == bool(part.split):
         raise UserError(f"data.parts.{name} needs either `dataset` or `split`.")
     return part

@@ -12,9 +12,9 @@ from gan_plugin.data.pictures import read_rgb
 from gan_plugin.visualization.curves import INK
 from gan_plugin.visualization.panels import Instance, draw_instances, instances_of_record
 
-from ..data.mini_mask import mask_box
+from ..data.mapper import mask_box
+from .gather import Judged
 from .picture import Picture, new_axes, photo, plot, side_by_side
-from .scores import Judged
 
 _SURE, _FOUND, _APART = 0.7, 0.5, 0.1
 _MOST = 6

@@ -1,28 +1,36 @@
 """All figures of a study by name, each a file of its own and a part of the report."""
 
+import io
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import matplotlib
+import optuna
+from optuna.visualization import matplotlib as optuna_plots
 
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
-from ..search.coarse import COARSE
 from ..search.context import Context
 from ..search.fine import FINE
-from ..search.full import FULL
-from ..search.plans import BABYSIT, LR_CHECK, OVERFIT
+from ..search.phases import BABYSIT, COARSE, FULL, LR_CHECK, OVERFIT
 from ..search.table import Row, Table
 from . import plots
-from .data_panels import data_pictures
-from .diagrams import diagrams
 from .failures import failure_pictures
 from .gather import Gathered
-from .optuna_plots import budget_bars, search_pictures
-from .picture import Picture
-from .result_panels import result_pictures
+from .panels import data_pictures, result_pictures
+from .picture import Picture, diagrams
 
 Maker = Callable[[Gathered], list[Picture]]
 FIGURES = "figures"
+_CAPTIONS = {
+    "importance": "How much of the spread of the objective each hyper-parameter explains (fANOVA, complete trials).",
+    "parallel": "Every trial is a line through its hyper-parameters, coloured by its objective: dark is better.",
+    "history": "The objective of each trial in the order in which the trials were made, and the best so far.",
+    "intermediate": "Validation loss of every trial over its iterations; pruned trials end early.",
+}
 
 
 def _babysit(study: Gathered) -> list[Picture]:
@@ -49,7 +57,7 @@ def _coarse(study: Gathered) -> list[Picture]:
     epoch = study.context.epoch("small_train")
     for factor in phase.factors:
         others = {name: level for name, level in levels.items() if name != factor}
-        groups = {row.key: str(row.trial.params[factor]) for row in rows if _fits(row, others)}
+        groups = {row.key: str(row.params[factor]) for row in rows if _fits(row, others)}
         own = [row for row in rows if row.key in groups]
         caption = (
             f"Coarse search, {factor}: best validation loss over the learning rate; crosses diverged, what is above "
@@ -65,12 +73,12 @@ def _coarse(study: Gathered) -> list[Picture]:
 
 
 def _fits(row: Row, levels: dict[str, str]) -> bool:
-    return all(row.trial.params[name] == level for name, level in levels.items())
+    return all(row.params[name] == level for name, level in levels.items())
 
 
 def _search(study: Gathered) -> list[Picture]:
     pictures = [p for phase in study.phases if phase.startswith(FINE) for p in search_pictures(study.table, phase)]
-    bars = budget_bars(study.table, study.phases)
+    bars = plots.budget_bars(study.table, study.phases)
     return pictures + ([bars] if bars else [])
 
 
@@ -151,3 +159,43 @@ def save_figures(groups: dict[str, list[Picture]], folder: Path) -> list[Path]:
         write_whole(file, lambda opened, content=content: opened.write(content), "Free some disk space.")  # type: ignore[misc]
         files.append(file)
     return files
+
+
+def search_pictures(table: Table, phase: str) -> list[Picture]:
+    """The plots of one Optuna study that its trials allow; those that need more trials are left out."""
+    study = table.optuna_study(phase)
+    draw: dict[str, Callable[[Any], Any]] = {
+        "importance": optuna_plots.plot_param_importances,
+        "parallel": optuna_plots.plot_parallel_coordinate,
+        "history": optuna_plots.plot_optimization_history,
+        "intermediate": optuna_plots.plot_intermediate_values,
+    }
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.COMPLETE]
+    pictures = []
+    for name, function in draw.items():
+        if len(complete) < 2:
+            break
+        try:
+            content = _draw(function, study)
+        except (ValueError, RuntimeError):
+            # too few trials, or all with the same score
+            continue
+        pictures.append(Picture(f"{phase}_{name}", f"{phase}: {_CAPTIONS[name]}", content))
+    return pictures
+
+
+def _draw(function: Callable[[Any], Any], study: optuna.Study) -> bytes:
+    from matplotlib import pyplot
+
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "gan_plugin"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pyplot.switch_backend("Agg")
+        try:
+            axes = function(study)
+            figure = axes.figure if hasattr(axes, "figure") else axes[0].figure
+            figure.set_size_inches(7, 4)
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        finally:
+            pyplot.close("all")
+    return buffer.getvalue()

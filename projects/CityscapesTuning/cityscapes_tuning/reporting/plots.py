@@ -10,10 +10,10 @@ from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import INK
 
 from ..data.statistics import PartStatistics
-from ..search.table import Row
-from ..training.trainer import LR_RANGE
+from ..search.table import Row, Table
+from ..training.outcome import LR_RANGE
+from .gather import Judged
 from .picture import Picture, colour, new_axes, plot
-from .scores import Judged
 from .seed_rows import AP, THRESHOLDS
 
 _MARKERS = "os^Dvp*"
@@ -85,12 +85,12 @@ def lr_sweep(name: str, caption: str, rows: Sequence[Row], groups: Mapping[str, 
     values = [row.value for row in rows if row.value is not None]
     top = min(max(values), _CLIP * min(values)) if values else 1.0
     for number, group in enumerate(dict.fromkeys(groups.values())):
-        own = sorted((row for row in rows if groups[row.key] == group), key=lambda row: row.trial.params["lr"])
-        points = [(row.trial.params["lr"], min(row.value, top)) for row in own if row.value is not None]
+        own = sorted((row for row in rows if groups[row.key] == group), key=lambda row: row.params["lr"])
+        points = [(row.params["lr"], min(row.value, top)) for row in own if row.value is not None]
         if points:
             marker = _MARKERS[number % len(_MARKERS)]
             axes.plot(*zip(*points, strict=True), color=colour(number), marker=marker, ms=5, label=group)
-        lost = [row.trial.params["lr"] for row in own if row.is_failed]
+        lost = [row.params["lr"] for row in own if row.is_failed]
         axes.plot(lost, [top] * len(lost), "x", ms=8, mew=2, color=colour(number))
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
@@ -187,3 +187,26 @@ def threshold_curves(judged: Mapping[str, Judged]) -> Picture:
     axes.set_xlabel("IoU threshold")
     axes.set_ylabel("AP, mean over images")
     return plot("ap_thresholds", "AP over the IoU threshold; its mean is the rAP.", figure, legend=4)
+
+
+def budget_bars(table: Table, phases: list[str]) -> Picture | None:
+    """Iterations that each phase has computed, by how its trials ended."""
+    spent = {
+        phase: {
+            status: sum(row.trained for row in table.rows(phase).values() if row.status == status)
+            for status in dict.fromkeys(row.status for row in table.rows(phase).values())
+        }
+        for phase in phases
+    }
+    if not any(spent.values()):
+        return None
+    figure, axes = new_axes()
+    statuses = list(dict.fromkeys(status for of_phase in spent.values() for status in of_phase))
+    below = dict.fromkeys(spent, 0.0)
+    for number, status in enumerate(statuses):
+        heights = [of_phase.get(status, 0) for of_phase in spent.values()]
+        axes.bar(list(spent), heights, bottom=list(below.values()), color=colour(number), label=status)
+        below = {phase: below[phase] + height for phase, height in zip(spent, heights, strict=True)}
+    axes.set_ylabel("iterations")
+    axes.tick_params(axis="x", rotation=15)
+    return plot("budget", "Iterations that each phase has spent, by how its trials ended.", figure, legend=4)

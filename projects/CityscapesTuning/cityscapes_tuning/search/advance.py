@@ -3,15 +3,30 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from optuna.trial import TrialState
+
 from gan_plugin.errors import UserError
 
-from .coarse import COARSE, Choice, coarse_plan
+from ..training.outcome import checkpoints_of, drop_periodic, weights_of
 from .context import Context
-from .events import checkpoints_of, drop_periodic
 from .fine import base_of, fine_plan, phase_of, space_of
-from .full import CONFIRM, FULL, confirm_plan, full_plan, ranking, winner
-from .plans import BABYSIT, OVERFIT, Plan, babysit_plan, verdict
-from .table import Row, Table
+from .phases import (
+    BABYSIT,
+    COARSE,
+    CONFIRM,
+    FULL,
+    OVERFIT,
+    Choice,
+    Plan,
+    babysit_plan,
+    coarse_plan,
+    confirm_plan,
+    full_plan,
+    ranking,
+    verdict,
+    winner,
+)
+from .table import TOO_SLOW, Row, Table
 
 
 @dataclass
@@ -77,7 +92,10 @@ class _Steps:
         self.findings.can_be_trained = verdict(phase, self._table.rows(BABYSIT).get(OVERFIT))
         good, sentence = self.findings.can_be_trained
         if not good and self._may_apply:
-            raise UserError(f"{sentence} Mend the config, or lower phases.babysit.fall, in another --output.")
+            raise UserError(
+                f"{sentence} Mend what is wrong and `study.py resume DIR --retry-failed`, or lower phases.babysit.fall "
+                "and run the study again."
+            )
         return good
 
     def coarse(self, phase: Any) -> bool:
@@ -128,13 +146,28 @@ class _Steps:
         if phase == BABYSIT:
             return
         rows = self._table.rows(phase)
-        best = ranking(self._context, rows)[:1]
+        kept = {row.name for row in ranking(self._context, rows)[:1]} | self._needed()
         for row in rows.values():
             folder = self._context.trial_folder(row.name)
             if phase == FULL and not row.is_open:
                 drop_periodic(folder)
-            elif not row.is_open and row not in best:
+            elif not row.is_open and row.name not in kept and row.status != TOO_SLOW:
                 checkpoints_of(folder, delete=True)
+
+    def _needed(self) -> set[str]:
+        """The trials whose weights others start from, or will."""
+        of_rows = {name for row in self._table.all_rows().values() if row.is_open for name in row.needs}
+        return of_rows | self._context.study.needs
+
+    def _restore(self, rows: dict[str, Row]) -> None:
+        """Train complete trials again whose weights have been deleted since, and which another one starts from."""
+        known = self._table.all_rows()
+        for name in {name for row in rows.values() if row.is_open and not row.is_ready for name in row.needs}:
+            parent = known.get(name)
+            if parent is None or parent.trial.state != TrialState.COMPLETE:
+                continue
+            if not weights_of(self._context.trial_folder(name)).is_file():
+                self._table.again(parent)
 
     def _apply(self, phase: str, plan: Plan, rows: dict[str, Row]) -> bool:
         if self._may_apply:
@@ -143,7 +176,11 @@ class _Steps:
                 if row.name in plan.close:
                     self._table.close(row, plan.close[row.name])
             self._tidy(phase)
+            self._restore(rows)
         failed = [row for row in rows.values() if row.is_failed]
         if plan.finished and failed and len(failed) == len(rows) and self._may_apply:
-            raise UserError(f"Every trial of the phase {phase} has failed; the first: {failed[0].attr('reason', '')}")
+            raise UserError(
+                f"Every trial of the phase {phase} has failed; the first: {failed[0].attr('reason', '')} Once that is "
+                "mended, `study.py resume DIR --retry-failed` tries them again."
+            )
         return plan.finished

@@ -10,13 +10,10 @@ from gan_plugin.comparison.process import TrainNet, key_values
 from gan_plugin.errors import UserError
 from gan_plugin.metrics import read_metrics
 
-from .coarse import Coarse
 from .context import CONFIG, Context
-from .fine import FINE
-from .hyperband import brackets
-from .hyperband import cost as epochs_of
-from .study import Fine, Study
-from .table import JOURNAL
+from .fine import FINE, brackets
+from .fine import cost as epochs_of
+from .study import Coarse, Fine, Study
 from .worker import TOOL
 from .workspace import STUDY, open_study, set_up
 
@@ -34,8 +31,7 @@ def dry_run(study_file: Path, output: Path, workers: int) -> str:
         if (output / STUDY).is_file():
             context, _ = open_study(output)
         else:
-            context, _ = set_up(study_file, Path(scratch) / "study")
-            (context.folder / JOURNAL).unlink(missing_ok=True)
+            context, _ = set_up(study_file, Path(scratch) / "study", storage="")
         return describe(context, measure(context, Path(scratch)), workers)
 
 

@@ -1,12 +1,16 @@
-"""The table of trials as text and as plain values."""
+"""The table of trials as text and as plain values, and the lines that tell of its trials as they end."""
 
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tabulate import tabulate
+from tqdm import tqdm
 
 from .advance import Findings, advance
 from .context import Context
+from .fine import FINE
 from .table import Row, Table
 
 _SHORT = 60
@@ -18,8 +22,8 @@ def trial_table(table: Table) -> list[dict[str, Any]]:
         {
             "trial": row.name,
             "status": row.status,
-            "params": row.trial.params,
-            "iterations": row.done,
+            "params": row.params,
+            "iterations": row.trained,
             "value": row.value,
             "history": row.attr("history", []),
             "scores": row.attr("scores", {}),
@@ -67,21 +71,19 @@ def decisions(context: Context, findings: Findings) -> list[str]:
             "was not tested (procedure: factorial would)."
         )
     if findings.winner is not None:
-        point = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in _params(findings.winner))
+        point = ", ".join(
+            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in findings.winner.params.items()
+        )
         said.append(f"Best setting: {findings.winner.name} ({point}).")
     return said
 
 
-def _params(row: Row) -> list[tuple[str, Any]]:
-    return list(row.trial.params.items())
-
-
 def _cells(row: Row) -> list[str]:
-    value = "" if row.value is None else f"{row.value:.4f}"
-    params = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in _params(row))
+    value = "" if row.value is None else f"{row.value:.4g}"
+    params = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.params.items())
     note = row.attr("reason", "") or "; ".join(row.attr("events", []))
     text = f"{params}  {note}".strip()
-    done = f"{row.done}/{row.iterations}"
+    done = f"{row.trained}/{row.iterations}"
     return [row.name, row.status, done, value, f"{row.attr('seconds', 0):.0f}", text[:_SHORT]]
 
 
@@ -89,10 +91,61 @@ def _progress(rows: Mapping[str, Row], findings: Findings) -> str:
     if findings.finished:
         return "All phases are finished."
     over = sum(not row.is_open for row in rows.values())
-    trained = sum(row.done for row in rows.values())
-    seconds = sum(row.attr("seconds", 0.0) for row in rows.values() if row.done)
+    trained = sum(row.trained for row in rows.values())
+    seconds = sum(row.attr("seconds", 0.0) for row in rows.values() if row.trained)
     left = sum(row.iterations - row.done for row in rows.values() if row.is_open)
     said = f"Phase {findings.phase}: {over} of {len(rows)} trials so far are over"
     if trained and left:
         said += f"; what is planned now takes about {seconds / trained * left / 60:.1f} minutes of one worker"
     return said + "."
+
+
+class News:
+    """Says a line for every trial that ends, pauses or is changed, whichever worker has it, and shows the progress.
+
+    On a terminal all workers share one line of progress below.
+    """
+
+    def __init__(self, context: Context, table: Table, say: Callable[[str], None]) -> None:
+        self._context, self._table, self._say = context, table, say
+        self._known = {name: _state(row) for name, row in table.all_rows().items()}
+        self._bar = tqdm(unit=" trials", disable=None, leave=False) if say is print_line else None
+
+    def tell(self) -> None:
+        """Say what is new since the last call."""
+        rows = self._table.all_rows()
+        over = sum(not row.is_open for row in rows.values())
+        for row in rows.values():
+            events, before = row.attr("events", []), self._known.get(row.name)
+            seen = before[2] if before and before[2] <= len(events) else 0
+            for event in events[seen:]:
+                self._say(f"{row.name}: {event}")
+            told = not row.is_open or (row.phase.startswith(FINE) and row.is_ready and row.is_begun)
+            if _state(row) != before and told:
+                self._say(f"[{over}/{len(rows)}] {self._line(row)}")
+            self._known[row.name] = _state(row)
+        if self._bar is not None:
+            running = sum(row.trial.state.name == "RUNNING" for row in rows.values())
+            self._bar.total, self._bar.n = len(rows), over
+            self._bar.set_postfix_str(f"{running} running")
+
+    def close(self) -> None:
+        """Take the line of progress away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _line(self, row: Row) -> str:
+        said = f"{row.name}: {row.status} after {row.trained} iterations"
+        if row.is_failed:
+            return f"{said}. {row.attr('reason', '')}"
+        return said if row.value is None else f"{said}, {self._context.study.objective.metric} {row.value:.4g}"
+
+
+def _state(row: Row) -> tuple[str, int, int]:
+    return row.status, row.trained, len(row.attr("events", []))
+
+
+def print_line(text: str) -> None:
+    """A line with the time of day, at once, above the line of progress."""
+    tqdm.write(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr)
+    sys.stderr.flush()

@@ -1,26 +1,26 @@
 """The table of a study's trials, kept in Optuna's storage, which several processes and machines may share."""
 
 import json
-import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
+from .storage import retry_dead
 
-JOURNAL = "trials.journal"
-_ENTRY = b'{"op_code"'
-_logger = logging.getLogger(__name__)
+# what a trial may use does not change what it gives
+_FREE = ("TUNING.MEMORY_GB",)
+# what an attempt keeps of the one before it; all other attributes are its own
+_LASTING = ("key", "settings", "iterations", "needs", "labels", "space", "seconds")
+_NAMED = 3
+TOO_SLOW = "too slow"
 STATES = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
@@ -37,10 +37,10 @@ class Wanted:
     Attributes:
         phase: the name of the Optuna study, such as "fine-sgd".
         key: its name within the phase, which is also its folder's.
-        params: what is searched, for Optuna's plots.
+        params: numbers that are searched; texts and what else names it.
         settings: config keys and their values; a value "@phase/key" stands for that trial's weights.
         iterations: to train until.
-        distributions: of `params`; categorical with this one value where there is none.
+        space: number that is searched -> lowest, highest, whether it is drawn logarithmically.
     """
 
     phase: str
@@ -48,7 +48,7 @@ class Wanted:
     params: dict[str, Any]
     settings: dict[str, Any]
     iterations: int
-    distributions: dict[str, BaseDistribution] = field(default_factory=dict)
+    space: dict[str, tuple[float, float, bool]] = field(default_factory=dict)
 
     @property
     def needs(self) -> list[str]:
@@ -58,7 +58,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Row:
-    """A trial as the storage knows it."""
+    """A trial as the storage knows it: the last attempt at it, if there were several."""
 
     trial: FrozenTrial
     phase: str
@@ -73,14 +73,25 @@ class Row:
         return f"{self.phase}/{self.key}"
 
     @property
+    def params(self) -> dict[str, Any]:
+        """What distinguishes it within its phase: names, and the numbers that are searched."""
+        numbers = self.trial.params or self.trial.system_attrs.get("fixed_params", {})
+        return {**self.attr("labels", {}), **numbers}
+
+    @property
     def iterations(self) -> int:
         """To train until."""
         return self.trial.user_attrs["iterations"]
 
     @property
     def done(self) -> int:
-        """Iterations trained and measured."""
+        """Up to which of the iterations that were asked for it is done and measured."""
         return self.trial.user_attrs.get("done", 0)
+
+    @property
+    def trained(self) -> int:
+        """Iterations that it has really trained: fewer than asked for where it stopped early, or failed."""
+        return self.attr("trained", self.done)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -102,6 +113,11 @@ class Row:
     def is_ready(self) -> bool:
         """Whether it has trained as far as it was asked to, or will not train any more."""
         return not self.is_open or self.done >= self.iterations
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether something of it has been trained, or is being."""
+        return self.trial.state != TrialState.WAITING or self.done > 0
 
     @property
     def value(self) -> float | None:
@@ -128,7 +144,11 @@ class Row:
 
 
 class Table:
-    """All trials of a study; one Optuna study for each phase."""
+    """All trials of a study; one Optuna study for each phase.
+
+    A trial is enqueued, asked for by whoever trains it next, and told its end. Between two stretches of training it
+    waits. What has to be done once more is another attempt under the same key; the former ones stay in the storage.
+    """
 
     def __init__(self, storage: BaseStorage, name: str, direction: str = "minimize") -> None:
         """
@@ -147,6 +167,8 @@ class Table:
             self._studies[phase] = optuna.create_study(
                 study_name=f"{self._name}/{phase}",
                 storage=self.storage,
+                # it draws nothing: every point is planned
+                sampler=optuna.samplers.RandomSampler(),
                 direction=self._direction,
                 load_if_exists=True,
             )
@@ -159,7 +181,7 @@ class Table:
         return [s.study_name.removeprefix(prefix) for s in studies if s.study_name.startswith(prefix)]
 
     def rows(self, phase: str) -> dict[str, Row]:
-        """Key -> trial, in the order in which they were made."""
+        """Key -> trial, in the order in which they were first made."""
         trials = self.optuna_study(phase).get_trials(deepcopy=False)
         return {trial.user_attrs["key"]: Row(trial, phase) for trial in trials if "key" in trial.user_attrs}
 
@@ -168,39 +190,68 @@ class Table:
         return {row.name: row for phase in self.phases() for row in self.rows(phase).values()}
 
     def want(self, wanted: Sequence[Wanted]) -> None:
-        """Make the trials that are missing, and let those train on that are asked for more iterations."""
+        """Make the trials that are missing, and let those train on that are asked for more iterations.
+
+        A begun trial is made anew if what it follows from has been decided otherwise meanwhile.
+        """
         for phase in dict.fromkeys(entry.phase for entry in wanted):
             rows = self.rows(phase)
             for entry in (entry for entry in wanted if entry.phase == phase):
                 row = rows.get(entry.key)
                 if row is None:
-                    self._add(entry)
+                    self._enqueue(entry, {})
+                elif changed := _changed(row.trial.user_attrs["settings"], entry.settings):
+                    # what nobody has begun gives way as well
+                    if row.is_open:
+                        self.close(row, TrialState.FAIL)
+                    said = f"Made anew with another {' and '.join(changed[:_NAMED])}, as was decided since."
+                    events = {"events": [said]} if row.is_begun else {}
+                    self._enqueue(entry, {"seconds": row.attr("seconds", 0.0), "fresh": True, **events})
                 elif row.is_open and row.iterations < entry.iterations:
                     self.note(row, iterations=entry.iterations)
 
-    def _add(self, wanted: Wanted) -> None:
-        known = {
-            name: wanted.distributions.get(name, optuna.distributions.CategoricalDistribution([value]))
-            for name, value in wanted.params.items()
-        }
+    def _enqueue(self, wanted: Wanted, more: Mapping[str, Any]) -> None:
+        numbers = {name: wanted.params[name] for name in wanted.space}
         attrs = {
             "key": wanted.key,
             "settings": wanted.settings,
             "iterations": wanted.iterations,
             "needs": wanted.needs,
+            "labels": {name: value for name, value in wanted.params.items() if name not in numbers},
+            "space": {name: list(bounds) for name, bounds in wanted.space.items()},
+            **more,
         }
-        trial = create_trial(state=TrialState.WAITING, params=wanted.params, distributions=known, user_attrs=attrs)
-        self.optuna_study(wanted.phase).add_trial(trial)
+        self.optuna_study(wanted.phase).enqueue_trial(numbers, user_attrs=attrs)
+
+    def begin(self, row: Row) -> bool:
+        """Take a waiting trial to train it, its folder's lock being held; whether nobody was faster."""
+        # before it runs: one that runs without ever having said that it lives would never be missed
+        self.beat(row)
+        if not self.storage.set_trial_state_values(row.trial._trial_id, TrialState.RUNNING):
+            return False
+        trial = Trial(self.optuna_study(row.phase), row.trial._trial_id)
+        for name, (low, high, log) in row.attr("space", {}).items():
+            # a scale that has been changed between two runs is refused; then the number is in the table alone
+            with suppress(ValueError):
+                trial.suggest_float(name, low, high, log=log)
+        return True
+
+    def beat(self, row: Row) -> None:
+        """Say that the worker of a trial lives."""
+        beat: Callable[[int], None] | None = getattr(self.storage, "record_heartbeat", None)
+        if beat is not None:
+            beat(row.trial._trial_id)
+
+    def pause(self, row: Row) -> None:
+        """Let a trial wait: for another stretch of training, or for its end."""
+        now = self.rows(row.phase)[row.key].trial
+        if now._trial_id == row.trial._trial_id and now.state == TrialState.RUNNING:
+            self.storage.set_trial_state_values(row.trial._trial_id, TrialState.WAITING)
 
     def note(self, row: Row, **attrs: Any) -> None:
         """Set user attributes of a trial."""
         for name, value in attrs.items():
             self.storage.set_trial_user_attr(row.trial._trial_id, name, value)
-
-    def begin(self, row: Row) -> None:
-        """Mark a trial as running; its lock must be held."""
-        if row.trial.state == TrialState.WAITING:
-            self.storage.set_trial_state_values(row.trial._trial_id, TrialState.RUNNING)
 
     def report(self, row: Row, values: Mapping[int, float]) -> None:
         """Give Optuna the objective after some iterations; what it knows is not sent again."""
@@ -215,65 +266,32 @@ class Table:
             state = TrialState.FAIL
         try:
             self.storage.set_trial_state_values(row.trial._trial_id, state, values)
-        except optuna.exceptions.UpdateFinishedTrialError:
+        except UpdateFinishedTrialError:
             return
 
+    def again(self, row: Row) -> None:
+        """Enqueue another attempt at a trial that is over; one that took too long goes on, others begin anew."""
+        attrs = {name: row.attr(name) for name in _LASTING if row.attr(name) is not None}
+        numbers = {name: row.params[name] for name in row.attr("space", {})}
+        attrs["labels"] = {name: value for name, value in row.params.items() if name not in numbers}
+        attrs["fresh"] = row.status != TOO_SLOW
+        self.optuna_study(row.phase).enqueue_trial(numbers, user_attrs=attrs)
 
-def open_storage(url: str, folder: Path) -> BaseStorage:
-    """Optuna's storage: a journal in `folder`, which processes on several machines may append to, or a database.
+    def retry_dead(self, lock_of: Callable[[Row], AbstractContextManager[int | None]]) -> None:
+        """Let the trials whose worker has died wait for another one.
 
-    Args:
-        url: "" for the journal, or an RDB's such as "sqlite:////home/me/study.db" or "postgresql://...".
-        folder: of the study.
-
-    Raises:
-        UserError: the database cannot be opened, or the journal is damaged.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if not url:
-        file = str(folder / JOURNAL)
-        lock = JournalFileOpenLock(file)
-        _mend_journal(folder / JOURNAL, lock)
-        return JournalStorage(JournalFileBackend(file, lock_obj=lock))
-    try:
-        return optuna.storages.get_storage(url)
-    except Exception as error:
-        raise UserError(f"The storage {url} cannot be opened ({' '.join(str(error).split())[:200]}).") from error
+        Args:
+            lock_of: holds the lock of a trial's folder; gives None if somebody else does.
+        """
+        for phase in self.phases():
+            retry_dead(self.optuna_study(phase), lambda trial, phase=phase: lock_of(Row(trial, phase)))  # type: ignore[misc]
 
 
-def _mend_journal(file: Path, lock: JournalFileOpenLock) -> None:
-    """Drop the half lines that a kill or a full disk has left, over which Optuna would stumble.
-
-    Raises:
-        UserError: a line is damaged in another way, and those after it may build on it.
-    """
-    if not file.is_file() or all(map(_is_entry, file.read_bytes().splitlines(keepends=True))):
-        return
-    # held, nobody is in the midst of writing: what is half now stays half
-    lock.acquire()
-    try:
-        lines = file.read_bytes().splitlines(keepends=True)
-        sound = b"".join(_sound(file, number, line, number == len(lines)) for number, line in enumerate(lines, start=1))
-        write_whole(file, lambda opened: opened.write(sound), "Free some disk space, or make the folder writable.")
-    finally:
-        lock.release()
-    _logger.warning("%s has half a line, as a kill leaves it, which is dropped.", file)
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Config keys that two settings of a trial have different values for."""
+    plain = json.loads(json.dumps(now))
+    keys = [key for key in {**before, **plain} if key not in _FREE]
+    return [key for key in keys if before.get(key, _NOTHING) != plain.get(key, _NOTHING)]
 
 
-def _sound(file: Path, number: int, line: bytes, is_last: bool) -> bytes:
-    """A line without what is half of it: all of the last one, or what a whole entry has been appended to."""
-    begun = line.rfind(_ENTRY)
-    if _is_entry(line):
-        return line
-    if begun > 0 and _is_entry(line[begun:]):
-        return line[begun:]
-    if not is_last:
-        raise UserError(f"{file}, line {number} is damaged; restore the file, or begin the study anew.")
-    return b""
-
-
-def _is_entry(line: bytes) -> bool:
-    try:
-        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+_NOTHING = object()

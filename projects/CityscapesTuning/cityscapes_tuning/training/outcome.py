@@ -1,6 +1,7 @@
-"""How a trial's training has ended, as a small file that the study's workers read."""
+"""What a trial leaves in its folder, for the study's workers to read: how its training has ended, losses, weights."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import torch
 
 from gan_plugin.errors import history, worker_death
 from gan_plugin.files import write_whole
+from gan_plugin.metrics import iterations_done
 
-FILE = "outcome.json"
+FILE, HISTORY, LR_RANGE = "outcome.json", "validation.json", "lr_range.json"
+BEST, FINAL = "model_best.pth", "model_final.pth"
+_PERIODIC = re.compile(r"model_\d{7}\.pth")
 FINISHED, STOPPED_EARLY, DIVERGED, OUT_OF_MEMORY = "finished", "stopped early", "diverged", "out of memory"
 
 
@@ -52,6 +56,12 @@ def read_outcome(folder: Path) -> Outcome | None:
         return None
 
 
+def trained(folder: Path) -> int:
+    """Iterations that a trial has really done, by its outcome or its metrics."""
+    outcome = read_outcome(folder)
+    return max(outcome.iterations if outcome else 0, iterations_done(folder))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error`, or one that led to it, says that memory has run out, on a GPU or on the CPU."""
     return any(_says_so(former) for former in history(error))
@@ -69,3 +79,53 @@ def _says_so(error: BaseException) -> bool:
     # OpenCV's own allocator, and a data loading worker that the kernel has killed
     opencv = "Insufficient memory" in text and "OpenCV" in text
     return any(words in text for words in known) or opencv or "Killed" in (worker_death(error) or "")
+
+
+def history_of(folder: Path) -> list[dict[str, float]]:
+    """{"iteration": finished ones, "total": validation loss, "<loss>": value}, ...; [] before the first measurement."""
+    try:
+        return json.loads((folder / HISTORY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+
+
+def ramp_loss(folder: Path) -> float | None:
+    """The lowest training loss of an LR-range check."""
+    try:
+        return min(json.loads((folder / LR_RANGE).read_text(encoding="utf-8"))["loss"], default=None)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def weights_of(folder: Path) -> Path:
+    """The weights that a trial is known by: the best ones by validation loss where they are kept, else the last."""
+    best = folder / BEST
+    return best if best.is_file() else folder / FINAL
+
+
+def checkpoints_of(folder: Path, *, delete: bool = False) -> list[Path]:
+    """The checkpoints in a trial's folder, deleted if asked to."""
+    files = sorted(folder.glob("*.pth"))
+    if delete:
+        for file in files:
+            file.unlink(missing_ok=True)
+    return files
+
+
+def drop_periodic(folder: Path) -> None:
+    """Delete the checkpoints of a finished trial that only served to continue it."""
+    for file in checkpoints_of(folder):
+        if _PERIODIC.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+
+
+def size_gb(folder: Path) -> float:
+    """What all files below `folder` take."""
+    total = 0
+    for file in folder.rglob("*"):
+        try:
+            total += file.stat().st_size
+        except OSError:
+            # another worker has just deleted it
+            continue
+    return total / 1e9

@@ -21,11 +21,9 @@ from gan_plugin.engine.train_loader import ResumableTrainLoader, build_resumable
 from gan_plugin.files import write_whole
 
 from ..data.mapper import training_mapper, validation_mapper
-from .freeze import freeze
-from .head_remap import class_names, remap_heads
+from .model_parts import class_names, freeze, remap_heads
+from .outcome import LR_RANGE
 from .validation import EarlyStop, ValidationLoss, validation_loader
-
-LR_RANGE = "lr_range.json"
 
 
 class RemappingCheckpointer(SafeCheckpointer):
@@ -93,8 +91,9 @@ class TuningTrainer(AdversarialTrainer):
                 val.DATASETS, val.IMAGES, validation_mapper(self.cfg), self.cfg.DATALOADER.NUM_WORKERS
             )
             self.validation = ValidationLoss(
-                self.model, loader, val.PERIOD, self.cfg.OUTPUT_DIR, patience=val.PATIENCE, min_delta=val.MIN_DELTA
-            )
+                self.model, loader, val.PERIOD, self.cfg.OUTPUT_DIR, patience=val.PATIENCE, min_delta=val.MIN_DELTA,
+                watched=val.LOSS, limit=val.LIMIT,
+            )  # fmt: skip
             saves = (hooks.PeriodicCheckpointer, StopOnSignal)
             ret.insert(next(i for i, hook in enumerate(ret) if isinstance(hook, saves)), self.validation)
             ret.append(EarlyStop(self.validation))

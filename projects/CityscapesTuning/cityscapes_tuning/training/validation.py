@@ -20,9 +20,8 @@ from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
 from ..data.mapper import Mapper
+from .outcome import HISTORY
 
-HISTORY = "validation.json"
-METRIC = "val_loss/total"
 _SEED = 12345
 
 
@@ -42,7 +41,16 @@ class ValidationLoss(HookBase):
     """
 
     def __init__(
-        self, model: nn.Module, loader: Any, period: int, folder: str, *, patience: int = 0, min_delta: float = 0.0
+        self,
+        model: nn.Module,
+        loader: Any,
+        period: int,
+        folder: str,
+        *,
+        patience: int = 0,
+        min_delta: float = 0.0,
+        watched: str = "total",
+        limit: float = 0.0,
     ) -> None:
         """
         Args:
@@ -52,10 +60,12 @@ class ValidationLoss(HookBase):
             folder: for the history.
             patience: measurements without a better one after which training is to end; 0 for never.
             min_delta: how much lower than the best a better one is.
+            watched: the loss that patience looks at.
+            limit: a total above it has diverged; 0 for none.
         """
         self._model, self._loader, self._period = getattr(model, "module", model), loader, period
         self._path = os.path.join(folder, HISTORY)
-        self._patience, self._min_delta = patience, min_delta
+        self._patience, self._min_delta, self._watched, self._limit = patience, min_delta, watched, limit
         self.history: list[dict[str, float]] = []
 
     @property
@@ -63,8 +73,8 @@ class ValidationLoss(HookBase):
         """Whether the last `patience` measurements were no better than the best before them."""
         best, since = math.inf, 0
         for entry in self.history:
-            if entry["total"] < best - self._min_delta:
-                best, since = entry["total"], 0
+            if entry[self._watched] < best - self._min_delta:
+                best, since = entry[self._watched], 0
             else:
                 since += 1
         return 0 < self._patience <= since
@@ -78,7 +88,7 @@ class ValidationLoss(HookBase):
         """Measure after `done` iterations, record the scalars `val_loss/...` and write the history.
 
         Raises:
-            NonFiniteLossError: a loss is NaN or infinite.
+            NonFiniteLossError: a loss is NaN or infinite, or their sum beyond the limit.
         """
         try:
             losses = self._losses(done)
@@ -88,6 +98,8 @@ class ValidationLoss(HookBase):
         entry = {"total": sum(losses.values()), **losses}
         if not math.isfinite(entry["total"]):
             raise diverged(done - 1, "the validation loss is not finite")
+        if 0 < self._limit < entry["total"]:
+            raise diverged(done - 1, f"the validation loss has exploded, to {entry['total']:.4g}")
         self.history.append({"iteration": done, **entry})
         self.trainer.storage.put_scalars(smoothing_hint=False, **{f"val_loss/{k}": v for k, v in entry.items()})
         self._write()
