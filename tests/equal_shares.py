@@ -60,10 +60,18 @@ def take_steps(cfg, batches, accumulate=1, amp=False, seed=0, steps=STEPS):
     return {name: value.clone() for name, value in model.state_dict().items()}, losses
 
 
-def save_steps(folder, mode, norm, objects):
-    """In one of several processes: steps on an image of its own; `objects` by rank; leaves (weights, losses)."""
+def save_steps(folder, mode, norm, objects, known=None):
+    """In one of several processes: steps on an image of its own; `objects` by rank; leaves (weights, losses).
+
+    `known`, by rank, says whether the objects have masks; None where all have and the config knows of nothing else.
+    """
     rank = comm.get_rank()
     images = [_make_inputs(1, instances=count, seed=number)[0] for number, count in enumerate(objects)]
     # Other initial weights in every process: they have to be shared.
-    weights, losses = take_steps(equal_shares_cfg(mode, norm), [[images[rank]]], seed=rank)
+    cfg = equal_shares_cfg(mode, norm)
+    if known is not None:
+        cfg.MODEL.GAN.MASK.BOX_ONLY = True
+        cfg.MODEL.GAN.UNPAIRED.PROJECTION_WEIGHT = cfg.MODEL.GAN.UNPAIRED.PAIRWISE_WEIGHT = 1.0
+        images[rank]["instances"].gt_has_mask = torch.full((objects[rank],), known[rank])
+    weights, losses = take_steps(cfg, [[images[rank]]], seed=rank)
     torch.save((weights, losses), folder / f"{rank}.pth")

@@ -88,18 +88,6 @@ def _check_box_only(cfg: CfgNode) -> None:
         )
     if not cfg.MODEL.MASK_ON:
         raise UserError("MODEL.GAN.MASK.BOX_ONLY is for models with masks; set it to False, or MODEL.MASK_ON to True.")
-    if not (gan.ENABLED and gan.MASK.ENABLED):
-        return
-    if sight_of(discriminator_class(cfg, "MASK"), "MASK") == "masked_features":
-        raise UserError(
-            f"MODEL.GAN.MASK.DISCRIMINATOR {gan.MASK.DISCRIMINATOR} sees features, which change while a memory of them "
-            "would not, as MODEL.GAN.MASK.BOX_ONLY needs it; set it to MaskedImageDiscriminator."
-        )
-    if OBJECTIVE_REGISTRY.get(gan.MASK.OBJECTIVE).judges == "features":
-        raise UserError(
-            f"MODEL.GAN.MASK.OBJECTIVE {gan.MASK.OBJECTIVE} compares each mask with its own truth, which "
-            "MODEL.GAN.MASK.BOX_ONLY says that some have not; set it to Hinge or another one with verdicts."
-        )
 
 
 def _check_names(cfg: CfgNode) -> type:

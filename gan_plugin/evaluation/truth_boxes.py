@@ -52,9 +52,8 @@ class TruthBoxMasks(DatasetEvaluator):
             truth: its annotations in COCO's format, such as COCOEvaluator makes of any data set.
             output_folder: where SCORES_FILE goes; None for nowhere.
         """
-        metadata = MetadataCatalog.get(dataset_name)
-        self._classes: list[str] = metadata.thing_classes
-        self._contiguous = metadata.get("thing_dataset_id_to_contiguous_id")
+        # Detectron2's COCO reader completes it when the data are loaded, which is after this
+        self._metadata = MetadataCatalog.get(dataset_name)
         self._truth = truth
         self._folder = output_folder
         self._draw: Callable[..., list[dict[str, Any]]] | None = None
@@ -106,7 +105,8 @@ class TruthBoxMasks(DatasetEvaluator):
         means = np.array([np.mean(scores, axis=0) for scores in by_image.values()])
         results = {name: float(rows[:, at].mean()) for at, name in enumerate(MEASURES, start=1)}
         results |= {f"{name}_image": float(means[:, at].mean()) for at, name in enumerate(MEASURES, start=1)}
-        for number, of_class in enumerate(self._classes if len(self._classes) > 1 else ()):
+        classes: list[str] = self._metadata.thing_classes
+        for number, of_class in enumerate(classes if len(classes) > 1 else ()):
             own = rows[rows[:, 0] == number]
             if len(own):
                 results |= {f"{name}-{of_class}": float(own[:, at].mean()) for at, name in enumerate(MEASURES, start=1)}
@@ -134,7 +134,8 @@ class TruthBoxMasks(DatasetEvaluator):
 
     def _class_of(self, annotation: dict[str, Any]) -> int:
         number = annotation["category_id"]
-        return self._contiguous[number] if self._contiguous else number
+        contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        return contiguous[number] if contiguous else number
 
     def _compare(self, objects: list[dict[str, Any]], answer: Instances) -> _Scores:
         if not answer.has("pred_masks"):

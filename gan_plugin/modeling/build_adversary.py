@@ -69,6 +69,8 @@ def _common(cfg: CfgNode, player: str, levels: Callable[[], Sequence[ShapeSpec]]
             "MODEL.GAN.COMPILE makes a discriminator that is differentiated once, but MODEL.GAN.REG.R1_GAMMA and "
             "GP_WEIGHT do it twice; set it to False, or those to 0."
         )
+    if player == "MASK" and node.BOX_ONLY:
+        _check_box_only(cfg)
     presenter, shape = _presenter(cfg, player, levels)
     memory = MaskMemory(node.MEMORY, shape.channels, shape.height) if player == "MASK" and node.BOX_ONLY else None
     return {
@@ -84,6 +86,21 @@ def _common(cfg: CfgNode, player: str, levels: Callable[[], Sequence[ShapeSpec]]
         "gate": AccuracyGate(gan.GATE_ACCURACY) if gan.GATE_ACCURACY else None,
         "lockstep": node.NORM == "SyncBN" and comm.get_world_size() > 1,
     }
+
+
+def _check_box_only(cfg: CfgNode) -> None:
+    """Refuse what cannot be judged beside a truth of another object."""
+    node = cfg.MODEL.GAN.MASK
+    if sight_of(discriminator_class(cfg, "MASK"), "MASK") == "masked_features":
+        raise UserError(
+            f"MODEL.GAN.MASK.DISCRIMINATOR {node.DISCRIMINATOR} sees features, which change while a memory of them would "
+            "not, as MODEL.GAN.MASK.BOX_ONLY needs it; set it to MaskedImageDiscriminator."
+        )
+    if build_objective(node.OBJECTIVE).judges == "features":
+        raise UserError(
+            f"MODEL.GAN.MASK.OBJECTIVE {node.OBJECTIVE} compares each mask with its own truth, which "
+            "MODEL.GAN.MASK.BOX_ONLY says that some have not; set it to Hinge or another one with verdicts."
+        )
 
 
 def _presenter(cfg: CfgNode, player: str, levels: Callable[[], Sequence[ShapeSpec]]) -> tuple[Presenter, ShapeSpec]:

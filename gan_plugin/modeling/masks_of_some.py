@@ -31,13 +31,10 @@ def split_masks(stack: ExitStack, heads: Any, begin: Begin | None = None) -> Non
         begin: is told before each run of which proposals it is; None if nobody looks.
 
     Raises:
-        UserError: the heads have neither, or, after the pass, have not used it.
+        UserError: after the pass, if the heads have not used it.
     """
     branch = hasattr(heads, "_forward_mask")
-    owner = heads if branch else getattr(heads, "mask_head", None)
-    if owner is None:
-        raise _unknown(heads)
-    method = "_forward_mask" if branch else "forward"
+    owner, method = (heads, "_forward_mask") if branch else (heads.mask_head, "forward")
     original, own = getattr(owner, method), vars(owner).get(method)
     split = _Split(original, getattr(heads, "num_classes", None), begin)
     setattr(owner, method, split)
@@ -48,6 +45,13 @@ def split_masks(stack: ExitStack, heads: Any, begin: Begin | None = None) -> Non
             raise _unknown(heads)
 
     stack.push(has_run)
+
+
+def require_mask_branch(model: Any) -> None:
+    """Raise a UserError if the model has nothing that `split_masks` could split."""
+    heads = getattr(model, "roi_heads", None)
+    if not (hasattr(heads, "_forward_mask") or getattr(heads, "mask_head", None) is not None):
+        raise _unknown(model if heads is None else heads)
 
 
 class _Split:

@@ -22,7 +22,7 @@ from gan_plugin.errors import UserError
 from .balance import kept_within
 from .build_adversary import build_adversaries
 from .mask_sampling import MaskSampler
-from .masks_of_some import split_masks
+from .masks_of_some import require_mask_branch, split_masks
 from .mean_teacher import Average, ask_teacher
 from .sample_grid import sample_grid
 from .samples import MaskSamples, RealFakePair
@@ -119,6 +119,8 @@ class AdversarialModel(nn.Module):
         self.reach = check_choice("MODEL.GAN.MASK.REACH", reach)
         self._head_parameters()
         self.box_only = box_only
+        if box_only:
+            require_mask_branch(self)
         self.unpaired = unpaired
         self._calls = 0
 
@@ -250,7 +252,7 @@ class AdversarialModel(nn.Module):
         """Within the block the losses of masks are of those objects alone that have one."""
         with ExitStack() as stack:
             if self.box_only and self.training:
-                split_masks(stack, getattr(self, "roi_heads", None))
+                split_masks(stack, self.roi_heads)
             yield
 
     def _show(self, samples: dict[str, Any]) -> None:

@@ -64,6 +64,18 @@ def test_a_process_without_objects_keeps_up(tmp_path, mode, norm):
     assert losses["loss_disc_mask"] > 0 and math.isfinite(losses["loss_disc_box"])
 
 
+@pytest.mark.parametrize("mode, norm", [("joint", "GN"), ("alternating", "SyncBN")])
+def test_a_process_whose_objects_have_no_masks_keeps_up(tmp_path, mode, norm):
+    in_two_processes(save_steps, tmp_path, mode, norm, (3, 3), (True, False))
+    (weights, losses), (others, _) = (torch.load(tmp_path / f"{rank}.pth") for rank in range(2))
+    own = ("running_mean", "running_var", "num_batches_tracked", "inputs", "classes", "place")
+    assert all(torch.equal(weights[name], others[name]) for name in weights if not name.endswith(own))
+    assert all(torch.isfinite(value).all() for value in weights.values() if value.is_floating_point())
+    assert losses["loss_disc_mask"] > 0 and losses["loss_mask"] > 0
+    remembered = [(state["adversaries.mask.memory.classes"] >= 0).sum() for state in (weights, others)]
+    assert remembered[0] > 0 and remembered[1] == 0
+
+
 @pytest.mark.parametrize("mode", ["joint", "alternating"])
 def test_accumulated_batches_are_one_batch(mode):
     """With absolute weights: a share is one of each batch's own gradient."""

@@ -8,7 +8,8 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from small_models import AGNOSTIC, BOTH_PLAYERS, CASCADE, POINT_REND, build, losses_of, small
+from foreign_models import KINDS, foreign_cfg
+from small_models import AGNOSTIC, BOTH_PLAYERS, CASCADE, FEATURES, POINT_REND, build, losses_of, small
 
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.mask_memory import MaskMemory
@@ -84,19 +85,51 @@ def _iou(box, others):
     return both / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(1) - both)
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("game", [OFF, {}], ids=["plain", "game"])
-def test_no_gradient_comes_from_the_truth_of_an_object_without_a_mask(tiny_cfg, make_inputs, head, game):
-    """What stands in for it may be anything."""
+RES5 = {
+    "MODEL.ROI_HEADS.NAME": "Res5ROIHeads",
+    "MODEL.BACKBONE.NAME": "build_resnet_backbone",
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 8,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
+    "MODEL.RPN.IN_FEATURES": ["res4"],
+    "MODEL.ROI_HEADS.IN_FEATURES": ["res4"],
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[32]],
+    "MODEL.ROI_MASK_HEAD.NUM_CONV": 0,
+}
+FOREIGN = {kind: keys for kind, keys in KINDS.items() if "queries" not in kind} | {"C4": [RES5]}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("enabled", [False, True], ids=["plain", "game"])
+def test_no_gradient_comes_from_the_truth_of_an_object_without_a_mask(make_inputs, kind, enabled):
+    """What stands in for it may be anything, whoever wrote the model."""
+    pixels = {
+        "MODEL.GAN.MASK.DISCRIMINATOR": "PixelMaskDiscriminator",
+        "MODEL.GAN.MASK.OBJECTIVE": "Hinge",
+        "MODEL.GAN.MASK.INPUT_SIZE": 32,
+        "MODEL.GAN.MASK.BOX_ONLY": True,
+    }
+    cfg = foreign_cfg(*FOREIGN[kind], pixels, enabled=enabled)
     inputs = with_masks(make_inputs(2, side=64), (1, 0, 0), (0, 0, 1))
     other = copy.deepcopy(inputs)
     other[0]["instances"].gt_masks.tensor[1:] = torch.rand(2, 64, 64) > 0.3
     gradients = []
     for batch in (inputs, other):
-        model = build(small(tiny_cfg, *HEADS[head], BOX_ONLY, game))
-        sum(losses_of(model, batch).values()).backward()
+        for item in batch:
+            item["sem_seg"] = torch.zeros(64, 64, dtype=torch.long)
+        model = build(cfg)
+        losses = losses_of(model, batch)
+        assert losses["loss_mask"] > 0
+        sum(losses.values()).backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
+def test_models_without_a_mask_branch_are_refused_before_their_first_step():
+    for kind in ("queries", "queries, features"):
+        for enabled in (False, True):
+            with pytest.raises(UserError, match="MODEL.GAN.MASK.BOX_ONLY is for"):
+                build(foreign_cfg(*KINDS[kind], {"MODEL.GAN.MASK.BOX_ONLY": True}, enabled=enabled))
 
 
 ALL = {**BOTH_PLAYERS, **PEERS}
@@ -119,6 +152,15 @@ def test_any_mixture_of_objects_reaches_every_parameter(tiny_cfg, make_inputs, h
         sum(losses.values()).backward()
         missing = [name for name, p in model.named_parameters() if p.grad is None and "adversaries" not in name]
         assert missing == []
+
+
+def test_what_needs_each_masks_own_truth_is_refused(tiny_cfg):
+    for keys, sentence in (
+        (FEATURES, "DISCRIMINATOR .* sees features"),
+        ({"MODEL.GAN.MASK.OBJECTIVE": "MultiLayerL1"}, "OBJECTIVE"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            build(small(tiny_cfg, BOX_ONLY, keys))
 
 
 @pytest.mark.parametrize("game", [OFF, {}], ids=["plain", "game"])
