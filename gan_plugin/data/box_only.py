@@ -54,7 +54,16 @@ def keep_masks(records: Sequence[Record], share: float, seed: int) -> list[Recor
     names = sorted({record["file_name"] for record in records if record.get("annotations")})
     random.Random(seed).shuffle(names)
     kept = set(names[: max(round(share * len(names)), int(share > 0))])
-    _logger.info(f"DATASETS.MASK_SHARE {share}: {len(kept)} of {len(names)} images keep their masks.")
+    objects = [
+        record["file_name"] in kept
+        for record in records
+        for one in record.get("annotations", ())
+        if not one.get("iscrowd", 0) and has_mask(one)
+    ]
+    _logger.info(
+        f"DATASETS.MASK_SHARE {share}: {len(kept)} of {len(names)} images, with {sum(objects)} of {len(objects)} "
+        "objects, keep their masks."
+    )
     return [record if record["file_name"] in kept else _without_masks(record) for record in records]
 
 

@@ -93,8 +93,8 @@ def _check_box_only(cfg: CfgNode) -> None:
     node = cfg.MODEL.GAN.MASK
     if sight_of(discriminator_class(cfg, "MASK"), "MASK") == "masked_features":
         raise UserError(
-            f"MODEL.GAN.MASK.DISCRIMINATOR {node.DISCRIMINATOR} sees features, which change while a memory of them would "
-            "not, as MODEL.GAN.MASK.BOX_ONLY needs it; set it to MaskedImageDiscriminator."
+            f"MODEL.GAN.MASK.DISCRIMINATOR {node.DISCRIMINATOR} sees features, which change, while a memory of them "
+            "would not, as MODEL.GAN.MASK.BOX_ONLY needs one; set it to MaskedImageDiscriminator."
         )
     if build_objective(node.OBJECTIVE).judges == "features":
         raise UserError(

@@ -108,7 +108,8 @@ class AdversarialModel(nn.Module):
             # Built last, so that the generator's initial weights are the plain model's for the same seed.
             adversaries = self._build(cfg, unpaired)
         elif adversaries or unpaired:
-            sampler = replace(sampler or MaskSampler(), box_only=box_only)
+            has_teacher = unpaired is not None and unpaired.teacher_weight > 0
+            sampler = replace(sampler or MaskSampler(), box_only=box_only, has_teacher=has_teacher)
             self.source = find_source(self, sampler, {*(adversaries or ()), *(["mask"] if unpaired else [])})
         self.adversaries: Any = adversaries if adversaries is not None else nn.ModuleDict()
         self.mode = mode

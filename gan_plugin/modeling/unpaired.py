@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.utils.events import get_event_storage
 
+from gan_plugin.errors import UserError
+
 from .mean_teacher import teacher_loss
 from .presenters import crop_pictures
 from .samples import MaskSamples
@@ -157,7 +159,15 @@ def pairwise_loss(
 
     Returns:
         The sum over all objects divided by E, a scalar; without objects a zero that reaches the logits.
+
+    Raises:
+        UserError: the grid has no neighbours so far apart.
     """
+    if dilation >= logits.shape[-1]:
+        raise UserError(
+            f"MODEL.GAN.UNPAIRED.PAIRWISE_DILATION is {dilation}, but the mask head draws {logits.shape[-1]} pixels a "
+            "side; set it to fewer."
+        )
     logits = logits.float()
     inside, outside, within = F.logsigmoid(logits), F.logsigmoid(-logits), boxes > 0.5
     total, edges = logits.sum() * 0, logits.new_zeros(())

@@ -266,6 +266,13 @@ def test_pairwise_is_the_mean_over_all_edges(dilation):
     torch.testing.assert_close(*(torch.autograd.grad(value, logits)[0] for value in (loss, total / edges)))
 
 
+def test_neighbours_lie_on_the_grid():
+    grid = torch.zeros(1, 4, 4)
+    assert pairwise_loss(grid, grid + 1, torch.zeros(1, 3, 4, 4), dilation=3) > 0
+    with pytest.raises(UserError, match="PAIRWISE_DILATION is 4, but the mask head draws 4"):
+        pairwise_loss(grid, grid + 1, torch.zeros(1, 3, 4, 4), dilation=4)
+
+
 def test_lab_is_that_of_opencv():
     cv2 = pytest.importorskip("cv2")
     pictures = torch.rand(2, 3, 6, 7, generator=torch.Generator().manual_seed(0))
