@@ -116,6 +116,12 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
     # no arm uses these
     assert "Latent optimisation" not in page and "Mask R-CNN" not in page
     assert cli("compare", run, run, "--output", tmp_path / "c2") == 2
+    # of two networks there is no table
+    config = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("FEATURES: lite0", "FEATURES: random"))
+    capsys.readouterr()
+    assert cli("compare", run, other, "--output", tmp_path / "c3") == 2 and not (tmp_path / "c3").exists()
+    assert "by different networks (builtin, lite0); add --opts TEST.FEATURES" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

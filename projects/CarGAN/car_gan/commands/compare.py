@@ -22,20 +22,24 @@ def run(args: argparse.Namespace) -> None:
     from tabulate import tabulate
 
     from car_gan.runs.report import read_arm, write_report
+    from car_gan.runs.trained import config_of
     from gan_plugin.errors import UserError
+    from gan_plugin.evaluation.image_scores import extractor_label
 
     names = [folder.resolve().name for folder in args.run_folders]
     if len(set(names)) < len(names):
         raise UserError(f"Two runs have the same name ({', '.join(sorted(names))}); rename a folder.")
-    arms = [read_arm(folder, args.output, args.opts) for folder in args.run_folders]
-    extractors = {arm.scores.extractor for arm in arms}
-    if len(extractors) > 1:
+    tests = [config_of(folder, args.opts).TEST for folder in args.run_folders]
+    # with the files in sight, so that Inception's weights are told apart too
+    networks = {test.INCEPTION or extractor_label(features=test.FEATURES) for test in tests}
+    if len(networks) > 1:
         raise UserError(
-            f"The runs were scored by different networks ({', '.join(sorted(extractors))}); add --opts TEST.FEATURES "
+            f"The runs would be scored by different networks ({', '.join(sorted(networks))}); add --opts TEST.FEATURES "
             "with one network for all of them, or TEST.INCEPTION with one file."
         )
+    arms = [read_arm(folder, args.output, args.opts) for folder in args.run_folders]
     report = args.output / "report.html"
     write_report(arms, report, args.title)
     rows = [[arm.name, arm.scores.FID, arm.scores.IS, arm.scores.KID, arm.scores.recall] for arm in arms]
     print(tabulate(rows, headers=["run", "FID", "IS", "KID", "recall"], floatfmt=".4g", tablefmt="github"))
-    print(f"Features: {extractors.pop()}; report: {report}")
+    print(f"Features: {arms[0].scores.extractor}; report: {report}")

@@ -65,6 +65,14 @@ class Trained:
         return Latents.of(self.cfg).fixed(count, self.device, seed, truncation, numbers)
 
 
+def config_of(run: Path, opts: list[str] | None = None) -> CfgNode:
+    """The config of a run with KEY VALUE pairs over it; a UserError where there is no run."""
+    config = run / CONFIG
+    if not config.is_file():
+        raise UserError(f"{run} holds no {CONFIG}; name the OUTPUT_DIR of a training.")
+    return load_config(str(config), list(opts or []))
+
+
 def load_trained(run: Path, weights: str = "", opts: list[str] | None = None) -> Trained:
     """The generator of a run.
 
@@ -76,10 +84,7 @@ def load_trained(run: Path, weights: str = "", opts: list[str] | None = None) ->
     Raises:
         UserError: there is no such run or file, or the weights are of another generator.
     """
-    config = run / CONFIG
-    if not config.is_file():
-        raise UserError(f"{run} holds no {CONFIG}; name the OUTPUT_DIR of a training.")
-    cfg = load_config(str(config), list(opts or []))
+    cfg = config_of(run, opts)
     names = [weights] if weights else [*_CHOICE, _last(run)]
     found = next((run / name for name in names if name and (run / name).is_file()), None)
     if found is None:
