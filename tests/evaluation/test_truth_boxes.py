@@ -8,18 +8,22 @@ import pycocotools.mask as mask_util
 import pytest
 import torch
 from coco_scene import annotation, unregister
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.config import LazyCall
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog, build_detection_test_loader
+from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
 from detectron2.structures import Boxes, Instances
 from foreign_models import KINDS, foreign_cfg
+from omegaconf import OmegaConf
 from PIL import Image
 from small_models import AGNOSTIC, CASCADE, POINT_REND, small
 from support import in_two_processes, plugin_cfg
 
 from gan_plugin import AdversarialTrainer, UserError
+from gan_plugin.engine.lazy_trainer import evaluate
 from gan_plugin.evaluation.boundary import boundary_iou
-from gan_plugin.evaluation.build import build_evaluator, metric_names
+from gan_plugin.evaluation.build import build_evaluator, metric_names, official_evaluator
 from gan_plugin.evaluation.truth_boxes import SCORES_FILE, introduce
 
 NAME = "made_up_for_truth_boxes"
@@ -218,6 +222,25 @@ def test_a_box_that_gets_no_mask_counts_zero_and_nothing_to_see_has_no_score(tin
     for record in scene:
         record["annotations"] = record["annotations"][-1:]
     assert AdversarialTrainer.test(cfg, model)["truth_boxes"] == {}
+
+
+def test_a_lazy_config_measures_the_same(tiny_cfg, scene, tmp_path):
+    cfg = config(tiny_cfg, tmp_path)
+    cfg.INPUT.MIN_SIZE_TEST = 40
+    model = build_model(cfg)
+    lazy = OmegaConf.create({"dataloader": {}})
+    lazy.dataloader.test = LazyCall(build_detection_test_loader)(
+        dataset=scene,
+        mapper=LazyCall(DatasetMapper)(
+            is_train=False, augmentations=[ResizeShortestEdge(40, 999)], image_format=cfg.INPUT.FORMAT
+        ),
+    )
+    lazy.dataloader.evaluator = LazyCall(official_evaluator)(
+        dataset_name=NAME, output_folder=str(tmp_path / "lazy"), truth_boxes=True
+    )
+    assert evaluate(lazy, model)["truth_boxes"] == AdversarialTrainer.test(cfg, model)["truth_boxes"]
+    with pytest.raises(UserError, match="TEST.TRUTH_BOXES is for models whose mask head"):
+        evaluate(lazy, build_model(foreign_cfg(*KINDS["queries"], enabled=False)))
 
 
 def test_augmented_tests_go_without(tiny_cfg, scene, tmp_path, caplog):

@@ -51,7 +51,12 @@ def test_a_finished_study(finished, tmp_path, capsys):
     page = write_study_report(context, table).read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
     best = study.judged[study.best_variant]
-    assert f"with AP {best.ap[0]:.3f} at IoU 0.5" in page
+    assert f"with AP {best.ap[0]:.3f} at IoU 0.5" in page and "needs 5 seeds: too few seeds" in page
+    (gap,) = study.variant_differences
+    # both variants have the same images with an object, so the mean difference is that of the means
+    expected = study.judged["V5"].ap[0] - study.judged["V1"].ap[0]
+    assert gap["name"] == "V5 minus V1" and gap["mean"] == pytest.approx(expected, abs=1e-12)
+    assert gap["interval"][0] <= gap["mean"] <= gap["interval"][1] and "V5 minus V1" in page
     # the slides' rows of these two variants
     assert all(f"<td>{value}</td>" in page for value in ("0.587", "0.623", "0.352", "0.367"))
     figures = {file.stem for file in (context.folder / "figures").iterdir()}

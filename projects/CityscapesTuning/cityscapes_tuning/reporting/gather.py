@@ -72,6 +72,12 @@ class Judged:
         """Bootstrap interval of AP at 0.5 over images."""
         return bootstrap_interval([value for value in self.by_threshold[:, 0] if not math.isnan(value)])
 
+    def over(self, other: "Judged") -> list[float]:
+        """AP at 0.5 minus that of another variant, for each image on which both have one."""
+        mine, theirs = (dict(zip(each.pairs, each.by_threshold[:, 0], strict=True)) for each in (self, other))
+        gaps = [float(ap - theirs[image]) for image, ap in mine.items() if image in theirs]
+        return [gap for gap in gaps if not math.isnan(gap)]
+
     @cached_property
     def class_ap(self) -> dict[str, float]:
         """cAP: class -> mean AP at 0.5 over the images that hold the class; NaN where none does."""
@@ -218,6 +224,20 @@ class Gathered:
         score = self.context.study.objective.score
         complete = [row for row in rows if row.status == "complete" and row.value is not None]
         return sorted(complete, key=lambda row: (score(row.value), row.name))
+
+    @property
+    def variant_differences(self) -> list[dict[str, Any]]:
+        """Of each variant after the first: its AP at IoU 0.5 minus the first's, image by image, on average, with the
+        interval over images."""
+        if not self.judged:
+            return []
+        first, *others = self.judged.items()
+        found = [(name, result.over(first[1])) for name, result in others]
+        return [
+            {"name": f"{name} minus {first[0]}", "mean": spread(gaps).mean, "interval": bootstrap_interval(gaps)}
+            for name, gaps in found
+            if gaps
+        ]
 
     @property
     def best_variant(self) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from gan_plugin.comparison.statistics import LEAST_SEEDS
 from gan_plugin.engine.export import build_stock_model, read_named_generator, stock_config, write_weights
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
@@ -47,6 +48,7 @@ def write_study_report(context: Context, table: Table) -> Path:
         decisions=decisions(context, study.findings),
         environment=environment(),
         distances=_distances(study),
+        least_seeds=LEAST_SEEDS,
         seed=seed_rows,
         printed_statistics=SEED002_STATISTICS,
         preset=_is_seed002(context),
