@@ -60,8 +60,8 @@ def measured_in(folder: Path) -> "Mapping[str, Spreads]":
     name = plan.split.names[2]
     cfg = load_config(argparse.Namespace(config_file=str(folder / CONFIG), opts=[]))
     cfg.defrost()
-    cfg.DATASETS.TEST = (name,)
-    prepare_datasets(cfg, train=False)
+    cfg.DATASETS.TEST, cfg.OUTPUT_DIR = (name,), str(folder)
+    prepare_datasets(cfg, train=False, compare=False)
     gaps = resampled_gaps(plan, folder, runs)
     if not gaps:
         raise UserError(f"{folder} has no two seeds of an arm and the baseline with their predictions in inference/.")

@@ -67,6 +67,7 @@ _GROUPS = (
     ),
     Group("Learning rates", {"lr": "generator", "lr_disc": "discriminator"}, log=True),
     Group("Gradient norms", {"grad_norm/generator": "generator", "grad_norm/discriminator": "discriminator"}, log=True),
+    Group("Gradient at the shared features: share of each loss", {"feature_share/*": ""}, bounds=(-0.03, 1.03)),
     Group(
         "AP on the test set, in percent",
         {"cityscapes/AP": "Cityscapes AP", "segm/AP": "COCO mask AP", "bbox/AP": "COCO box AP"},

@@ -9,6 +9,7 @@ import statistics
 from pathlib import Path
 
 import compare
+import interval_coverage
 import pytest
 import results_page
 import torch
@@ -102,6 +103,19 @@ def test_the_arms_of_a_seed_start_from_its_model_a(finished):
         log = (folder / name / "log.txt").read_text()
         start_weights = re.findall(r"\[Checkpointer\] Loading from (\S+)", log)
         assert start_weights == ([] if name.endswith("/a") else [str(folder / name[:5] / "a/model_final.pth")])
+
+
+def test_the_coverage_of_its_own_intervals(finished, tmp_path, capsys):
+    """With the spreads of this comparison; two seeds say little of them, and a few simulations less."""
+    folder, _ = finished
+    options = ["--comparisons", "5", "--seeds", "3", "--images", "6", "--output", str(tmp_path / "figure.svg")]
+    assert exit_code(interval_coverage.main, "--comparison", str(folder), *options) in (0, 1)
+    said = capsys.readouterr().out
+    metrics = json.loads((folder / "results.json").read_text())["plan"]["main"]
+    assert len(metrics) == 4 and all(f"{metric}, lsgan" in said for metric in metrics)
+    assert (tmp_path / "figure.svg").read_text().startswith("<svg")
+    assert exit_code(interval_coverage.main, "--comparison", str(tmp_path), *options) == 2
+    assert exit_code(interval_coverage.main, *options, "--seeds", "1") == 2
 
 
 def test_the_report_stands_alone(finished):
