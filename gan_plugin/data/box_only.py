@@ -47,24 +47,23 @@ def keep_masks(records: Sequence[Record], share: float, seed: int) -> list[Recor
 
     Args:
         records: in Detectron2's standard format; they are not changed.
-        share: in [0, 1] of the images that have objects, rounded, but one of them at least where it is above 0.
+        share: in [0, 1] of the images that have masks, rounded, but one of them at least where it is above 0.
         seed: of the draw, which depends on nothing but it and the set of file names; what a smaller share keeps, a
             larger one keeps as well.
     """
-    names = sorted({record["file_name"] for record in records if record.get("annotations")})
+    names = sorted({record["file_name"] for record in records if _objects_with_mask(record)})
     random.Random(seed).shuffle(names)
     kept = set(names[: max(round(share * len(names)), int(share > 0))])
-    objects = [
-        record["file_name"] in kept
-        for record in records
-        for one in record.get("annotations", ())
-        if not one.get("iscrowd", 0) and has_mask(one)
-    ]
+    objects = [record["file_name"] in kept for record in records for _ in _objects_with_mask(record)]
     _logger.info(
         f"DATASETS.MASK_SHARE {share}: {len(kept)} of {len(names)} images, with {sum(objects)} of {len(objects)} "
         "objects, keep their masks."
     )
     return [record if record["file_name"] in kept else _without_masks(record) for record in records]
+
+
+def _objects_with_mask(record: Record) -> list[Record]:
+    return [one for one in record.get("annotations", ()) if not one.get("iscrowd", 0) and has_mask(one)]
 
 
 def _without_masks(record: Record) -> Record:

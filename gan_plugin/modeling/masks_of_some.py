@@ -1,6 +1,5 @@
 """The loss of masks for those objects alone that have one, whatever mask head computes it."""
 
-import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -14,6 +13,8 @@ from gan_plugin.errors import UserError
 from .mask_sampling import has_mask
 
 Begin = Callable[[list[Instances]], None]
+# by position or by name
+_Arguments = dict[int | str, Any]
 
 
 def split_masks(stack: ExitStack, heads: Any, begin: Begin | None = None) -> None:
@@ -36,7 +37,7 @@ def split_masks(stack: ExitStack, heads: Any, begin: Begin | None = None) -> Non
     branch = hasattr(heads, "_forward_mask")
     owner, method = (heads, "_forward_mask") if branch else (heads.mask_head, "forward")
     original, own = getattr(owner, method), vars(owner).get(method)
-    split = _Split(original, getattr(heads, "num_classes", None), begin)
+    split = _Split(original, getattr(heads, "num_classes", None), begin, pooled=not branch)
     setattr(owner, method, split)
     stack.callback(setattr, owner, method, own) if own is not None else stack.callback(delattr, owner, method)
 
@@ -55,16 +56,17 @@ def require_mask_branch(model: Any) -> None:
 
 
 class _Split:
-    """A mask branch that stands for `run`."""
+    """A mask branch that stands for `run`; `pooled` says that its features have a row for each proposal."""
 
-    def __init__(self, run: Callable[..., Any], classes: int | None, begin: Begin | None) -> None:
-        self.run, self.classes, self.begin = run, classes, begin
+    def __init__(self, run: Callable[..., Any], classes: int | None, begin: Begin | None, pooled: bool) -> None:
+        self.run, self.classes, self.begin, self.pooled = run, classes, begin, pooled
         self.has_run = False
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         self.has_run = True
-        bound = inspect.signature(self.run).bind(*arguments, **named)
-        place, proposals = _proposals_in(bound.arguments)
+        given: _Arguments = dict(enumerate(arguments))
+        given.update(**named)
+        place, proposals = _proposals_in(given)
         lacking = [self._lacks(image) for image in proposals]
         if not any(bool(rows.any()) for rows in lacking):
             return self.run(*arguments, **named)
@@ -72,22 +74,24 @@ class _Split:
         learns = any(bool(rows.any()) for rows in having)
         result = None
         if learns:
-            result = self._run_for(bound, place, [~rows for rows in lacking])
+            result = self._run_for(given, place, [~rows for rows in lacking])
         if self.begin is None and learns:
             return result
         # its statistics are those of stand-ins
         with EventStorage(get_event_storage().iter):
-            other = self._run_for(bound, place, lacking)
+            other = self._run_for(given, place, lacking)
         return result if learns else _silenced(other)
 
-    def _run_for(self, bound: inspect.BoundArguments, place: str, keep: list[torch.Tensor]) -> Any:
+    def _run_for(self, given: _Arguments, place: int | str, keep: list[torch.Tensor]) -> Any:
         rows = torch.cat(keep)
-        chosen = [image[index] for image, index in zip(bound.arguments[place], keep, strict=True)]
-        arguments = {name: _rows(value, rows) for name, value in bound.arguments.items()} | {place: chosen}
+        chosen = [image[index] for image, index in zip(given[place], keep, strict=True)]
+        if self.pooled:
+            given = {name: _rows(value, rows) for name, value in given.items()}
+        given = {**given, place: chosen}
         if self.begin is not None:
             self.begin(chosen)
-        some = inspect.BoundArguments(bound.signature, arguments)
-        return self.run(*some.args, **some.kwargs)
+        by_position = [value for name, value in given.items() if isinstance(name, int)]
+        return self.run(*by_position, **{name: value for name, value in given.items() if isinstance(name, str)})
 
     def _foreground(self, image: Instances) -> torch.Tensor:
         if self.classes is None:
@@ -101,8 +105,8 @@ class _Split:
         return self._foreground(image) & ~has_mask(image)
 
 
-def _proposals_in(arguments: dict[str, Any]) -> tuple[str, list[Instances]]:
-    for name, value in arguments.items():
+def _proposals_in(given: _Arguments) -> tuple[int | str, list[Instances]]:
+    for name, value in given.items():
         if isinstance(value, list | tuple) and value and all(isinstance(image, Instances) for image in value):
             return name, list(value)
     raise UserError(
