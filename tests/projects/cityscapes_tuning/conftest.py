@@ -1,6 +1,12 @@
 """A toy Cityscapes, a model of 0.2 million parameters, and studies that train it for a few iterations."""
 
 import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import partial
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -66,11 +72,11 @@ def forked():
     return forked_runs(trial_tool().main)
 
 
-@pytest.fixture
-def study_file(tmp_path):
-    """(phases, more keys) -> path of a study on the toy set."""
+@pytest.fixture(scope="session")
+def write_study():
+    """(folder, phases, more keys) -> path of a study on the toy set."""
 
-    def write(phases, name="study", **more):
+    def write(folder, phases, name="study", **more):
         settings = {**TINY, **more.pop("settings", {})}
         content = {
             "name": name,
@@ -80,11 +86,42 @@ def study_file(tmp_path):
             "phases": phases,
             **more,
         }
-        file = tmp_path / f"{name}.yaml"
+        file = folder / f"{name}.yaml"
         file.write_text(yaml.safe_dump(content))
         return file
 
     return write
+
+
+@pytest.fixture
+def study_file(write_study, tmp_path):
+    """(phases, more keys) -> path of a study on the toy set."""
+    return partial(write_study, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """The URL of an empty database on a server of its own."""
+    pytest.importorskip("psycopg2", reason="needs psycopg2-binary, a driver of PostgreSQL")
+    found = [shutil.which("initdb"), *glob("/usr/lib/postgresql/*/bin/initdb")]
+    tools = next((Path(os.path.realpath(file)).parent for file in found if file), None)
+    if tools is None:
+        pytest.skip("needs PostgreSQL (apt-get install postgresql)")
+    folder, user = Path(tempfile.mkdtemp(prefix="tuning-")), []
+    if not os.geteuid():
+        # it refuses to be root's
+        shutil.chown(folder, "postgres")
+        user = ["runuser", "-u", "postgres", "--"]
+
+    def call(*arguments):
+        subprocess.run([*user, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=120)
+
+    control = [tools / "pg_ctl", "-D", folder / "data", "-w"]
+    call(tools / "initdb", "-D", folder / "data", "-A", "trust", "-U", "tuning")
+    call(*control, "-l", folder / "log", "-o", f"-k {folder} -c listen_addresses=''", "start")
+    yield f"postgresql+psycopg2://tuning@/postgres?host={folder}"
+    call(*control, "-m", "immediate", "stop")
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -1,16 +1,18 @@
 """Studies that are changed and mended between runs, what their storage survives, and what is said of their trials."""
 
+import dataclasses
 import json
 import shutil
 
 import optuna
 import pytest
+from cityscapes_tuning.search.advance import Findings
 from cityscapes_tuning.search.context import CONFIG, DATA
 from cityscapes_tuning.search.fine import fine_plan, space_of
-from cityscapes_tuning.search.phases import COARSE
-from cityscapes_tuning.search.status import News, trial_table
+from cityscapes_tuning.search.phases import COARSE, coarse_plan
+from cityscapes_tuning.search.status import News, decisions, trial_table
 from cityscapes_tuning.search.storage import JOURNAL, open_storage
-from cityscapes_tuning.search.study import Arm
+from cityscapes_tuning.search.study import Arm, Objective
 from cityscapes_tuning.search.table import Table, Wanted
 from cityscapes_tuning.search.workspace import STUDY, open_study, retry_failed, set_up
 from optuna.trial import TrialState
@@ -271,6 +273,22 @@ def test_every_trial_is_told_of_once_whoever_ran_it(slides):
         "coarse/b: Out of memory.",
         "[2/3] coarse/b: failed after 0 iterations. No such picture.",
     ]
+
+
+def test_a_score_is_maximised_and_shown_as_it_is(slides):
+    study = slides.study.model_copy(update={"objective": Objective(metric="segm/AP")})
+    context = dataclasses.replace(slides, study=study)
+    phase, table = study.phases["coarse"], Table(optuna.storages.InMemoryStorage(), "study", "maximize")
+    value = {"imagenet": 20.0, "coco": 45.2}
+    for _ in value:
+        plan, choice = coarse_plan(context, phase, table.rows(COARSE))
+        table.want(plan.wanted)
+        for key, row in table.rows(COARSE).items():
+            if row.is_open:
+                finish(table, COARSE, key, value[row.params["weights"]] - row.params["lr"], done=row.iterations)
+    assert choice.levels["weights"] == "coco" and choice.lr == min(phase.lr)
+    said = decisions(context, Findings(choice=choice))[0]
+    assert "weights: coco wins (imagenet 20 (lr 1e-06), coco 45.2 (lr 1e-06))" in said
 
 
 def test_what_is_decided_otherwise_is_made_anew(slides):

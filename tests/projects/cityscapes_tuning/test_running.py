@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from cityscapes_tuning.search import storage as storage_module
+from cityscapes_tuning.search import worker as worker_module
 from cityscapes_tuning.search.status import trial_table
 from cityscapes_tuning.search.worker import Worker
 from cityscapes_tuning.search.workspace import open_study, retry_failed, set_up
@@ -78,17 +79,25 @@ def wait_for(condition, seconds=60):
         time.sleep(0.05)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(toy, forked, write_study, tmp_path_factory):
+    """SEARCH by one worker: (context, table)."""
+    folder = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(toy))
+        context, table = set_up(write_study(folder, SEARCH, epoch_iterations=2), folder / "alone")
+        Worker(context, table, process=forked, say=lambda text: None).work()
+    return context, table
+
+
 @pytest.mark.parametrize("url", ["", "sqlite:///study.db", "postgresql"])
 def test_two_workers_of_which_one_is_killed_give_the_table_of_one(
-    study_file, work, toy_root, forked, tmp_path, monkeypatch, url
+    study_file, undisturbed, toy_root, forked, tmp_path, monkeypatch, request, url
 ):
-    if url == "postgresql":
-        url = os.environ.get("TUNING_TEST_POSTGRESQL", "")
-        if not url:
-            pytest.skip("needs PostgreSQL, and the URL of an empty database of it in TUNING_TEST_POSTGRESQL")
+    url = request.getfixturevalue(url) if url == "postgresql" else url
     monkeypatch.setattr(storage_module, "HEARTBEAT_SECONDS", 1)
     monkeypatch.setattr(storage_module, "SILENCE_SECONDS", 4)
-    _, alone, _ = work(study_file(SEARCH, epoch_iterations=2), tmp_path / "alone")
+    monkeypatch.setattr(worker_module, "_POLL_SECONDS", 0.05)
     context, table = set_up(study_file(SEARCH, epoch_iterations=2, storage=url), tmp_path / "shared")
     # the other worker is a process group of its own that is killed in the midst of a trial, children included
     other = os.fork()
@@ -106,10 +115,11 @@ def test_two_workers_of_which_one_is_killed_give_the_table_of_one(
     assert any(row.trial.state.name == "RUNNING" for row in interrupted)
     findings = Worker(context, table, process=forked, say=lambda text: None).work()
     assert findings.finished
+    alone_context, alone = undisturbed
     assert as_text(table) == as_text(alone)
     for row in alone.all_rows().values():
         if (context.trial_folder(row.name) / "model_final.pth").is_file():
-            a, b = weights(context, row.name), weights(open_study(tmp_path / "alone")[0], row.name)
+            a, b = weights(context, row.name), weights(alone_context, row.name)
             assert all(torch.equal(value, b[name]) for name, value in a.items())
 
 

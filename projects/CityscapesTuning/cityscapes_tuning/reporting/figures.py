@@ -29,7 +29,7 @@ _CAPTIONS = {
     "importance": "How much of the spread of the objective each hyper-parameter explains (fANOVA, complete trials).",
     "parallel": "Every trial is a line through its hyper-parameters, coloured by its objective: dark is better.",
     "history": "The objective of each trial in the order in which the trials were made, and the best so far.",
-    "intermediate": "Validation loss of every trial over its iterations; pruned trials end early.",
+    "intermediate": "The objective of every trial over its iterations; pruned trials end early.",
 }
 
 
@@ -53,17 +53,17 @@ def _coarse(study: Gathered) -> list[Picture]:
     if phase is None or not rows:
         return []
     pictures = []
-    levels = study.findings.choice.levels
+    levels, metric = study.findings.choice.levels, study.context.study.objective.metric
     epoch = study.context.epoch("small_train")
     for factor in phase.factors:
         others = {name: level for name, level in levels.items() if name != factor}
         groups = {row.key: str(row.params[factor]) for row in rows if _fits(row, others)}
         own = [row for row in rows if row.key in groups]
         caption = (
-            f"Coarse search, {factor}: best validation loss over the learning rate; crosses diverged, what is above "
-            "three times the best is drawn there."
+            f"Coarse search, {factor}: {metric} over the learning rate; crosses have failed, and a loss above three "
+            "times the best is drawn there."
         )
-        pictures.append(plots.lr_sweep(f"coarse_{factor}", caption, own, groups))
+        pictures.append(plots.lr_sweep(f"coarse_{factor}", caption, own, groups, metric))
         for level in dict.fromkeys(groups.values()):
             of_level = [row for row in own if groups[row.key] == level and row.attr("history")]
             if of_level:

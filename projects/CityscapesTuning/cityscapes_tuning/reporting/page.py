@@ -64,7 +64,7 @@ def write_study_report(context: Context, table: Table) -> Path:
 
 
 def _short(value: Any) -> Any:
-    return f"{value:.4g}" if isinstance(value, float) else value
+    return "n/a" if value is None else f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _is_seed002(context: Context) -> bool:

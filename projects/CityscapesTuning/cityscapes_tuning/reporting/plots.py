@@ -71,19 +71,21 @@ def _clip(axes: Any, values: Sequence[float]) -> None:
         axes.set_ylim(0, _CLIP * sorted(values)[len(values) // 2])
 
 
-def lr_sweep(name: str, caption: str, rows: Sequence[Row], groups: Mapping[str, str]) -> Picture:
-    """The best validation loss against the learning rate, one line a group; crosses for what diverged.
+def lr_sweep(name: str, caption: str, rows: Sequence[Row], groups: Mapping[str, str], metric: str) -> Picture:
+    """The objective against the learning rate, one line a group; crosses for what has failed.
 
-    What is above three times the best loss is drawn there.
+    A loss above three times the least is drawn there.
 
     Args:
         name, caption: of the picture.
         rows: of the coarse search.
         groups: key of a trial -> name of its group.
+        metric: the objective.
     """
     figure, axes = new_axes()
-    values = [row.value for row in rows if row.value is not None]
-    top = min(max(values), _CLIP * min(values)) if values else 1.0
+    values = [row.value for row in rows if row.value is not None] or [1.0]
+    is_loss = metric.startswith("val_loss/")
+    top = min(max(values), _CLIP * min(values)) if is_loss else math.inf
     for number, group in enumerate(dict.fromkeys(groups.values())):
         own = sorted((row for row in rows if groups[row.key] == group), key=lambda row: row.params["lr"])
         points = [(row.params["lr"], min(row.value, top)) for row in own if row.value is not None]
@@ -91,10 +93,10 @@ def lr_sweep(name: str, caption: str, rows: Sequence[Row], groups: Mapping[str, 
             marker = _MARKERS[number % len(_MARKERS)]
             axes.plot(*zip(*points, strict=True), color=colour(number), marker=marker, ms=5, label=group)
         lost = [row.params["lr"] for row in own if row.is_failed]
-        axes.plot(lost, [top] * len(lost), "x", ms=8, mew=2, color=colour(number))
+        axes.plot(lost, [top if is_loss else min(values)] * len(lost), "x", ms=8, mew=2, color=colour(number))
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
-    axes.set_ylabel("best validation loss")
+    axes.set_ylabel(metric)
     return plot(name, caption, figure, legend=2)
 
 

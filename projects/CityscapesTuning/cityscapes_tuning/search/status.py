@@ -58,9 +58,10 @@ def decisions(context: Context, findings: Findings) -> list[str]:
     said = []
     if findings.can_be_trained is not None:
         said.append(findings.can_be_trained[1])
+    better = 1 if context.study.objective.is_loss else -1
     for factor, outcome in findings.choice.steps.items():
         scores = ", ".join(
-            f"{level} {score:.4g} (lr {lr:g})" if lr is not None else f"{level} failed"
+            f"{level} {better * score:.4g} (lr {lr:g})" if lr is not None else f"{level} failed"
             for level, (score, lr) in outcome.items()
         )
         said.append(f"Coarse search, {factor}: {findings.choice.levels[factor]} wins ({scores}).")
