@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import math
 import shutil
 
 import optuna
 import pytest
-from cityscapes_tuning.search.advance import Findings
+from cityscapes_tuning.search.advance import Findings, advance
 from cityscapes_tuning.search.context import CONFIG, DATA
 from cityscapes_tuning.search.fine import fine_plan, space_of
 from cityscapes_tuning.search.phases import COARSE, coarse_plan
@@ -289,6 +290,51 @@ def test_a_score_is_maximised_and_shown_as_it_is(slides):
     assert choice.levels["weights"] == "coco" and choice.lr == min(phase.lr)
     said = decisions(context, Findings(choice=choice))[0]
     assert "weights: coco wins (imagenet 20 (lr 1e-06), coco 45.2 (lr 1e-06))" in said
+
+
+def train_all(context, table):
+    """As workers would until all phases are over; the loss falls towards a learning rate of 5e-5."""
+    for _ in range(100):
+        findings = advance(context, table)
+        if findings.finished:
+            return findings
+        for row in table.all_rows().values():
+            if not row.is_ready and table.begin(row):
+                rate = row.settings["SOLVER.BASE_LR"]
+                value = 1 + abs(math.log10(rate / 5e-5)) + 0.01 * row.settings.get("SEED", 0) + 1 / row.iterations
+                history = [{"iteration": 1, "total": 9.0}, {"iteration": row.iterations, "total": value}]
+                values = {**row.attr("values", {}), str(row.iterations): value}
+                table.note(row, values=values, history=history, trained=row.iterations, done=row.iterations)
+                table.pause(row)
+                weights = context.trial_folder(row.name) / "model_final.pth"
+                weights.parent.mkdir(parents=True, exist_ok=True)
+                weights.touch()
+    raise AssertionError(f"it does not end; the phase is {findings.phase}")
+
+
+def test_all_phases_of_the_slides_follow_from_the_table_alone(slides, tmp_path):
+    context = dataclasses.replace(slides, folder=tmp_path)
+    table = Table(open_storage("", tmp_path), "study")
+    findings = train_all(context, table)
+    counts = {phase: len(table.rows(phase)) for phase in table.phases()}
+    assert counts == {"babysit": 2, "coarse": 16, "fine-sgd": 17, "fine-adam": 17, "confirm": 6, "full": 9}
+    assert findings.can_be_trained[0] and findings.winner.phase == "fine-sgd"
+    fine = [row for phase in ("fine-sgd", "fine-adam") for row in table.rows(phase).values()]
+    assert {row.status for row in fine} == {"complete", "pruned"}
+    best = min((row for row in fine if row.status == "complete"), key=lambda row: row.value)
+    assert findings.winner.name == best.name
+    rates = {row.settings["SOLVER.BASE_LR"] for row in table.rows("full").values()}
+    assert rates == {best.params["lr"]}
+    # kept are the weights of the best of each phase, and of what the variants start from
+    kept = {file.parent.name for file in tmp_path.glob("trials/fine-sgd/*/*.pth")}
+    assert kept == {best.key}
+    # weights that are gone are trained again once another trial needs them
+    (context.trial_folder("full/V1") / "model_final.pth").unlink()
+    table.again(table.rows("full")["V4"])
+    train_all(context, table)
+    attempts = [trial.user_attrs["key"] for trial in table.optuna_study("full").trials]
+    assert [attempts.count(key) for key in ("V1", "V2", "V4")] == [2, 1, 2]
+    assert {row.status for row in table.rows("full").values()} == {"complete"}
 
 
 def test_what_is_decided_otherwise_is_made_anew(slides):
