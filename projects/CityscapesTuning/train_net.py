@@ -70,7 +70,7 @@ def _failure(error: Exception) -> str | None:
 
 def run(args: argparse.Namespace) -> None:
     """Do what the command line says, in this process."""
-    from cityscapes_tuning.config import add_tuning_config
+    from cityscapes_tuning.config import add_tuning_config, check_tuning
     from cityscapes_tuning.data.register import prepare_parts
     from detectron2.utils import comm
 
@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> None:
     from gan_plugin.errors import explanations_logged
 
     cfg = load_config(args, add_tuning_config)
+    check_tuning(cfg)
     if comm.is_main_process():
         claim_output_dir(cfg, resume=args.resume, eval_only=False)
     prepare_parts(cfg)

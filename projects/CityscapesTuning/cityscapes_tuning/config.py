@@ -2,6 +2,28 @@
 
 from detectron2.config import CfgNode as CN
 
+from gan_plugin.config_files import look_up
+from gan_plugin.errors import UserError
+
+FREEZABLE = {
+    "backbone": ("backbone.bottom_up.",),
+    "fpn": ("backbone.fpn_",),
+    "rpn": ("proposal_generator.",),
+    "box_head": ("roi_heads.box_head.", "roi_heads.box_predictor."),
+    "mask_head": ("roi_heads.mask_head.",),
+}
+# least and greatest value
+_RANGES = {
+    "SOLVER.IMS_PER_BATCH": (1, None),
+    "TUNING.MINI_MASK": (0, None),
+    "TUNING.SCHEDULE_ITERS": (0, None),
+    "TUNING.MEMORY_GB": (0, None),
+    "TUNING.CROP.PROB": (0, 1),
+    "TUNING.CROP.SHARE": (0, 0.5),
+    **{f"TUNING.VAL.{key}": (0, None) for key in ("IMAGES", "PERIOD", "PATIENCE", "MIN_DELTA", "LIMIT")},
+    **{f"TUNING.LR_RANGE.{key}": (0, None) for key in ("LOW", "HIGH")},
+}
+
 
 def add_tuning_config(cfg: CN) -> None:
     """Add the node `TUNING`, all of it switched off. Call it after `gan_plugin.add_gan_config`."""
@@ -49,3 +71,22 @@ def add_tuning_config(cfg: CN) -> None:
     # the learning rate rises exponentially from LOW to HIGH over the run; LOW 0 for the usual schedule
     cfg.TUNING.LR_RANGE.LOW = 0.0
     cfg.TUNING.LR_RANGE.HIGH = 0.0
+
+
+def check_tuning(cfg: CN) -> None:
+    """Refuse values out of range.
+
+    Raises:
+        UserError: the sentence begins with the key, and says what it may be.
+    """
+    for key, (least, most) in _RANGES.items():
+        value = look_up(cfg, key)
+        if value < least or (most is not None and value > most):
+            expected = f"{least} or more" if most is None else f"a number from {least} to {most}"
+            raise UserError(f"{key} is {value!r}; set it to {expected}.")
+    for key in ("INPUT.MIN_SIZE_TRAIN", "INPUT.MAX_SIZE_TRAIN"):
+        value = look_up(cfg, key)
+        if min(value if isinstance(value, list | tuple) else (value,), default=0) <= 0:
+            raise UserError(f"{key} is {value!r}; set it to more than 0 pixels.")
+    if unknown := [part for part in cfg.TUNING.FREEZE if part not in FREEZABLE]:
+        raise UserError(f"TUNING.FREEZE holds {unknown[0]!r}, which is unknown; choose from {', '.join(FREEZABLE)}.")

@@ -29,7 +29,7 @@ from cityscapes_tuning.search.estimate import coarse_count, planned
 from cityscapes_tuning.search.fine import fine_plan
 from cityscapes_tuning.search.phases import level_settings
 from cityscapes_tuning.search.storage import JOURNAL, open_storage
-from cityscapes_tuning.search.study import check_settings, parse_study
+from cityscapes_tuning.search.study import check_ranges, check_settings, parse_study
 from cityscapes_tuning.search.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -149,6 +149,9 @@ def test_parts_fall_back_and_refuse_what_they_do_not_know():
         ({"phases": {"coarse": {"epochs": [3]}}}, "^phases.coarse.epochs is \\[3\\]; give a number"),
         ({"phases": {"full": {"variants": {"../V1": {}}}}}, "^phases.full.variants has the name '../V1'; a name is"),
         ({"phases": {"full": {"variants": {"": {}}}}}, "^phases.full.variants has the name ''; a name is"),
+        ({"settings": {"TUNING.CROP.PROB": 1.5}}, "^settings.TUNING.CROP.PROB is 1.5; set it to a number from 0 to 1"),
+        ({"settings": {"SOLVER.IMS_PER_BATCH": 0}}, "^settings.SOLVER.IMS_PER_BATCH is 0; set it to 1 or more"),
+        ({"settings": {"TUNING.FREEZE": ["rnp"]}}, "^settings.TUNING.FREEZE holds 'rnp', which is unknown; choose"),
         ({"name": "a/b"}, "^name is 'a/b'; a name is"),
         ({"data": {"parts": {"train": {"city": "a"}}}}, "^data.parts.train has a key 'city'"),
         ({"budget": {"hours": -1}}, "^budget.hours is -1; give 0 or more"),
@@ -161,7 +164,9 @@ def test_parts_fall_back_and_refuse_what_they_do_not_know():
 def test_mistakes_in_a_study_are_named(change, said):
     content = yaml.safe_load((CONFIGS / "toy_study.yaml").read_text())
     with pytest.raises(UserError, match=said):
-        check_settings(parse_study({**content, **change}, CONFIGS, ""), trial_config())
+        study = parse_study({**content, **change}, CONFIGS, "")
+        check_settings(study, trial_config())
+        check_ranges(study, trial_config())
 
 
 @pytest.mark.parametrize("parent", [[""], {"a": 1}, 3, "V9"])

@@ -15,6 +15,7 @@ from gan_plugin.engine.check_config import check_values
 from gan_plugin.engine.setup import merge_options
 from gan_plugin.errors import UserError
 
+from ..config import check_tuning
 from ..data.parts import Part, class_preset, parse_parts
 from ..schema import Name, Numbers, Section, Settings, Text, Whole, refuse, shortened, unknown_key, validated
 from . import PHASES
@@ -342,8 +343,10 @@ def check_ranges(study: Study, cfg: CfgNode) -> None:
         merge_options(probe, "", key_values({_SHORT.get(key, key): value for key, value in plain.items()}))
         try:
             check_values(probe)
+            check_tuning(probe)
         except UserError as error:
-            raise UserError(f"{where}: {error}") from error
+            is_path = str(error).partition(" ")[0] in plain
+            raise UserError(f"{where}{'.' if is_path else ': '}{error}") from error
 
 
 def _leaves(node: CfgNode, prefix: str) -> Iterator[str]:

@@ -10,13 +10,8 @@ from torch import nn
 
 from gan_plugin.errors import UserError
 
-FREEZABLE = {
-    "backbone": ("backbone.bottom_up.",),
-    "fpn": ("backbone.fpn_",),
-    "rpn": ("proposal_generator.",),
-    "box_head": ("roi_heads.box_head.", "roi_heads.box_predictor."),
-    "mask_head": ("roi_heads.mask_head.",),
-}
+from ..config import FREEZABLE
+
 # heads with the rows that belong to one class; the classifier has one row more, the background's
 _CLASSIFIER = re.compile(r"roi_heads\.box_predictor\.(\d+\.)?cls_score\.(weight|bias)$")
 _BOXES = re.compile(r"roi_heads\.box_predictor\.(\d+\.)?bbox_pred\.(weight|bias)$")
