@@ -186,7 +186,7 @@ def test_a_training_resumes_with_the_masks_that_it_remembers(tiny_cfg, coco, tmp
     cfg.MODEL.GAN.UNPAIRED.PROJECTION_WEIGHT = cfg.MODEL.GAN.UNPAIRED.PAIRWISE_WEIGHT = 1.0
     cfg.MODEL.GAN.UNPAIRED.TEACHER_WEIGHT, cfg.MODEL.GAN.UNPAIRED.TEACHER_TRUST = 1.0, 0.1
     cfg.MODEL.GAN.EMA.DECAY = 0.9
-    cfg.SOLVER.MAX_ITER, cfg.SOLVER.CHECKPOINT_PERIOD = 6, 3
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.CHECKPOINT_PERIOD = 4, 2
     os.makedirs(cfg.OUTPUT_DIR)
     prepare_datasets(cfg, train=True)
     train(cfg)
@@ -195,11 +195,13 @@ def test_a_training_resumes_with_the_masks_that_it_remembers(tiny_cfg, coco, tmp
     resumed = cfg.clone()
     resumed.OUTPUT_DIR = str(tmp_path / "resumed")
     os.makedirs(resumed.OUTPUT_DIR)
-    shutil.copy(f"{cfg.OUTPUT_DIR}/model_0000002.pth", resumed.OUTPUT_DIR)
-    Path(resumed.OUTPUT_DIR, "last_checkpoint").write_text("model_0000002.pth")
+    shutil.copy(f"{cfg.OUTPUT_DIR}/model_0000001.pth", resumed.OUTPUT_DIR)
+    Path(resumed.OUTPUT_DIR, "last_checkpoint").write_text("model_0000001.pth")
     torch.manual_seed(123)
     train(resumed, resume=True)
     assert_same(whole, load(resumed))
+    if mode == "alternating":
+        return
     # a warm start with a ring of another size begins it anew
     resized = cfg.clone()
     resized.OUTPUT_DIR, resized.MODEL.WEIGHTS, resized.MODEL.GAN.MASK.MEMORY = (
