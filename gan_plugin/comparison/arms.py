@@ -61,6 +61,10 @@ ARMS: dict[str, Arm] = {
         "least squares (thesis eq 4.5 and 4.6) with the config's own mask discriminator and weights",
         {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "LeastSquares"},
     ),
+    "verdict": Arm(
+        "least squares without the error, beside which a balanced verdict has next to no part in the gradient",
+        {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "LeastSquares", "MODEL.GAN.MASK.REC_WEIGHT": 0.0},
+    ),
     "rec": Arm(
         "a control: the mean absolute error of matched masks (thesis 4.3.3), weighted as in the config, and no verdict",
         {**_MASK_PLAYER, "MODEL.GAN.MASK.WEIGHT": 0.0},
