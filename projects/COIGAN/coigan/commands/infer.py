@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: an argument makes no sense, or a file cannot be read or written.
     """
+    from collections import Counter
+
     import numpy as np
 
     from coigan.data.images import encode_png
@@ -55,10 +57,12 @@ def run(args: argparse.Namespace) -> None:
     masks = np.zeros((len(inpainter.classes), *image.shape[:2]), bool)
     for text in args.mask:
         place, file = _split(text, inpainter.classes)
-        mask = read_mask(file)
+        form: Counter[str] = Counter()
+        mask = read_mask(file, form)
         if mask.shape != image.shape[:2]:
             raise UserError(f"The mask {file} has another size than {args.image}; draw it on that image.")
         masks[place] |= mask
+        print(f"mask {file}: {', '.join(form)}; {int(mask.sum())} pixels of class {inpainter.classes[place]}")
     for text in args.ellipse:
         place, box = _split(text, inpainter.classes)
         masks[place] |= _ellipse(box, *image.shape[:2])

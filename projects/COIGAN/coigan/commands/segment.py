@@ -13,6 +13,7 @@ import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from coigan.choices import LOSSES, NETWORKS
 
@@ -82,11 +83,10 @@ def run(args: argparse.Namespace) -> None:
     sets = {name: CocoMasks(path) for name, path in paths.items()}
     check_apart(sets["train"].pictures(), sets["test"].pictures())
     extras = {name: data for name, data in sets.items() if name not in own}
-    train, val = (
-        (sets["train"], sets.get("val"))
-        if args.val
-        else sets["train"].held_out(args.val_share, 0, args.group, args.group_within)
-    )
+    train: Any = sets["train"]
+    val: Any = sets.get("val")
+    if val is None:
+        train, val = sets["train"].held_out(args.val_share, 0, args.group, args.group_within)
     # a set that was written anew is another one
     sources = {name: f"{path}, SHA-256 {_digest(path)}" for name, path in paths.items()}
     if args.val:

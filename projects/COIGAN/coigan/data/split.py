@@ -217,7 +217,7 @@ def near_duplicates(prints: Sequence[bytes]) -> list[tuple[int, int]]:
         return []
     bits = np.unpackbits(np.array([np.frombuffer(each, np.uint8) for each in prints]), axis=1) * np.float32(2) - 1
     # flat pictures, such as black ones, have nothing to be told by
-    marked = (bits > 0).any(1)
+    marked = np.asarray((bits > 0).any(1))
     pairs: list[tuple[int, int]] = []
     for start in range(0, len(bits), _BLOCK):
         rows = bits[start : start + _BLOCK]

@@ -58,10 +58,11 @@ def _write_sheets(folder: Path, wanted: dict) -> None:
     with open(folder / "train.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["ImageId", "ClassId", "EncodedPixels"])
+        height, width = wanted["size"]
         for number in range(wanted["count"]):
             rng = np.random.default_rng([wanted["seed"], number])
             kind = number // 2 if number % 2 and number < 8 else None
-            picture, masks = make_sheet(rng, *wanted["size"], wanted=kind)
+            picture, masks = make_sheet(rng, height, width, kind)
             name = f"{number:06d}.jpg"
             (folder / "train_images" / name).write_bytes(_jpeg(picture))
             for kind, mask in enumerate(masks):
