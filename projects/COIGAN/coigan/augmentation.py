@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from coigan.data.coco_json import annotation, categories_of, coco_content
 from coigan.data.images import safe_path, whole_folder, write_png
-from coigan.data.line_sets import LineSet
+from coigan.data.line_sets import LineSet, annotation, categories_of, coco_content
 from coigan.data.objects import CutOut, ObjectStore
 from coigan.data.placer import Placement, Placer
 from coigan.poisson import poisson_blend

@@ -56,7 +56,7 @@ def _data() -> CN:
     data.FORCE_NON_EMPTY = "retry"
     # turn, scale and shear the objects
     data.AUGMENT = True
-    # a preset of coigan.data.presets in place of that, such as inpainting or defects; "" for none
+    # a preset of coigan.data.augmentor in place of that, such as inpainting or defects; "" for none
     data.PRESET = ""
     # objects may lie on one another
     data.OVERLAP = False

@@ -14,7 +14,7 @@ from coigan.data.line_sets import LineSet
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Placer
 from coigan.data.prepare import PrepareOptions, prepare
-from coigan.data.prepared import open_prepared
+from coigan.data.stages import open_prepared
 from forked_runs import forked_runs
 from support import SMALLEST_MODEL
 

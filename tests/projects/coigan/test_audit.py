@@ -11,8 +11,7 @@ from coigan.audit import MARGIN, agreements, audit_set, read_set, summarise, wea
 from coigan.augmentation import Source, write_augmented
 from coigan.data.images import write_png
 from coigan.segmentation.networks import build_segmenter
-from coigan.segmentation.training import SegmentOptions
-from coigan.segmentation.weights import read_segmenter, write_segmenter
+from coigan.segmentation.training import SegmentOptions, read_segmenter, write_segmenter
 from detectron2.data.datasets.coco import load_coco_json
 
 from gan_plugin.data.pictures import read_rgb

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from coigan.augmentation import BASELINES, RealObjects, Source, write_augmented
 from coigan.commands.augment import _count
-from coigan.data.coco_json import coco_content
 from coigan.data.images import write_png
-from coigan.data.line_sets import LineSet
+from coigan.data.line_sets import LineSet, coco_content
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Placer
 from coigan.data.prepare import PrepareOptions, prepare
-from coigan.data.prepared import open_prepared
+from coigan.data.stages import open_prepared
 from detectron2.data.datasets.coco import load_coco_json
 from pycocotools import mask as coco_mask
 

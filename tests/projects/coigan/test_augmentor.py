@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from coigan.data.augmentor import Augmentor, SomeOf
-from coigan.data.presets import PRESETS, BackgroundChannel, augmentor_of
+from coigan.data.augmentor import PRESETS, Augmentor, BackgroundChannel, SomeOf, augmentor_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn

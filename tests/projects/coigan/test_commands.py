@@ -10,8 +10,7 @@ from coigan.config import load_config
 from coigan.data.images import write_png
 from coigan.segmentation.coco import CocoMasks
 from coigan.segmentation.networks import build_segmenter
-from coigan.segmentation.training import SegmentOptions
-from coigan.segmentation.weights import write_segmenter
+from coigan.segmentation.training import SegmentOptions, write_segmenter
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from pycocotools import mask as coco_mask

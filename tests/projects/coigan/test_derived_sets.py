@@ -12,7 +12,7 @@ from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
 from coigan.data.objects import ObjectStore, write_objects
 from coigan.data.regions import Region
-from coigan.inspection.training_steps import l1_steps
+from coigan.inspection.loading import l1_steps
 from detectron2.data.datasets.coco import load_coco_json
 from pycocotools import mask as coco_mask
 

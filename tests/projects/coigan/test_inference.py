@@ -5,8 +5,7 @@ import pytest
 import torch
 from coigan.config import load_config
 from coigan.engine.players import build_generator
-from coigan.inference.inpainter import Inpainter
-from coigan.inference.tiles import paint_large, starts
+from coigan.inference.inpainter import Inpainter, paint_large, starts
 from coigan.inference.weights import TrainedGenerator, digest_of
 from coigan_samples import CLASSES, SMALL
 from hypothesis import given, settings

@@ -1,11 +1,14 @@
 """Data as users have it: layouts of folders, forms of masks, sizes, and what must stay in one part."""
 
 import itertools
+import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import cv2
+import inpaint
 import numpy as np
 import pytest
 from coigan.data.images import safe_path, whole_folder
@@ -356,3 +359,30 @@ def test_magnetic_tiles_are_read_from_the_raw_folder():
     grey = cv2.imread(str(source.images[crack].with_suffix(".png")), 0)
     found = class_masks(source.regions(crack, height, width), 5, height, width)
     assert (found[2] == (grey >= 128)).all() and not found[[0, 1, 3, 4]].any()
+
+
+def test_derive_keeps_sub_folders_and_never_leaves_its_folder(tmp_path):
+    """Two pictures of one name in different folders, and names in a COCO JSON that lead elsewhere."""
+    raw = tmp_path / "raw"
+    for name in ("raw/crack", "raw/dent", "other", "away"):
+        save(tmp_path / f"{name}/0.png", picture(len(name)))
+    entries = ["crack/0.png", "dent/0.png", "../other/0.png", str(tmp_path / "away/0.png")]
+    entries = [{"id": n, "file_name": name, "width": SIDE, "height": SIDE} for n, name in enumerate(entries, 1)]
+    ring = [1, 1, 9, 1, 9, 9, 1, 9]
+    truth = [{"id": n, "image_id": n, "category_id": 1, "segmentation": [ring]} for n in range(1, 5)]
+    content = {"images": entries, "annotations": truth, "categories": [{"id": 1, "name": "a"}]}
+    (raw / "all.json").write_text(json.dumps(content))
+    before = set(tmp_path.rglob("*"))
+    for words in (["derive", "OUT"], ["derive", "OUT", "--scale", "0.5"], ["prepare", "OUT", "--tile", "16"]):
+        out = tmp_path / "made"
+        line = [words[0], str(raw / "all.json"), str(out), "--images", str(raw), "--workers", "1", *words[2:]]
+        inpaint.main(line)
+        made = set(tmp_path.rglob("*")) - before
+        assert made and all(path.is_relative_to(out) for path in made)
+        if words[0] == "derive":
+            found = {path.relative_to(out).as_posix() for path in out.rglob("*.png")}
+            assert {"crack/0.png", "dent/0.png", "other/0.png"} < found and len(found) == 4
+            assert all(name.endswith("/0.png") for name in found)
+            listed = {entry["file_name"] for entry in json.loads((out / "annotations.json").read_text())["images"]}
+            assert listed == found
+        shutil.rmtree(out)

@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import torch
 from coigan.config import get_cfg, load_config
+from coigan.data.augmentor import augmentor_of
 from coigan.data.images import write_png
 from coigan.data.line_datasets import ImageMaskDataset, MaskDataset, SeparateMaskDataset
-from coigan.data.noise import MaskNoise
 from coigan.data.objects import ObjectStore, write_objects
 from coigan.data.placer import Placer
 from coigan.data.prepare import PrepareOptions, prepare
-from coigan.data.presets import augmentor_of
 from coigan.data.regions import Region
-from coigan.data.samples import SampleSource
+from coigan.data.samples import MaskNoise, SampleSource
 from coigan.engine.throughput import samples_per_second
 from coigan.inspection.report import write_data_report
 

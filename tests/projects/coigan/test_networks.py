@@ -13,7 +13,7 @@ from coigan.modeling import (
     build_network,
 )
 from coigan.modeling.equalised import halve
-from coigan.modeling.pair import judge_pair
+from coigan.modeling.registry import judge_pair
 from coigan.modeling.wavelet import dwt, iwt
 
 from gan_plugin.errors import UserError

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from coigan.data.noise import MaskNoise, soften
+from coigan.data.samples import MaskNoise, soften
 from torchvision.transforms.functional import gaussian_blur
 
 from gan_plugin.errors import UserError

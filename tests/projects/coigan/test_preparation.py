@@ -12,8 +12,8 @@ from coigan.data.convert import convert
 from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
 from coigan.data.prepare import PrepareOptions, prepare
-from coigan.data.prepared import open_prepared
 from coigan.data.sources import open_source
+from coigan.data.stages import open_prepared
 from coigan.data.statistics import brief, measure
 from coigan.toy import write_toy_steel
 from coigan_steel import OPTIONS

@@ -10,10 +10,20 @@ from coigan.data.images import write_png
 from coigan.segmentation import training
 from coigan.segmentation.coco import CocoMasks
 from coigan.segmentation.comparison import compare
-from coigan.segmentation.losses import LOSSES, border, dice, focal, log_cosh_dice, segmentation_loss
-from coigan.segmentation.networks import NETWORKS, UNet, build_segmenter
-from coigan.segmentation.scores import ByClass, Confusion
+from coigan.segmentation.networks import (
+    LOSSES,
+    NETWORKS,
+    UNet,
+    border,
+    build_segmenter,
+    dice,
+    focal,
+    log_cosh_dice,
+    segmentation_loss,
+)
 from coigan.segmentation.training import (
+    ByClass,
+    Confusion,
     SegmentOptions,
     build_optimizer,
     cccd,

@@ -7,10 +7,9 @@ import zipfile
 import numpy as np
 import pytest
 from coigan.data import rle
-from coigan.data.coco_json import coco_content
 from coigan.data.convert import convert
 from coigan.data.images import write_png
-from coigan.data.line_sets import LineSet
+from coigan.data.line_sets import LineSet, coco_content
 from coigan.data.prepare import PrepareOptions, prepare
 from coigan.data.regions import class_masks
 from coigan.data.sources import open_source

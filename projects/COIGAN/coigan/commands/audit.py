@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
 
     from coigan.audit import audit_set, read_set, summarise, write_audit, write_passed
     from coigan.engine.players import choose_device
-    from coigan.segmentation.weights import read_segmenter
+    from coigan.segmentation.training import read_segmenter
     from gan_plugin.errors import UserError
 
     if not 0 <= args.min_agreement <= 1:

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     """
 
     from coigan.audit import AUDIT
-    from coigan.visualization.augmented import outlined
+    from coigan.visualization.grid import outlined
     from coigan.visualization.report import write_run_report
     from gan_plugin.errors import UserError
 

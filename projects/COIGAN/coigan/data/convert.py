@@ -14,10 +14,10 @@ from gan_plugin.errors import UserError
 from .images import place_copy, safe_path
 from .line_sets import ORIGIN, OTHERS, PRINT, LineSet, write_json, write_line_set
 from .line_store import LINES
-from .prepared import PREPARED
 from .regions import Encoding, from_record, to_record
 from .sources import FORMATS, Source, label_map, open_source, recognised, relabelled
 from .split import fingerprint, near_duplicates, write_groups
+from .stages import PREPARED
 
 
 @dataclass(frozen=True)

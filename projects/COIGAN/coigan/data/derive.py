@@ -12,9 +12,8 @@ import numpy as np
 from gan_plugin.data.parallel import parallel_map
 from gan_plugin.errors import UserError
 
-from .coco_json import coco_content
 from .images import place_copy, safe_path, whole_folder, write_png
-from .line_sets import ORIGIN, OTHERS, LineSet, write_json, write_line_set
+from .line_sets import ORIGIN, OTHERS, LineSet, coco_content, write_json, write_line_set
 from .regions import Region, tight, to_record
 
 

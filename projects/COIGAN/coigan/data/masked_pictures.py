@@ -27,8 +27,8 @@ from gan_plugin.data.pictures import examine_pictures
 from gan_plugin.errors import UserError
 
 from .line_store import LINES
-from .prepared import PREPARED
 from .regions import Region, components
+from .stages import PREPARED
 
 ONE_CLASS = "defect"
 # a folder of pictures without defects, and one of masks, by name

@@ -13,8 +13,8 @@ from gan_plugin.errors import UserError
 from .images import write_png
 from .line_sets import PARAMS
 from .line_store import LINES, LineStore, LineWriter
-from .object_statistics import Row, write_object_reports
 from .regions import Region, from_record, to_record
+from .statistics import Row, write_object_reports
 
 
 @dataclass(frozen=True)

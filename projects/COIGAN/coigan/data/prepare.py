@@ -13,15 +13,13 @@ import numpy as np
 from coigan.choices import ENCODINGS, STAGES
 from gan_plugin.errors import UserError
 
-from .acquire import acquire
 from .convert import convert
 from .line_sets import ORIGIN, PRINT, LineSet, write_json, write_line_set
 from .objects import write_objects
-from .prepared import PREPARED
 from .regions import Encoding, Region
 from .sources import open_source
 from .split import groups_of, near_duplicates, split, split_report
-from .stages import Stages
+from .stages import PREPARED, Stages, acquire
 from .statistics import counts_of, measure, write_reports
 from .tiles import BlackFilter, tile_offsets, write_tiles
 

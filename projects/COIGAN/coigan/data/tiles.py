@@ -9,9 +9,8 @@ import numpy as np
 
 from gan_plugin.data.parallel import parallel_map
 
-from .coco_json import coco_content
 from .images import write_png
-from .line_sets import LineSet, write_json, write_line_set
+from .line_sets import LineSet, coco_content, write_json, write_line_set
 from .regions import to_record
 
 

@@ -6,13 +6,11 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from coigan.data.augmentor import Augmentor
-from coigan.data.noise import MaskNoise
+from coigan.data.augmentor import Augmentor, augmentor_of
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Placer
-from coigan.data.prepared import Prepared, open_prepared
-from coigan.data.presets import augmentor_of
-from coigan.data.samples import SampleSource
+from coigan.data.samples import MaskNoise, SampleSource
+from coigan.data.stages import Prepared, open_prepared
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 

@@ -1,6 +1,7 @@
 """COIGAN's game: a generator that paints defects, a judge of the defects, and one of the whole image (thesis 4.4)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from coigan.losses import PathLength, build_feature_network, masked_patch_loss
-from coigan.modeling.pair import judge_pair
+from coigan.modeling.registry import judge_pair
 from coigan.visualization.grid import comparison_grid, detail_columns
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
@@ -24,7 +25,6 @@ from .batch import Batch, blend, collate, cut_defects
 from .generator_losses import GeneratorLosses, Judge
 from .optimizers import build_optimizer
 from .options import LossOptions
-from .turns import DISCRIMINATOR, TurnPhase, Turns
 
 # the discriminators' names in the log
 _IMAGE, _REFERENCE = "image", "reference"
@@ -253,3 +253,37 @@ def _note_diversity(fake: torch.Tensor, real: torch.Tensor) -> None:
         spreads.append(painted.std())
     ratio = spreads[0] / spreads[1].clamp(min=1e-6)
     get_event_storage().put_scalar("gan/image/diversity", ratio.item())
+
+
+DISCRIMINATOR, GENERATOR = "discriminator", "generator"
+
+
+@dataclass(frozen=True)
+class Turns:
+    """`disc` turns of the discriminators, then `gen` turns of the generator, and so on (COIGAN's code)."""
+
+    disc: int = 1
+    gen: int = 1
+
+    def turn(self, player: str, iteration: int) -> int | None:
+        """The number of this turn among the player's own, from 0; None if it is the other's."""
+        cycle, place = divmod(iteration, self.disc + self.gen)
+        if player == DISCRIMINATOR:
+            return cycle * self.disc + place if place < self.disc else None
+        return cycle * self.gen + place - self.disc if place >= self.disc else None
+
+    def is_due(self, player: str, iteration: int, every: int = 1) -> bool:
+        """Whether the player does at this iteration what it does at every `every`-th of its turns."""
+        turn = self.turn(player, iteration)
+        return turn is not None and turn % every == 0
+
+
+@dataclass(frozen=True)
+class TurnPhase(Phase):
+    """A phase that is due at every `every`-th turn of its player, and only then."""
+
+    turns: Turns = Turns()
+    player: str = GENERATOR
+
+    def is_due(self, iteration: int) -> bool:
+        return self.turns.is_due(self.player, iteration, self.every)

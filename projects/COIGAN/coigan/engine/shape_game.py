@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from coigan.losses import PathLength
 from coigan.modeling import WaveletDiscriminator, WaveletGenerator
-from coigan.modeling.pair import judge_pair
+from coigan.modeling.registry import judge_pair
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.modeling.losses import build_objective
 from gan_plugin.modeling.regularizers import r1

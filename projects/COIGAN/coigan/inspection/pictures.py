@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import torch
 
-from coigan.data.noise import MaskNoise, soften
 from coigan.data.objects import CutOut
 from coigan.data.placer import Placement
 from coigan.data.regions import Region
+from coigan.data.samples import MaskNoise, soften
 from coigan.data.tiles import tiles
 from coigan.visualization.grid import CLASS_COLOURS
 

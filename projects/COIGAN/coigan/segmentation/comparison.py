@@ -15,8 +15,7 @@ from gan_plugin.comparison.statistics import difference, judged, spread
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
-from .training import SegmentOptions, train_segmenter
-from .weights import write_segmenter
+from .training import SegmentOptions, train_segmenter, write_segmenter
 
 _logger = logging.getLogger(__name__)
 BASELINE = "real"

@@ -1,24 +1,110 @@
-"""Training one segmenter."""
+"""Training one segmenter, its scores, and the file that it is kept in."""
 
 import copy
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, RandomSampler
 
+from gan_plugin.engine.export import is_state_dict
 from gan_plugin.engine.rng import preserved_rng
 from gan_plugin.errors import UserError
+from gan_plugin.files import read_safely, write_whole
 
 from .coco import CocoMasks
-from .losses import segmentation_loss
-from .networks import build_segmenter
-from .scores import THRESHOLD, ByClass, Confusion
+from .networks import build_segmenter, segmentation_loss
+
+THRESHOLD = 0.6
+# a segmenter that calls more of all pixels a defect, where fewer are, has learnt nothing
+_EVERYTHING, _FEW = 0.9, 0.5
+
+
+@dataclass
+class Confusion:
+    """Pixels that are rightly and wrongly called defect and background."""
+
+    hit: int = 0
+    invented: int = 0
+    missed: int = 0
+    clean: int = 0
+
+    def add(self, logits: torch.Tensor, masks: torch.Tensor, threshold: float = THRESHOLD) -> None:
+        """Count the pixels of (N, H, W) logits against masks of 0 and 1; above `threshold` is called defect."""
+        found, true = logits.sigmoid() > threshold, masks > 0
+        self.hit += int((found & true).sum())
+        self.invented += int((found & ~true).sum())
+        self.missed += int((~found & true).sum())
+        self.clean += int((~found & ~true).sum())
+
+    def scores(self) -> dict[str, float]:
+        """IoU, F1, precision, recall and accuracy in [0, 1]; what has no pixel to judge by is 0."""
+
+        def share(part: int, whole: int) -> float:
+            return part / whole if whole else 0.0
+
+        return {
+            "IoU": share(self.hit, self.hit + self.invented + self.missed),
+            "F1": share(2 * self.hit, 2 * self.hit + self.invented + self.missed),
+            "precision": share(self.hit, self.hit + self.invented),
+            "recall": share(self.hit, self.hit + self.missed),
+            "accuracy": share(self.hit + self.clean, self.hit + self.invented + self.missed + self.clean),
+        }
+
+    @property
+    def collapsed(self) -> str:
+        """What is the matter with a segmenter that says the same of every pixel; "" if nothing is."""
+        found, true = self.hit + self.invented, self.hit + self.missed
+        pixels = found + self.missed + self.clean
+        if true and not found:
+            return "finds nothing"
+        return "calls all a defect" if found > _EVERYTHING * pixels and true < _FEW * pixels else ""
+
+
+@dataclass
+class ByClass:
+    """How well the defects of each class are found, by a segmenter that knows one kind.
+
+    Attributes:
+        hit, pixels: of the class that are found, and all of it.
+        union: the class and what is found beside it under no other class, in the images that hold the class.
+    """
+
+    names: tuple[str, ...]
+    hit: np.ndarray = field(init=False)
+    pixels: np.ndarray = field(init=False)
+    union: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hit, self.pixels, self.union = np.zeros((3, len(self.names)), int)
+
+    def add(self, found: np.ndarray, masks: np.ndarray) -> None:
+        """Count an image's (H, W) bool against (n, H, W) bool."""
+        every = masks.any(0)
+        for label in np.flatnonzero(masks.any((1, 2))):
+            own = masks[label]
+            self.hit[label] += (found & own).sum()
+            self.pixels[label] += own.sum()
+            self.union[label] += (own | found & ~every).sum()
+
+    def scores(self) -> dict[str, dict[str, float | None]]:
+        """IoU and recall of each class in [0, 1]; None of one that no image holds."""
+        return {
+            name: {
+                "IoU": self.hit[label] / self.union[label] if self.pixels[label] else None,
+                "recall": self.hit[label] / self.pixels[label] if self.pixels[label] else None,
+            }
+            for label, name in enumerate(self.names)
+        }
+
 
 _logger = logging.getLogger(__name__)
 
@@ -178,3 +264,64 @@ def build_optimizer(network: nn.Module, options: SegmentOptions) -> tuple[torch.
     if options.plateau == "min":
         return optimizer, ReduceLROnPlateau(optimizer, "min", factor=0.5, patience=10, cooldown=3, min_lr=1e-8)
     raise UserError(f"--plateau is {options.plateau!r}; use min or max.")
+
+
+_KIND = "coigan-segmenter-1"
+
+
+@dataclass(frozen=True)
+class TrainedSegmenter:
+    """What calls pixels defect or background.
+
+    Attributes:
+        network: frozen, in evaluation mode, on the device of `options`.
+        options: of its training; `threshold` divides defect from background.
+        digest: SHA-256 of the file.
+    """
+
+    network: nn.Module
+    options: SegmentOptions
+    digest: str
+
+    @torch.no_grad()
+    def find(self, image: torch.Tensor) -> torch.Tensor:
+        """(3, H, W) in [0, 1] -> (H, W) bool on the CPU, where it sees a defect."""
+        logits = self.network(image[None].to(self.options.device)).float()
+        return (logits.sigmoid() > self.options.threshold)[0].cpu()
+
+
+def write_segmenter(path: str | Path, network: nn.Module, options: SegmentOptions) -> None:
+    """Write weights and options.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    content = {"kind": _KIND, "model": state, "options": asdict(options)}
+    write_whole(path, lambda file: torch.save(content, file), "Choose another place or free some disk space.")
+
+
+def read_segmenter(path: str | Path, device: str) -> TrainedSegmenter:
+    """What `write_segmenter` has written, without running any code that is in the file.
+
+    Raises:
+        UserError: the file is missing or no segmenter.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"The segmenter {path} does not exist; inpaint.py segment leaves one for each seed.")
+    try:
+        packed = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    content = read_safely(path, packed)
+    if not isinstance(content, dict) or content.get("kind") != _KIND or not is_state_dict(content.get("model")):
+        raise UserError(f"{path} is no segmenter; name a segmenter_seed*.pth that inpaint.py segment has written.")
+    try:
+        options = replace(SegmentOptions(**content["options"]), device=device)
+        network = build_segmenter(options.model)
+        network.load_state_dict(content["model"], strict=True)
+    except (TypeError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path} does not fit this version of the segmenters; train it again.") from error
+    digest = hashlib.sha256(packed).hexdigest()
+    return TrainedSegmenter(network.to(device).requires_grad_(False).eval(), options, digest)

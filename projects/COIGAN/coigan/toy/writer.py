@@ -11,7 +11,7 @@ from coigan.data import rle
 from coigan.data.images import whole_folder
 from gan_plugin.errors import UserError
 
-from .sheet import make_sheet
+from .defects import make_sheet
 
 _MANIFEST = "toy_steel.json"
 _LEAST_SIDE = 64
