@@ -175,15 +175,18 @@ class PerImageAP(DatasetEvaluator):
     """
 
     def __init__(self, dataset_name: str, truth: COCO) -> None:
-        metadata = MetadataCatalog.get(dataset_name)
-        self._classes: list[str] = metadata.thing_classes
-        self._contiguous = metadata.get("thing_dataset_id_to_contiguous_id")
+        # Detectron2's COCO reader completes it when the data are loaded, which may be after this
+        self._metadata = MetadataCatalog.get(dataset_name)
         self._truth = truth
         self.reset()
 
     def reset(self) -> None:
         # by image id: AP, rAP, and the APs of each class with absent ones as NaN and as 0 or 1
         self._scores: dict[Any, tuple[float, float, np.ndarray, np.ndarray]] = {}
+
+    @property
+    def _classes(self) -> list[str]:
+        return self._metadata.thing_classes
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         for record, output in zip(inputs, outputs, strict=True):
@@ -239,4 +242,5 @@ class PerImageAP(DatasetEvaluator):
 
     def _classes_of(self, annotations: list[dict[str, Any]]) -> np.ndarray:
         ids = [annotation["category_id"] for annotation in annotations]
-        return np.array([self._contiguous[i] if self._contiguous else i for i in ids], dtype=int)
+        contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        return np.array([contiguous[i] if contiguous else i for i in ids], dtype=int)
