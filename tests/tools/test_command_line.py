@@ -17,8 +17,7 @@ from _command_line import run_command_line, training_parser
 from car_gan.journal import work_through
 from coigan import choices
 from coigan.augmentation import BASELINES
-from coigan.segmentation.networks import LOSSES
-from coigan.segmentation.networks import build_segmenter
+from coigan.segmentation.networks import LOSSES, build_segmenter
 from compare import arm_descriptions
 from detectron2.engine import default_argument_parser
 from forked_runs import Fork
