@@ -31,6 +31,8 @@ class Fork:
         try:
             if new_session:
                 os.setsid()
+            # as at a terminal; a suite in the background of a shell is told to ignore it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             console = os.open(console, os.O_CREAT | os.O_WRONLY)
             os.dup2(console, 1)
             os.dup2(console, 2)

@@ -213,8 +213,6 @@ def test_ctrl_c_in_several_processes_is_one_line(tmp_path, work, monkeypatch):
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("begun.*"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
-    # until their parent waits for them: Python drops what is raised in the callbacks that follow a fork
-    time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.2)
     Path(f"{mark}-end").touch()
