@@ -13,7 +13,7 @@ from torch import nn
 
 from gan_plugin.data.builtin import class_names
 from gan_plugin.errors import UserError
-from gan_plugin.evaluation.truth_boxes import drawing_of, introduce
+from gan_plugin.evaluation.truth_boxes import drawing_of, evaluating
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
 from .distributed import share_weights, wrap_for_processes
@@ -37,9 +37,8 @@ def evaluate(cfg: DictConfig, model: nn.Module) -> Any:
     """Nested results of `dataloader.evaluator` on `dataloader.test`; empty if the config has no evaluator."""
     if "evaluator" not in cfg.dataloader:
         return {}
-    evaluator = build(cfg, "dataloader.evaluator")
-    introduce(evaluator, model)
-    return inference_on_dataset(model, build(cfg, "dataloader.test"), evaluator)
+    with evaluating(model):
+        return inference_on_dataset(model, build(cfg, "dataloader.test"), build(cfg, "dataloader.evaluator"))
 
 
 class LazyTrainer(GameLoop):

@@ -17,7 +17,7 @@ from gan_plugin.config import check_choice, check_name
 from gan_plugin.data.builtin import class_names
 from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.evaluation.build import build_evaluator, metric_names
-from gan_plugin.evaluation.truth_boxes import introduce
+from gan_plugin.evaluation.truth_boxes import evaluating
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
 from .check_config import check_values, warn_of_idle_keys
@@ -174,10 +174,8 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> Any:
         """Detectron2's; an evaluator that asks the model for more than its outputs (TEST.TRUTH_BOXES) is told it."""
-        if evaluators is None and cfg.TEST.TRUTH_BOXES:
-            evaluators = [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
-        introduce(evaluators, model)
-        return super().test(cfg, model, evaluators)
+        with evaluating(model):
+            return super().test(cfg, model, evaluators)
 
     @classmethod
     def evaluate(cls, cfg: CfgNode, model: nn.Module) -> Any:

@@ -83,8 +83,8 @@ def official_evaluator(
         boundary: whether "faster" measures the Boundary AP as well.
         per_image: whether AP, cAP and rAP per image are measured as well.
         detections: how many of an image COCO's metrics look at, the surest first; more than COCO's own 100 is logged.
-        truth_boxes: whether masks drawn in truth boxes are measured as well; the evaluator then has to be told the
-            model before it is run (`truth_boxes.introduce`), which the trainers and tools do.
+        truth_boxes: whether masks drawn in truth boxes are measured as well; the evaluator then has to be run
+            within `truth_boxes.evaluating(model)`, as the trainers and tools do.
 
     Returns:
         "coco": COCOEvaluator ("bbox" and, with masks, "segm"). "cityscapes_instance": the same plus, with masks, the

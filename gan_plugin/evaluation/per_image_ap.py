@@ -7,13 +7,14 @@ is therefore never compared with one of another image, and an image with one obj
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.data import MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
@@ -166,6 +167,13 @@ def mean_of_defined(values: Iterable[float]) -> float:
     return float(np.mean(defined)) if defined else math.nan
 
 
+def contiguous_class(metadata: Metadata, annotation: Mapping[str, Any]) -> int:
+    """The class of a COCO annotation as models number it, from 0 on."""
+    number: int = annotation["category_id"]
+    classes = metadata.get("thing_dataset_id_to_contiguous_id")
+    return classes[number] if classes else number
+
+
 class PerImageAP(DatasetEvaluator):
     """AP, cAP and rAP over the masks of the images that are processed, in percent.
 
@@ -175,18 +183,14 @@ class PerImageAP(DatasetEvaluator):
     """
 
     def __init__(self, dataset_name: str, truth: COCO) -> None:
-        # Detectron2's COCO reader completes it when the data are loaded, which may be after this
         self._metadata = MetadataCatalog.get(dataset_name)
+        self._classes: list[str] = self._metadata.thing_classes
         self._truth = truth
         self.reset()
 
     def reset(self) -> None:
         # by image id: AP, rAP, and the APs of each class with absent ones as NaN and as 0 or 1
         self._scores: dict[Any, tuple[float, float, np.ndarray, np.ndarray]] = {}
-
-    @property
-    def _classes(self) -> list[str]:
-        return self._metadata.thing_classes
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         for record, output in zip(inputs, outputs, strict=True):
@@ -241,6 +245,4 @@ class PerImageAP(DatasetEvaluator):
         )
 
     def _classes_of(self, annotations: list[dict[str, Any]]) -> np.ndarray:
-        ids = [annotation["category_id"] for annotation in annotations]
-        contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        return np.array([contiguous[i] if contiguous else i for i in ids], dtype=int)
+        return np.array([contiguous_class(self._metadata, annotation) for annotation in annotations], dtype=int)

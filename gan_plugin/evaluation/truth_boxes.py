@@ -8,14 +8,16 @@ import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
@@ -26,6 +28,7 @@ from torch import nn
 
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.boundary import boundary_iou
+from gan_plugin.evaluation.per_image_ap import contiguous_class
 
 # in the folder of the evaluation's files: the scores of every object
 SCORES_FILE = "truth_boxes.json"
@@ -33,6 +36,8 @@ TASK = "truth_boxes"
 MEASURES = ("mask_iou", "boundary_iou")
 _KEY = "TEST.TRUTH_BOXES"
 _logger = logging.getLogger(__name__)
+# the model that is being evaluated
+_evaluated: ContextVar[nn.Module | None] = ContextVar("evaluated", default=None)
 
 # (class, mask IoU, boundary IoU) of each object of an image
 _Scores = list[tuple[int, float, float]]
@@ -42,7 +47,7 @@ class TruthBoxMasks(DatasetEvaluator):
     """Mask IoU and Boundary IoU of the masks that a model draws in the boxes, and of the classes, of the truth.
 
     Objects without a mask and crowd regions are left out; an object that gets no mask counts 0. The model has to be
-    known before the first image, see `introduce`: its outputs alone do not tell.
+    known, see `evaluating`: its outputs alone do not tell.
     """
 
     def __init__(self, dataset_name: str, truth: COCO, output_folder: str | None = None) -> None:
@@ -52,25 +57,24 @@ class TruthBoxMasks(DatasetEvaluator):
             truth: its annotations in COCO's format, such as COCOEvaluator makes of any data set.
             output_folder: where SCORES_FILE goes; None for nowhere.
         """
-        # Detectron2's COCO reader completes it when the data are loaded, which is after this
         self._metadata = MetadataCatalog.get(dataset_name)
         self._truth = truth
         self._folder = output_folder
         self._draw: Callable[..., list[dict[str, Any]]] | None = None
         self.reset()
 
-    def ask(self, model: nn.Module) -> None:
-        """Let `model`, perhaps in DistributedDataParallel, draw the masks from now on; errors as in `drawing_of`."""
-        self._draw = drawing_of(model)
-
     def reset(self) -> None:
+        """Begin anew; with the model of `evaluating`, if it is within such a block, whose errors it has."""
         self._scores: dict[Any, _Scores] = {}
+        model = _evaluated.get()
+        if model is not None:
+            self._draw = drawing_of(model)
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         if self._draw is None:
             raise UserError(
                 f"{_KEY} needs to know the model, which AdversarialTrainer and tools/ tell it; in a loop of your own "
-                "call gan_plugin.evaluation.truth_boxes.introduce(evaluator, model), or set it to False."
+                "evaluate within gan_plugin.evaluation.truth_boxes.evaluating(model), or set it to False."
             )
         objects = [self._objects(record["image_id"]) for record in inputs]
         shown = [(record, of_image) for record, of_image in zip(inputs, objects, strict=True) if of_image]
@@ -133,9 +137,7 @@ class TruthBoxMasks(DatasetEvaluator):
         return [one for one in masked if self._truth.annToMask(one).any()]
 
     def _class_of(self, annotation: dict[str, Any]) -> int:
-        number = annotation["category_id"]
-        contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        return contiguous[number] if contiguous else number
+        return contiguous_class(self._metadata, annotation)
 
     def _compare(self, objects: list[dict[str, Any]], answer: Instances) -> _Scores:
         if not answer.has("pred_masks"):
@@ -153,16 +155,15 @@ class TruthBoxMasks(DatasetEvaluator):
         return scores
 
 
-def introduce(evaluator: Any, model: nn.Module) -> None:
-    """Tell each `TruthBoxMasks` in an evaluator, a list or DatasetEvaluators which model it is about; others have
-    no use for it. Errors as in `drawing_of`."""
-    if isinstance(evaluator, DatasetEvaluators):
-        evaluator = evaluator._evaluators
-    for each in evaluator if isinstance(evaluator, list | tuple) else [evaluator]:
-        if isinstance(each, TruthBoxMasks):
-            each.ask(model)
-        elif isinstance(each, DatasetEvaluators):
-            introduce(each, model)
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The block in which `model`, perhaps in DistributedDataParallel, is evaluated: what it draws in the boxes is what
+    each `TruthBoxMasks` measures that begins in it. Errors as in `drawing_of`, once there is one."""
+    before = _evaluated.set(model)
+    try:
+        yield
+    finally:
+        _evaluated.reset(before)
 
 
 def can_be_told(kind: type) -> bool:

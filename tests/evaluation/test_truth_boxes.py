@@ -24,7 +24,7 @@ from gan_plugin import AdversarialTrainer, UserError
 from gan_plugin.engine.lazy_trainer import evaluate
 from gan_plugin.evaluation.boundary import boundary_iou
 from gan_plugin.evaluation.build import build_evaluator, metric_names, official_evaluator
-from gan_plugin.evaluation.truth_boxes import SCORES_FILE, introduce
+from gan_plugin.evaluation.truth_boxes import SCORES_FILE, evaluating
 
 NAME = "made_up_for_truth_boxes"
 HEIGHT, WIDTH = 80, 120
@@ -169,10 +169,12 @@ def test_models_of_other_projects_answer_or_are_refused_with_a_sentence(scene, t
     model = build_model(foreign_cfg(*KINDS[kind], enabled=False)).eval()
     evaluator = asking(tmp_path)
     if not isinstance(model, GeneralizedRCNN):
-        with pytest.raises(UserError, match=f"TEST.TRUTH_BOXES is for models whose mask .* {type(model).__name__} "):
-            introduce([evaluator], model)
+        sentence = f"TEST.TRUTH_BOXES is for models whose mask .* {type(model).__name__} "
+        with pytest.raises(UserError, match=sentence), evaluating(model):
+            evaluator.reset()
         return
-    introduce([evaluator], torch.nn.ModuleDict({"module": model}) if kind == "plain" else model)
+    with evaluating(torch.nn.ModuleDict({"module": model}) if kind == "plain" else model):
+        evaluator.reset()
     evaluator.process(inputs_of(scene), [])
     assert 0 <= evaluator.evaluate()["truth_boxes"]["mask_iou"] <= 100
 
