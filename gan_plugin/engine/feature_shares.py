@@ -1,8 +1,7 @@
 """What each group of losses makes up of the gradient at the features that all heads share."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
 
 import torch
 from detectron2.utils.events import get_event_storage
@@ -10,7 +9,7 @@ from torch import nn
 
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.meta_arch import DISC_LOSS_PREFIX
-from gan_plugin.modeling.sources import tensors_in
+from gan_plugin.modeling.sources import on_output, tensors_in
 
 OWN, OTHERS = "loss_mask", "others"
 # losses of masks, under the names of RoI heads and of criteria; of the auxiliary layers too
@@ -40,18 +39,14 @@ def backbone_of(model: nn.Module) -> nn.Module:
 def features_seen(model: nn.Module, wanted: bool) -> Iterator[list[torch.Tensor]]:
     """A list of the features that the backbone returns within the block; it stays empty unless they are `wanted`."""
     seen: list[torch.Tensor] = []
-    if not wanted:
+    with ExitStack() as stack:
+        if wanted:
+            on_output(
+                stack,
+                backbone_of(model),
+                lambda output: seen.extend(tensor for tensor in tensors_in(output) if tensor.requires_grad),
+            )
         yield seen
-        return
-
-    def see(module: nn.Module, arguments: Any, output: Any) -> None:
-        seen.extend(tensor for tensor in tensors_in(output) if tensor.requires_grad)
-
-    handle = backbone_of(model).register_forward_hook(see)
-    try:
-        yield seen
-    finally:
-        handle.remove()
 
 
 def record_shares(losses: Mapping[str, torch.Tensor], features: list[torch.Tensor]) -> None:

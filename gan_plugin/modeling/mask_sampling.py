@@ -10,6 +10,7 @@ from detectron2.structures import Instances
 
 from gan_plugin.config import check_choice
 
+from .masks_of_some import has_mask
 from .matching import greedy_match, mask_iou
 from .mean_teacher import taught_masks
 from .samples import MaskSamples
@@ -107,13 +108,6 @@ def crop_truth(image: Instances, side: int) -> torch.Tensor:
     if len(image) == 0:
         return torch.zeros(0, side, side, dtype=torch.bool, device=boxes.device)
     return image.gt_masks.crop_and_resize(boxes, side).to(boxes.device)
-
-
-def has_mask(image: Instances) -> torch.Tensor:
-    """(R,) bool: of which proposals of an image the object has a mask; all, if the data say nothing of it."""
-    if image.has("gt_has_mask"):
-        return image.gt_has_mask
-    return torch.ones(len(image), dtype=torch.bool, device=image.proposal_boxes.device)
 
 
 def classes_of(instances: list[Instances]) -> torch.Tensor:

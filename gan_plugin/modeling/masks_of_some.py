@@ -10,8 +10,6 @@ from detectron2.utils.events import EventStorage, get_event_storage
 
 from gan_plugin.errors import UserError
 
-from .mask_sampling import has_mask
-
 Begin = Callable[[list[Instances]], None]
 # by position or by name
 _Arguments = dict[int | str, Any]
@@ -53,6 +51,13 @@ def require_mask_branch(model: Any) -> None:
     heads = getattr(model, "roi_heads", None)
     if not (hasattr(heads, "_forward_mask") or getattr(heads, "mask_head", None) is not None):
         raise _unknown(model if heads is None else heads)
+
+
+def has_mask(image: Instances) -> torch.Tensor:
+    """(R,) bool: which objects, or those of which proposals, of an image have a mask; all, if the data do not say."""
+    if image.has("gt_has_mask"):
+        return image.gt_has_mask
+    return torch.ones(len(image), dtype=torch.bool, device=image.gt_classes.device)
 
 
 class _Split:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from detectron2.structures import Instances
 from torch import nn
 
+from .masks_of_some import has_mask
+
 # of the instances: (N, h, w), probabilities on a grid over the annotated box
 FIELD = "gt_taught"
 
@@ -28,7 +30,7 @@ def ask_teacher(model: Any, inputs: Sequence[dict[str, Any]], average: Average) 
         inputs: of a step.
         average: of the model.
     """
-    asked = [item for item in inputs if not bool(_known(item["instances"]).all())]
+    asked = [item for item in inputs if not bool(has_mask(item["instances"]).all())]
     if not asked:
         return
     given = []
@@ -41,10 +43,6 @@ def ask_teacher(model: Any, inputs: Sequence[dict[str, Any]], average: Average) 
         drawn = model.inference(asked, detected_instances=given, do_postprocess=False)
     for item, found in zip(asked, drawn, strict=True):
         item["instances"].set(FIELD, found.pred_masks[:, 0].float().to(item["instances"].gt_classes.device))
-
-
-def _known(truth: Instances) -> torch.Tensor:
-    return truth.gt_has_mask if truth.has("gt_has_mask") else torch.ones(len(truth), dtype=torch.bool)
 
 
 @contextmanager
