@@ -55,7 +55,8 @@ class DiscriminatorAugment:
 
     def alike(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(R, C, S, S) twice: real and fake of a pair are augmented by the same draws, with noise of their own."""
-        real, fake = self(torch.cat([real, fake], dim=1)).chunk(2, dim=1)
+        if self.policies or self.noise > 0:
+            real, fake = self(torch.cat([real, fake], dim=1)).chunk(2, dim=1)
         return real, fake
 
 

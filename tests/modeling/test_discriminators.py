@@ -37,6 +37,8 @@ def test_masked_feature_discriminator_is_the_papers():
     network = MaskedFeatureDiscriminator()
     widths = [256, 64, 128, 256, 512, 1024]
     strided = [(a, b, 4, 2, 1) for a, b in zip(widths[:4], widths[1:5], strict=True)]
+    # the paper's padding of 1, and 2 more for the 4 cells that a side of 28 lacks
+    strided[0] = (256, 64, 4, 2, 3)
     assert layers_of(network) == [*strided, (512, 1024, 2, 1, 0)]
     assert norms_of(network) == widths[2:]
     convs = 256 * 64 * 16 + 64 * 128 * 16 + 128 * 256 * 16 + 256 * 512 * 16 + 512 * 1024 * 4
@@ -45,6 +47,18 @@ def test_masked_feature_discriminator_is_the_papers():
     assert slopes == [0.2] * 5
     # He by fan-out: sqrt(2 / (512 * 16))
     assert network.blocks[3][0].weight.std().item() == pytest.approx((2 / (512 * 16)) ** 0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("side", [12, 13, 15, 16])
+def test_a_smaller_input_is_padded_with_zeros_as_evenly_as_it_goes(side):
+    network = MaskedFeatureDiscriminator(in_channels=3, input_size=side, channels=(4, 5, 6, 7), norm="")
+    x = torch.randn(2, 3, side, side)
+    before = (16 - side) // 2
+    after = 16 - side - before
+    bare = nn.functional.conv2d(
+        nn.functional.pad(x, (before, after) * 2), network.blocks[0][0].weight, stride=2, padding=1
+    )
+    torch.testing.assert_close(network(x)[1], nn.functional.leaky_relu(bare, 0.2).flatten(1))
 
 
 def test_its_features_are_the_input_and_every_layer_weighted():

@@ -65,8 +65,11 @@ class MaskedFeatureDiscriminator(nn.Module):
                 f"MODEL.GAN.MASK.INPUT_SIZE is {input_size} and CHANNELS is {tuple(channels)}; "
                 "MaskedFeatureDiscriminator needs two or more channels, and n of them reach a side of 2 ** n."
             )
-        self.padding = ((side - input_size) // 2, (side - input_size + 1) // 2) * 2
         self.blocks = conv_stack(in_channels, channels[:-1], norm)
+        # what it lacks on both sides the first convolution pads itself, which saves a copy of all the features
+        missing = side - input_size
+        self.blocks[0][0].padding = (1 + missing // 2, 1 + missing // 2)
+        self.is_odd = missing % 2
         self.blocks.append(conv_block(channels[-2], channels[-1], 2, 1, 0, norm))
         self.verdict = nn.Conv2d(channels[-1], 1, kernel_size=1, bias=False) if judges == "logits" else None
         initialise(self, partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"))
@@ -84,7 +87,9 @@ class MaskedFeatureDiscriminator(nn.Module):
         """(R, in_channels, S, S) -> weighted features of the input and every layer, (R, K_i) each; or (R,) logits."""
         # Padded behind the input, whose added zeros would dilute the mean distance.
         first, *others = self.blocks
-        layers: list[Callable[[torch.Tensor], torch.Tensor]] = [lambda x: first(F.pad(x, self.padding)), *others]
+        layers: list[Callable[[torch.Tensor], torch.Tensor]] = [first, *others]
+        if self.is_odd:
+            layers[0] = lambda x: first(F.pad(x, (0, 1, 0, 1)))
         if self.verdict is None:
             return features_of(features, layers)
         return logits_of(features, layers, self.verdict)

@@ -81,7 +81,8 @@ def features_of(
     for block in blocks:
         outputs.append(block(outputs[-1]))
     weights = layer_weights(len(blocks))
-    return tuple(output.flatten(1) * weight for output, weight in zip(outputs, weights, strict=True))
+    flat = [output.flatten(1) for output in outputs]
+    return tuple(each if weight == 1 else each * weight for each, weight in zip(flat, weights, strict=True))
 
 
 def logits_of(

@@ -37,5 +37,5 @@ def _distance(real: Features, fake: Features) -> torch.Tensor:
     """Two tuples of (R, K_i) to the mean of |real - fake| over all R * sum(K_i) entries."""
     # in float32 at least: a sum in float16 could hold neither itself nor the scaled gradient that it starts from
     kind = torch.promote_types(real[0].dtype, torch.float32)
-    total = torch.stack([(a - b).abs().sum(dtype=kind) for a, b in zip(real, fake, strict=True)]).sum()
+    total = torch.stack([(b - a).abs().sum(dtype=kind) for a, b in zip(real, fake, strict=True)]).sum()
     return total / sum(a.numel() for a in real)
