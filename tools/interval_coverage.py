@@ -41,9 +41,10 @@ def measured_in(folder: Path) -> "Mapping[str, Spreads]":
     """
     from detectron2.data import DatasetCatalog
 
+    from gan_plugin.comparison.arms import BASELINE
     from gan_plugin.comparison.coverage import spreads_of
     from gan_plugin.comparison.plan import Plan
-    from gan_plugin.comparison.resampling import resampled_gaps
+    from gan_plugin.comparison.resampling import resampled_gaps, resampled_scores
     from gan_plugin.comparison.results import RESULTS
     from gan_plugin.comparison.workspace import CONFIG
     from gan_plugin.data.builtin import prepare_datasets
@@ -62,7 +63,9 @@ def measured_in(folder: Path) -> "Mapping[str, Spreads]":
     cfg.defrost()
     cfg.DATASETS.TEST, cfg.OUTPUT_DIR = (name,), str(folder)
     prepare_datasets(cfg, train=False, compare=False)
-    gaps = resampled_gaps(plan, folder, runs)
+    scores = resampled_scores(plan, folder, runs)
+    pairs = [(metric, arm) for metric in plan.main for arm in plan.arms if arm != BASELINE]
+    gaps = {(metric, arm): each for metric, arm in pairs if (each := resampled_gaps(scores, metric, arm)) is not None}
     if not gaps:
         raise UserError(f"{folder} has no two seeds of an arm and the baseline with their predictions in inference/.")
     images = len(DatasetCatalog.get(name))

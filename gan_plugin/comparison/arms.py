@@ -26,6 +26,8 @@ class Arm:
     adapted: Callable[[CfgNode], Settings] = field(default=lambda cfg: {})
     # its iterations, as many times those of the others
     stretch: float = 1.0
+    # whether it is what an adversary has to beat, and none itself
+    control: bool = False
 
 
 def _paper_system(cfg: CfgNode) -> Settings:
@@ -52,7 +54,9 @@ def _paper_system(cfg: CfgNode) -> Settings:
 _MASK_PLAYER: Settings = {"MODEL.GAN.ENABLED": True, "MODEL.GAN.MASK.ENABLED": True, "MODEL.GAN.BOX.ENABLED": False}
 
 ARMS: dict[str, Arm] = {
-    BASELINE: Arm("no adversary: the plain model, trained on as long as the others", {"MODEL.GAN.ENABLED": False}),
+    BASELINE: Arm(
+        "no adversary: the plain model, trained on as long as the others", {"MODEL.GAN.ENABLED": False}, control=True
+    ),
     "bce": Arm(
         "binary cross entropy (thesis eq 4.2 and 4.4) with the config's own mask discriminator and weights",
         {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "NonSaturatingBCE"},
@@ -68,6 +72,7 @@ ARMS: dict[str, Arm] = {
     "rec": Arm(
         "a control: the mean absolute error of matched masks (thesis 4.3.3), weighted as in the config, and no verdict",
         {**_MASK_PLAYER, "MODEL.GAN.MASK.WEIGHT": 0.0},
+        control=True,
     ),
     "heavier": Arm(
         "a control: the mask loss itself once more, with the share that BALANCE.SHARE gives an adversary, and no "
@@ -79,11 +84,13 @@ ARMS: dict[str, Arm] = {
             "MODEL.GAN.MASK.REC_LOSS": "bce",
             "MODEL.GAN.MASK.MATCHING": "proposal",
         },
+        control=True,
     ),
     "longer": Arm(
         "a control: the baseline with half as many iterations again, more than any adversary costs",
         {"MODEL.GAN.ENABLED": False},
         stretch=1.5,
+        control=True,
     ),
     "hinge": Arm(
         "the config's mask discriminator with the hinge loss",
@@ -108,6 +115,7 @@ ARMS: dict[str, Arm] = {
             "MODEL.GAN.UNPAIRED.PROJECTION_WEIGHT": 1.0,
             "MODEL.GAN.UNPAIRED.PAIRWISE_WEIGHT": 1.0,
         },
+        control=True,
     ),
     "paper": Arm(
         "discriminators of masked RoI features and of boxes (Le et al. 2020, arXiv 2010.13757) with the released "
@@ -180,7 +188,18 @@ def find_arm(name: str) -> Arm | None:
         arm,
         description=f"a control: {learns}, whose discriminators keep their first, random weights",
         adapted=lambda cfg: {**arm.adapted(cfg), **frozen},
+        control=True,
     )
+
+
+def controls_of(arm: str, arms: Iterable[str]) -> list[str]:
+    """Those of `arms` that an adversary has to beat: all controls, but of the frozen ones only its own."""
+    known = find_arm(arm)
+    if known is None or known.control:
+        return []
+    rivals = {name: find_arm(name) for name in arms}
+    others = [name for name, each in rivals.items() if each is not None and each.control]
+    return [name for name in others if not name.endswith(FROZEN) or name == arm + FROZEN]
 
 
 def arm_settings(names: Iterable[str], cfg: CfgNode, iterations: int | None = None) -> dict[str, Settings]:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .arms import find_arm
-from .bars import draw_bars
-from .plan import MAIN, MAIN_IN_TRUTH_BOXES, MODEL_A, command_of
+from .arms import BASELINE, find_arm
+from .bars import draw_intervals
+from .plan import MAIN_IN_TRUTH_BOXES, MODEL_A, command_of
 from .statistics import LEAST_SEEDS
 from .workspace import write_if_new
 
@@ -24,8 +24,12 @@ HEADLINES = (
     "cityscapes/AP",
     "cityscapes/AP50",
 )
-_PICTURED = (*MAIN, MAIN_IN_TRUTH_BOXES[-1])
 _INTERVALS = ("interval", "images")
+_QUESTION = "Does an adversary make the masks of this model better than its controls do, which cost less?"
+_CAPTION = (
+    "Mean difference to the baseline of the same seed; thick: 95 % interval over seeds, thin: over seeds and test "
+    "images. Grey: controls."
+)
 
 
 def write_page(
@@ -35,13 +39,13 @@ def write_page(
     metrics: Sequence[str] = HEADLINES,
     photos: Sequence[Sequence[str]] = (),
 ) -> list[Path]:
-    """Write a page with every seed's value of `metrics`, and bar charts in FILE's folder, named after FILE.
+    """Write a page: the question, the answer, a figure with intervals, pictures; every number behind a fold.
 
     Args:
         results: as `collect` returns or results.json holds them.
-        file: the page, ending in .md.
+        file: the page, ending in .md; the figure lies beside it and is named after it.
         title: its heading.
-        metrics: names of metrics, in the order of the page.
+        metrics: names of metrics whose values the page has for every seed, in its order.
         photos: as `write_pictures` returns them.
 
     Returns:
@@ -50,23 +54,87 @@ def write_page(
     Raises:
         UserError: a file cannot be written.
     """
+    statistics, plan = results["statistics"], results["plan"]
     known = {
         metric: {"model A" if arm == MODEL_A else arm: row for arm, row in rows.items()}
-        for metric, rows in results["statistics"].items()
+        for metric, rows in statistics.items()
     }
-    pictures = []
-    for metric in (name for name in _PICTURED if name in known):
-        picture = file.with_name(f"{file.stem}_{metric.replace('/', '_').lower()}.svg")
-        chart = draw_bars(metric, known[metric])
-        write_if_new(picture, chart.svg)
-        pictures.append((picture, chart.alt))
-    parts = [f"# {title}", _protocol(results), _arms(results["plan"])]
-    parts += [f"![{alt}]({picture.name})" for picture, alt in pictures]
-    parts += [_table(metric, known[metric], results["plan"]["seeds"]) for metric in metrics if metric in known]
-    parts.append(_footnote(results))
+    main = [metric for metric in plan["main"] if metric in known]
+    written = [file]
+    parts = [f"# {title}", f"**{_QUESTION}**", _answer(results)]
+    if main:
+        others = [arm for arm in plan["arms"] if arm != BASELINE]
+        controls = [arm for arm in others if (found := find_arm(arm)) and found.control]
+        chart = draw_intervals(statistics, main, others, controls)
+        written.append(file.with_name(f"{file.stem}.svg"))
+        write_if_new(written[-1], chart.svg)
+        parts += [f"![{chart.alt}]({written[-1].name})", _CAPTION, _differences(statistics, main, others)]
+    parts += [_against_controls(results["controls"])] if results["controls"] else []
     parts += [f"![{_alt(name)}]({name})\n\n{caption}" if name else caption for name, caption in photos]
+    parts.append(_fold("How it was made", [_protocol(results), _arms(plan), _footnote(results)]))
+    tables = [_table(metric, known[metric], plan["seeds"]) for metric in metrics if metric in known]
+    parts.append(_fold("Every seed", tables))
     write_if_new(file, "\n\n".join(parts) + "\n")
-    return [file, *(picture for picture, _ in pictures)]
+    return written
+
+
+def _answer(results: Mapping[str, Any]) -> str:
+    """Two sentences: what is shown, and how much more the adversaries may be worth."""
+    seeds, controls = len(results["plan"]["seeds"]), results["controls"]
+    if seeds < LEAST_SEEDS:
+        return f"Too few seeds for an answer ({seeds}); what follows is an observation."
+    if not controls:
+        return "This comparison has no control besides the baseline, so it cannot tell."
+    above = [f"{arm} in {metric}" for metric, arms in controls.items() for arm, each in arms.items() if _above(each)]
+    names = ", ".join(dict.fromkeys(arm for arms in controls.values() for arm in arms))
+    first = (
+        f"Yes for {', '.join(above)}, where it is above every control."
+        if above
+        else f"Not shown: of {names} none is above all of its controls in any of {', '.join(controls)}."
+    )
+    ends = []
+    for metric, arms in controls.items():
+        found = [each["to"][each["closest"]] for each in arms.values()]
+        highest = [(one["images"] or one["interval"] or (0, math.nan))[1] for one in found]
+        ends.append(f"{max(highest):+.1f} of {metric}")
+    return (
+        f"{first} The intervals leave room for at most {', '.join(ends)} over the closest control, in percent points."
+    )
+
+
+def _above(found: Mapping[str, Any]) -> bool:
+    return bool(found["verdict"].startswith("above"))
+
+
+def _differences(statistics: Mapping[str, Any], metrics: Sequence[str], arms: Sequence[str]) -> str:
+    lines = [f"| arm | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
+    for arm in arms:
+        found = [statistics[metric].get(arm, {}).get("difference") for metric in metrics]
+        lines.append(f"| {arm} | {' | '.join(map(_with_interval, found))} |")
+    return "\n".join(lines)
+
+
+def _with_interval(found: Mapping[str, Any] | None) -> str:
+    if not found or found["mean"] is None:
+        return "n/a"
+    interval = found["images"] or found["interval"]
+    return f"{found['mean']:+.2f}" + (f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else "")
+
+
+def _against_controls(controls: Mapping[str, Any]) -> str:
+    head = ["adversary", "metric", "closest control", "difference to it", "p, one-sided, after Holm", "shows"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for metric, arms in controls.items():
+        for arm, found in arms.items():
+            closest = found["closest"]
+            p = "n/a" if found["adjusted"] is None else f"{found['adjusted']:.3f}"
+            cells = [arm, metric, closest, _with_interval(found["to"][closest]), p, found["verdict"]]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _fold(summary: str, parts: Sequence[str]) -> str:
+    return "\n\n".join([f"<details><summary>{summary}</summary>", *parts, "</details>"])
 
 
 def _alt(name: str) -> str:
@@ -95,7 +163,7 @@ def _arms(plan: Mapping[str, Any]) -> str:
 def _table(metric: str, rows: Mapping[str, Any], seeds: Sequence[int]) -> str:
     of_difference = ["difference", "95 % interval", "over images too", "detectable", "shows"]
     head = ["arm", *(f"seed {seed}" for seed in seeds), "mean", "std", *of_difference]
-    lines = [f"## {metric}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = [f"**{metric}**", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for arm, row in rows.items():
         values = [_number(row["values"].get(str(seed))) for seed in seeds]
         cells = [arm, *values, _number(row["mean"]), _number(row["std"])]
@@ -123,5 +191,6 @@ def _footnote(results: Mapping[str, Any]) -> str:
         f"first interval is Student's t over seeds, the second adds what a bootstrap over test images shows.{few} "
         f"Detectable is the least true difference that {seeds} seeds would find in 80 % of comparisons. Verdicts are "
         f"on {', '.join(results['plan']['main'])} alone, after Holm's correction over arms and these metrics; the rest "
-        f"is exploratory. Versions: {versions}."
+        "is exploratory. An adversary is above its controls if it is above each of them (intersection-union test); the "
+        f"closest is the one of which that is least sure. Versions: {versions}."
     )

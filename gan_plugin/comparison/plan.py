@@ -9,6 +9,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 
 from gan_plugin.config import registered
 from gan_plugin.config_files import differences, flat, read_yaml, told
+from gan_plugin.engine.setup import default_config
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.truth_boxes import MEASURES, TASK, can_be_told
 
@@ -179,7 +180,8 @@ def extended(former: Plan, asked: Plan, folder: str) -> Plan:
     Raises:
         UserError: they differ in anything else.
     """
-    changes = differences(_lasting(former, asked), _lasting(asked, former))
+    # a key that has come since the comparison was begun had its default then
+    changes = differences(_lasting(former, asked), _lasting(asked, former), flat(default_config()))
     if changes:
         raise UserError(
             f"{folder} holds a comparison that was begun with {told(changes)}; repeat it as it was, with more arms or "

@@ -59,6 +59,7 @@ def write_comparison_report(results: Mapping[str, Any], output: Path, story: Sto
         bars=[draw_bars(name, rows) for name, rows in headlines.items()],
         curves=_curves(results, output, story),
         **(paired_pictures(results, output) if story.adversarial else {"duels": [], "duel_notes": []}),
+        controls=results["controls"],
         versions=results["versions"],
         number=number,
         drawing=drawing,

@@ -33,27 +33,11 @@ _LEAST_IOU = 0.5
 
 
 Runs = Mapping[str, Mapping[str, Any]]
+Scores = dict[tuple[str, str, str], np.ndarray]
 
 
-def over_images(plan: Plan, output: Path, runs: Runs) -> dict[tuple[str, str], tuple[float, float]]:
-    """The interval over seeds and images of each arm's difference in the main metrics that are of masks.
-
-    Args:
-        plan, output, runs: see `resampled_gaps`.
-
-    Returns:
-        (metric, arm) -> interval, in percent points; without those whose runs have left no predictions.
-    """
-    intervals = {}
-    for key, gaps in resampled_gaps(plan, output, runs).items():
-        interval = hierarchical_interval(gaps, plan.split.used[2])
-        if interval is not None:
-            intervals[key] = interval
-    return intervals
-
-
-def resampled_gaps(plan: Plan, output: Path, runs: Runs) -> dict[tuple[str, str], np.ndarray]:
-    """Each arm's difference to the baseline in the main metrics that are of masks, on all images and on resamples.
+def resampled_scores(plan: Plan, output: Path, runs: Runs) -> Scores:
+    """The main metrics that are of masks, of each run that has left its predictions, on all images and on resamples.
 
     Args:
         plan: of the comparison.
@@ -61,8 +45,7 @@ def resampled_gaps(plan: Plan, output: Path, runs: Runs) -> dict[tuple[str, str]
         runs: arm -> seed -> {"folder", "metrics"}, as in results.json.
 
     Returns:
-        (metric, arm) -> (n, 1 + RESAMPLES) differences in percent points of n seeds, two or more, that have left their
-        predictions; those on all images first.
+        (metric, arm, seed) -> (1 + RESAMPLES,) in percent; that on all images first.
     """
     name = plan.split.names[2]
     metrics = [metric for metric in plan.main if metric in (*MAIN, *MAIN_IN_TRUTH_BOXES)]
@@ -73,7 +56,7 @@ def resampled_gaps(plan: Plan, output: Path, runs: Runs) -> dict[tuple[str, str]
         return {}
     records = DatasetCatalog.get(name)
     weights = np.vstack([np.ones((1, len(records)), int), image_weights(len(records))])
-    scores: dict[tuple[str, str, str], np.ndarray] = {}
+    scores: Scores = {}
     for arm, seed in finished:
         folder = output / runs[arm][seed]["folder"]
         # of a run whose files are cut off or of other images there is no interval
@@ -88,13 +71,15 @@ def resampled_gaps(plan: Plan, output: Path, runs: Runs) -> dict[tuple[str, str]
             objects = json.loads(file.read_text(encoding="utf-8"))
             for metric in set(metrics) & set(MAIN_IN_TRUTH_BOXES):
                 scores[metric, arm, seed] = resampled_mean(records, objects, metric.removeprefix(f"{TASK}/"), weights)
-    gaps = {}
-    for metric in metrics:
-        for arm in runs:
-            seeds = [s for s in runs[arm] if (metric, arm, s) in scores and (metric, BASELINE, s) in scores]
-            if arm not in (BASELINE, MODEL_A) and len(seeds) > 1:
-                gaps[metric, arm] = np.stack([scores[metric, arm, s] - scores[metric, BASELINE, s] for s in seeds])
-    return gaps
+    return scores
+
+
+def resampled_gaps(scores: Scores, metric: str, arm: str, reference: str = BASELINE) -> np.ndarray | None:
+    """(n, 1 + RESAMPLES) differences in percent points of n seeds, as `resampled_scores` has them; None for n < 2."""
+    seeds = [s for m, a, s in scores if (m, a) == (metric, arm) and (metric, reference, s) in scores]
+    if len(seeds) < 2:
+        return None
+    return np.stack([scores[metric, arm, seed] - scores[metric, reference, seed] for seed in seeds])
 
 
 def _detections(plan: Plan, arm: str) -> int:

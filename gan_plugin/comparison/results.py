@@ -19,11 +19,11 @@ import gan_plugin
 from gan_plugin.evaluation.fast_coco import AREAS, TASKS
 from gan_plugin.metrics import final_scores
 
-from .arms import BASELINE
+from .arms import BASELINE, controls_of
 from .plan import MAIN, MODEL_A, Plan
-from .resampling import over_images
+from .resampling import Scores, hierarchical_interval, resampled_gaps, resampled_scores
 from .state import State, state_of
-from .statistics import Difference, difference, judged, spread
+from .statistics import Difference, Superiority, difference, judged, judged_above, spread, superiority
 from .workspace import write_if_new
 
 RESULTS, TABLE = "results.json", "results.csv"
@@ -42,7 +42,9 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
         a metric is None that is not defined: the AP of a size or a class that the held-out images do not show, or of a
         run that detected nothing. Means are over what is defined, never over zeros in its place;
         "statistics": metric -> arm -> {"values": seed -> value, "n", "mean", "std", "difference"}, the last as
-        `Difference` has it. Scores are those of metrics.json, in its units.
+        `Difference` has it; "controls": main metric -> adversary -> {"to": control -> difference, and its
+        `Superiority`}, of adversaries with a control besides the baseline. Scores are those of metrics.json, in its
+        units.
     """
     runs: dict[str, dict[str, Any]] = {}
     for run in plan.runs():
@@ -54,12 +56,14 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
         runs.setdefault(run.arm, {})[str(run.seed)] = {"folder": run.name, "status": status, "metrics": metrics}
     classes = MetadataCatalog.get(plan.split.names[2]).get("thing_classes", [])
     _fill_gaps(runs, classes)
+    pairs = _Pairs(runs, resampled_scores(plan, output, runs), plan.split.used[2])
     return {
         "plan": plan.to_dict(),
         "versions": _versions(),
         "failures": dict(failures),
         "runs": runs,
-        "statistics": _statistics(runs, plan.main, over_images(plan, output, runs)),
+        "statistics": _statistics(pairs, plan.main),
+        "controls": _controls(pairs, plan.main),
     }
 
 
@@ -68,11 +72,13 @@ def up_to_date(results: dict[str, Any]) -> dict[str, Any]:
 
     Intervals over images, which need the runs, are then missing.
     """
-    if "main" in results["plan"]:
+    if "main" in results["plan"] and "controls" in results:
         return results
     main = list(MAIN) if any(name in results["statistics"] for name in MAIN) else ["bbox/AP"]
-    statistics = _statistics(results["runs"], main, {})
-    return {**results, "plan": {**results["plan"], "main": main}, "statistics": statistics}
+    main = results["plan"].get("main", main)
+    pairs = _Pairs(results["runs"], {}, 0)
+    now = results if "main" in results["plan"] else {**results, "statistics": _statistics(pairs, main)}
+    return {**now, "plan": {**results["plan"], "main": main}, "controls": _controls(pairs, main)}
 
 
 def _versions() -> dict[str, str]:
@@ -95,16 +101,27 @@ def _siblings(defined: Collection[str], classes: Sequence[str]) -> set[str]:
     return sized | {f"{stem}-{c}" for stem in of_class for c in classes}
 
 
-def _statistics(
-    runs: Mapping[str, Mapping[str, Any]], main: Sequence[str], images: Mapping[tuple[str, str], tuple[float, float]]
-) -> dict[str, dict[str, Any]]:
-    metrics = dict.fromkeys(metric for seeds in runs.values() for run in seeds.values() for metric in run["metrics"])
-    values = {metric: _values(metric, runs) for metric in metrics}
+class _Pairs:
+    """The values of all runs, and the differences between any two arms."""
+
+    def __init__(self, runs: Mapping[str, Mapping[str, Any]], scores: Scores, images: int) -> None:
+        metrics = dict.fromkeys(
+            metric for seeds in runs.values() for run in seeds.values() for metric in run["metrics"]
+        )
+        self.values = {metric: _values(metric, runs) for metric in metrics}
+        self.arms = [arm for arm in runs if arm != MODEL_A]
+        self._scores, self._images = scores, images
+
+    def difference(self, metric: str, arm: str, reference: str = BASELINE) -> Difference:
+        """`arm` minus `reference`, with its interval over images where the runs have left what it takes."""
+        found = difference(self.values[metric][arm], self.values[metric][reference])
+        gaps = resampled_gaps(self._scores, metric, arm, reference)
+        return replace(found, images=None if gaps is None else hierarchical_interval(gaps, self._images))
+
+
+def _statistics(pairs: _Pairs, main: Sequence[str]) -> dict[str, dict[str, Any]]:
     found = {
-        (metric, arm): replace(difference(of_seed, values[metric][BASELINE]), images=images.get((metric, arm)))
-        for metric in metrics
-        for arm, of_seed in values[metric].items()
-        if arm not in (BASELINE, MODEL_A)
+        (metric, arm): pairs.difference(metric, arm) for metric in pairs.values for arm in pairs.arms if arm != BASELINE
     }
     family = [key for key in found if key[0] in main]
     found |= dict(zip(family, judged([found[key] for key in family]), strict=True))
@@ -115,10 +132,30 @@ def _statistics(
                 **asdict(spread(list(of_seed.values()))),
                 "difference": _as_json(found.get((metric, arm))),
             }
-            for arm, of_seed in values[metric].items()
+            for arm, of_seed in of_arms.items()
         }
-        for metric in metrics
+        for metric, of_arms in pairs.values.items()
     }
+
+
+def _controls(pairs: _Pairs, main: Sequence[str]) -> dict[str, dict[str, Any]]:
+    to = {
+        (metric, arm): {name: pairs.difference(metric, arm, name) for name in controls}
+        for metric in main
+        if metric in pairs.values
+        for arm in pairs.arms
+        if len(controls := controls_of(arm, pairs.arms)) > 1
+    }
+    judgements = dict(zip(to, judged_above([superiority(each) for each in to.values()]), strict=True))
+    found: dict[str, dict[str, Any]] = {}
+    for (metric, arm), each in judgements.items():
+        differences = {name: _as_json(one) for name, one in to[metric, arm].items()}
+        found.setdefault(metric, {})[arm] = {"to": differences, **_of_superiority(each)}
+    return found
+
+
+def _of_superiority(found: Superiority) -> dict[str, Any]:
+    return {key: getattr(found, key) for key in ("closest", "p", "adjusted", "verdict")}
 
 
 def _values(metric: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[int, float]]:

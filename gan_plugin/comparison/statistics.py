@@ -91,15 +91,71 @@ def judged(differences: Sequence[Difference]) -> list[Difference]:
     The chance that any of them is called a difference without being one is at most 5 %. One whose interval over seeds
     and images holds 0 is not called so either.
     """
-    family = sorted((each.p, i) for i, each in enumerate(differences) if each.p is not None)
-    result, adjusted = list(differences), 0.0
-    for rank, (p, i) in enumerate(family):
+    result = list(differences)
+    for i, adjusted in holm([each.p for each in differences]).items():
         each = differences[i]
-        adjusted = max(adjusted, min(1.0, (len(family) - rank) * p))
         unsure = adjusted > 1 - CONFIDENCE or each.images is not None and each.images[0] <= 0 <= each.images[1]
         shown = NOTHING if unsure else f"{'above' if (each.mean or 0) > 0 else 'below'} the baseline"
         result[i] = replace(each, adjusted=adjusted, verdict=shown if each.n >= LEAST_SEEDS else TOO_FEW)
     return result
+
+
+@dataclass(frozen=True)
+class Superiority:
+    """Whether an arm is above all of its controls in one main metric.
+
+    Attributes:
+        closest: the control of which that is least sure.
+        difference: the arm minus that control.
+        p: one-sided, the largest of the controls (intersection-union test, Berger 1982): the arm has to be above each
+            of them, so none needs a correction for the others. None if there is none.
+        adjusted: p after Holm's correction over arms and main metrics.
+        verdict: what is shown at 97.5 % after that correction, one-sided as either end of an interval of 95 % is.
+    """
+
+    closest: str
+    difference: Difference
+    p: float | None
+    adjusted: float | None = None
+    verdict: str = TOO_FEW
+
+
+def superiority(to_controls: Mapping[str, Difference]) -> Superiority:
+    """How an arm stands to its controls, one or more; `judged_above` gives the verdict."""
+    sided = {name: _one_sided(each) for name, each in to_controls.items()}
+    closest = max(sided, key=lambda name: sided[name])
+    p = sided[closest]
+    return Superiority(closest, to_controls[closest], p if math.isfinite(p) else None)
+
+
+def _one_sided(found: Difference) -> float:
+    if found.p is None or found.mean is None:
+        # nothing is less sure than what cannot be compared
+        return math.inf
+    return found.p / 2 if found.mean > 0 else 1 - found.p / 2
+
+
+def judged_above(found: Sequence[Superiority]) -> list[Superiority]:
+    """All arms of one comparison in all main metrics, with their verdicts; one whose interval over seeds and images
+    reaches 0 is not called above."""
+    result = list(found)
+    for i, adjusted in holm([each.p for each in found]).items():
+        each = found[i]
+        images = each.difference.images
+        above = adjusted <= (1 - CONFIDENCE) / 2 and (images is None or images[0] > 0)
+        shown = "above every control" if above else f"not shown to be above {each.closest}"
+        result[i] = replace(each, adjusted=adjusted, verdict=shown if each.difference.n >= LEAST_SEEDS else TOO_FEW)
+    return result
+
+
+def holm(ps: Sequence[float | None]) -> dict[int, float]:
+    """The place of each p that there is -> p after Holm's correction (1979)."""
+    adjusted, largest = {}, 0.0
+    ranked = sorted((p, i) for i, p in enumerate(ps) if p is not None)
+    for rank, (p, i) in enumerate(ranked):
+        largest = max(largest, min(1.0, (len(ranked) - rank) * p))
+        adjusted[i] = largest
+    return adjusted
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float] | None:

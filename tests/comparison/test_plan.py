@@ -2,15 +2,17 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from gan_plugin.comparison.arms import ARMS, arm_settings
+from gan_plugin.comparison.arms import ARMS, arm_settings, controls_of
 from gan_plugin.comparison.plan import Plan, extended, make_plan
 from gan_plugin.comparison.process import key_values
 from gan_plugin.comparison.schedule import scaled_schedule
@@ -128,6 +130,9 @@ def test_controls(cfg):
     assert {run.iterations for run in runs.values() if run.arm not in ("a", "longer")} == {100}
     assert runs["longer"].iterations == runs["longer"].settings["SOLVER.MAX_ITER"] == 150
     assert runs["longer"].settings["DATASETS.TEST"] == runs["paper"].settings["DATASETS.TEST"]
+    assert controls_of("paper", plan.arms) == ["baseline", "paper-frozen", "longer", "rec"]
+    assert controls_of("lsgan", plan.arms) == ["baseline", "longer", "rec"]
+    assert not any(controls_of(arm, plan.arms) for arm in ("baseline", "paper-frozen", "longer", "rec"))
     for arm in ("baseline", "rec", "longer", "none"):
         with pytest.raises(UserError, match=f"'{arm}-frozen' is unknown; .* any adversary among them with -frozen"):
             plan_of(cfg, arms=[f"{arm}-frozen"])
@@ -206,6 +211,19 @@ def test_a_plan_survives_its_file(cfg):
 def test_a_plan_takes_more_arms_and_seeds(cfg):
     more = extended(plan_of(cfg), plan_of(cfg, arms=["bce"], seeds=[4]), "folder")
     assert list(more.arms) == ["baseline", "lsgan", "bce"] and more.seeds == [0, 1, 4]
+
+
+def test_a_plan_goes_on_after_the_plugin_has_got_new_keys(cfg):
+    asked = plan_of(cfg)
+    before = yaml.safe_load(asked.config)
+    del before["MODEL"]["GAN"]["MASK"]["REACH"], before["MODEL"]["GAN"]["UNPAIRED"]
+    former = replace(asked, config=yaml.safe_dump(before))
+    assert extended(former, asked, "folder") == former
+    changed = cfg.clone()
+    changed.defrost()
+    changed.MODEL.GAN.MASK.REACH = "head"
+    with pytest.raises(UserError, match="MODEL.GAN.MASK.REACH 'all' .now 'head'."):
+        extended(former, plan_of(changed), "folder")
 
 
 def test_a_changed_plan_is_refused(cfg, monkeypatch):

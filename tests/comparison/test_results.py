@@ -2,6 +2,7 @@
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 from detectron2.data import MetadataCatalog
@@ -62,4 +63,33 @@ def test_results_of_an_earlier_version_get_the_statistics_of_this_one(plan, tmp_
         row["difference"] = row["difference"] and {"mean": 10.0, "interval": [9.0, 11.0], "verdict": "better"}
     assert up_to_date(before) == now
     page = write_page(up_to_date(before), tmp_path / "page.md", "Before")[0].read_text()
-    assert "better" not in page and "too few seeds" in page
+    table = page.split("Every seed")[1]
+    assert "better" not in table and "too few seeds" in table
+
+
+def test_an_adversary_is_held_against_its_controls(plan, tmp_path):
+    """Better than the baseline by 2 in each of five seeds, and no better than its frozen twin."""
+    arms = {"baseline": 20.0, "lsgan": 22.0, "lsgan-frozen": 22.0, "longer": 21.0, "paper-frozen": 40.0}
+    wide = replace(plan, arms={arm: {} for arm in arms}, seeds=[0, 1, 2, 3, 4])
+    for seed in wide.seeds:
+        for arm, score in {"a": 10.0, **arms}.items():
+            folder = tmp_path / f"seed{seed}" / arm
+            folder.mkdir(parents=True)
+            scores = {"segm/AP": score + 0.1 * (seed * len(arm) % 5), "boundary/AP": score + 0.1 * seed * len(arm)}
+            (folder / "metrics.json").write_text(json.dumps({"iteration": 4, **scores}) + "\n")
+    results = collect(wide, tmp_path, {})
+    found = results["controls"]["segm/AP"]
+    assert list(found) == ["lsgan"]
+    assert list(found["lsgan"]["to"]) == ["baseline", "lsgan-frozen", "longer"]
+    assert (found["lsgan"]["closest"], found["lsgan"]["verdict"]) == (
+        "lsgan-frozen",
+        "not shown to be above lsgan-frozen",
+    )
+    assert found["lsgan"]["to"]["baseline"]["mean"] == pytest.approx(2.0, abs=0.2)
+    page, figure = write_page(results, tmp_path / "page.md", "Held")
+    text = page.read_text()
+    assert "Not shown: of lsgan none is above all of its controls in any of segm/AP, boundary/AP." in text
+    assert "| lsgan | segm/AP | lsgan-frozen | " in text and f"]({figure.name})" in text
+    assert "lsgan-frozen" in write_comparison_report(results, tmp_path).read_text().split("Against the controls")[1]
+    del results["controls"]
+    assert up_to_date(results)["controls"]["segm/AP"]["lsgan"]["closest"] == "lsgan-frozen"

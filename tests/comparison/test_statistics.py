@@ -7,7 +7,15 @@ from itertools import product
 import numpy as np
 import pytest
 
-from gan_plugin.comparison.statistics import bootstrap_interval, difference, judged, spread, t_interval
+from gan_plugin.comparison.statistics import (
+    bootstrap_interval,
+    difference,
+    judged,
+    judged_above,
+    spread,
+    superiority,
+    t_interval,
+)
 
 
 def differing(*values):
@@ -98,3 +106,41 @@ def test_holm_by_hand():
     assert [each.adjusted for each in found] == [pytest.approx(0.04), pytest.approx(0.03), pytest.approx(0.04), None]
     assert [each.verdict for each in found[:3]] == ["above the baseline"] * 3
     assert judged([replace(raw[0], p=0.026), replace(raw[1], p=0.9)])[0].verdict == "no difference shown"
+
+
+def test_an_arm_is_above_its_controls_only_if_it_is_above_each():
+    """By hand: mean 1 and deviation sqrt(0.025) have t = 14.14 over five seeds, p = 0.000145 two-sided."""
+    sure, none = differing(0.8, 0.9, 1.0, 1.1, 1.2), differing(-0.2, -0.1, 0.0, 0.1, 0.2)
+    below = differing(-1.2, -1.1, -1.0, -0.9, -0.8)
+    good, bad, worse = (superiority({"baseline": sure, "frozen": other}) for other in (sure, none, below))
+    assert good.p == pytest.approx(0.000145 / 2, rel=0.01)
+    assert (bad.closest, bad.p) == ("frozen", pytest.approx(0.5))
+    assert worse.p == pytest.approx(1 - 0.000145 / 2, rel=0.01)
+    found = judged_above([bad, good, worse])
+    assert [each.verdict for each in found] == [
+        "not shown to be above frozen",
+        "above every control",
+        "not shown to be above frozen",
+    ]
+    assert found[1].adjusted == pytest.approx(3 * good.p)
+    reaching = replace(sure, images=(-0.1, 2.1))
+    assert judged_above([superiority({"baseline": reaching})])[0].verdict == "not shown to be above baseline"
+    assert judged_above([superiority({"baseline": differing(1.0, 1.1, 1.2, 1.3)})])[0].verdict == "too few seeds"
+    # what no seed can tell is the least sure
+    lone = superiority({"baseline": sure, "rec": difference({0: 1.0}, {})})
+    assert (lone.closest, lone.p) == ("rec", None)
+
+
+def test_an_arm_that_equals_its_best_control_is_seldom_called_above():
+    rng = np.random.default_rng(0)
+    calls = 0
+    for _ in range(400):
+        noise = rng.normal(size=(3, 5))
+        arm, frozen, baseline = noise[0], noise[1], noise[2] - 3
+        values = [dict(enumerate(each)) for each in (arm, frozen, baseline)]
+        to = {
+            name: difference(values[0], other) for name, other in zip(("frozen", "baseline"), values[1:], strict=True)
+        }
+        calls += judged_above([superiority(to)])[0].verdict == "above every control"
+    # 2.5 % of 400 are 10, with a deviation of 3
+    assert calls <= 20

@@ -65,10 +65,9 @@ class MaskedFeatureDiscriminator(nn.Module):
                 f"MODEL.GAN.MASK.INPUT_SIZE is {input_size} and CHANNELS is {tuple(channels)}; "
                 "MaskedFeatureDiscriminator needs two or more channels, and n of them reach a side of 2 ** n."
             )
-        self.blocks = conv_stack(in_channels, channels[:-1], norm)
-        # what it lacks on both sides the first convolution pads itself, which saves a copy of all the features
         missing = side - input_size
-        self.blocks[0][0].padding = (1 + missing // 2, 1 + missing // 2)
+        # what it lacks on both sides the first convolution pads itself, which saves a copy of all the features
+        self.blocks = conv_stack(in_channels, channels[:-1], norm, first_padding=1 + missing // 2)
         self.is_odd = missing % 2
         self.blocks.append(conv_block(channels[-2], channels[-1], 2, 1, 0, norm))
         self.verdict = nn.Conv2d(channels[-1], 1, kernel_size=1, bias=False) if judges == "logits" else None

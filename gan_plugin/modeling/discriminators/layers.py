@@ -29,10 +29,12 @@ def conv_block(in_channels: int, out_channels: int, kernel: int, stride: int, pa
     return nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True))
 
 
-def conv_stack(in_channels: int, channels: Sequence[int], norm: str, kernel: int = 4) -> nn.ModuleList:
+def conv_stack(
+    in_channels: int, channels: Sequence[int], norm: str, kernel: int = 4, first_padding: int = 1
+) -> nn.ModuleList:
     """A `conv_block` of stride 2 and padding 1 for each of `channels`, the first of them without normalisation."""
     return nn.ModuleList(
-        conv_block(before, width, kernel, 2, 1, norm if index else "")
+        conv_block(before, width, kernel, 2, 1 if index else first_padding, norm if index else "")
         for index, (before, width) in enumerate(zip([in_channels, *channels], channels, strict=False))
     )
 
