@@ -5,11 +5,8 @@ import json
 import torch
 from detectron2.utils import comm
 
-from gan_plugin.modeling.adaptive_augment import AdaptiveAugment
-from gan_plugin.modeling.balance import GradientShare
-from gan_plugin.modeling.gate import AccuracyGate
 from gan_plugin.modeling.samples import MaskSamples
-from gan_plugin.processes import mean_over_processes
+from gan_plugin.modeling.stability import AccuracyGate, AdaptiveAugment, GradientShare, mean_over_processes
 
 
 def agreed(rank):

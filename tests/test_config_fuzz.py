@@ -18,8 +18,8 @@ from gan_plugin.engine.optimizers import build_discriminator_optimizer, build_ge
 from gan_plugin.engine.steps import AlternatingStep, JointStep
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.discriminators import DISCRIMINATOR_REGISTRY
-from gan_plugin.modeling.losses import OBJECTIVE_REGISTRY
 from gan_plugin.modeling.meta_arch import discriminator_parameters
+from gan_plugin.modeling.objectives import OBJECTIVE_REGISTRY
 
 OBJECTIVES = sorted(name for name, _ in OBJECTIVE_REGISTRY)
 NORMS = ["BN", "GN", "SyncBN", ""]

@@ -10,14 +10,13 @@ import torch
 from detectron2.config import LazyCall as L
 from detectron2.solver.build import get_default_optimizer_params
 
-from gan_plugin.layers.multi_level_prroi_pool import MultiLevelPrRoIPool
+from gan_plugin.layers.prroi_pool import MultiLevelPrRoIPool
 from gan_plugin.modeling import Adversary, MaskAdversary
 from gan_plugin.modeling.adversary import adversaries
-from gan_plugin.modeling.balance import GradientShare
 from gan_plugin.modeling.discriminators import BoxFeatureDiscriminator, MaskedFeatureDiscriminator
-from gan_plugin.modeling.labels import LabelNoise
-from gan_plugin.modeling.losses import MultiLayerL1, NonSaturatingBCE
+from gan_plugin.modeling.objectives import MultiLayerL1, NonSaturatingBCE
 from gan_plugin.modeling.presenters import BoxFeatures, MaskedFeatures
+from gan_plugin.modeling.stability import GradientShare, LabelNoise
 
 from .gan_mask_rcnn_cityscapes import dataloader as dataloader
 from .gan_mask_rcnn_cityscapes import lr_multiplier, model, optimizer, train

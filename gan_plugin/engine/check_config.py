@@ -35,7 +35,7 @@ from gan_plugin.config_files import flat, look_up
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.build import check_evaluation
 from gan_plugin.modeling.discriminators import discriminator_class, sight_of
-from gan_plugin.modeling.losses import OBJECTIVE_REGISTRY
+from gan_plugin.modeling.objectives import OBJECTIVE_REGISTRY
 from gan_plugin.modeling.timm_backbone import BUILDER
 
 _logger = logging.getLogger(__name__)

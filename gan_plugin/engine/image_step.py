@@ -7,7 +7,7 @@ import torch
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from gan_plugin.processes import mean_over_processes
+from gan_plugin.modeling.stability import mean_over_processes
 
 from .distributed import average_gradients
 from .guard import check_finite

@@ -1,25 +1,77 @@
-"""Precise RoI pooling (Jiang et al. 2018, IoU-Net, arXiv 1807.11590, equations 5-7).
+"""Precise RoI pooling (Jiang et al. 2018, IoU-Net, arXiv 1807.11590, equations 5-7), of one map or of a pyramid.
 
 The mean over a bin of the bilinear surface sum_ji F[j, i] hat(y - j) hat(x - i) is separable: with w[i] the mean of
 hat(x - i) over the bin's x range, and likewise in y, it is sum_ji F[j, i] w_y[j] w_x[i]. So a RoI costs two small
 matrix products with the window of the map that it touches, and nothing is sampled. This file does them in plain
-PyTorch, and leaves them to Triton kernels where these run.
+PyTorch, and leaves them to Triton kernels where these run. The weights are in double precision: those of narrow bins
+are small differences of large numbers.
 """
 
 import functools
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from detectron2.modeling.poolers import assign_boxes_to_levels
+from detectron2.structures import Boxes
 from torch import nn
 from torch.autograd.function import once_differentiable
 
 from gan_plugin.errors import UserError
-from gan_plugin.layers.prroi_weights import Axis, bin_edges, windows
+
+# Narrower bins, in cells, count as empty: their gradient would be rounding noise even in double precision.
+MIN_BIN_WIDTH = 1e-9
+
+
+def bin_edges(low: torch.Tensor, high: torch.Tensor, bins: int) -> torch.Tensor:
+    """(R,) box sides to (R, bins + 1) edges; an inverted box gets bins of width 0."""
+    fractions = torch.arange(bins + 1, dtype=low.dtype, device=low.device) / bins
+    return low[:, None] + (high - low).clamp(min=0)[:, None] * fractions
+
+
+def windows(edges: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """First cell and number of cells (R,) along an axis of `size` cells whose hat functions reach the box."""
+    ends = torch.stack([edges[:, 0].floor(), edges[:, -1].ceil()]).nan_to_num(0).clamp(0, size - 1).long()
+    return ends[0], ends[1] - ends[0] + 1
+
+
+class Axis(NamedTuple):
+    """The share of each cell of a window in each bin, along one axis; all (R, bins, cells) or (R, bins, 1)."""
+
+    weights: torch.Tensor
+    hat: torch.Tensor  # the hat function at the edges, (R, bins + 1, cells)
+    inverse_width: torch.Tensor  # 0 for a bin without width
+
+    @classmethod
+    def of(cls, edges: torch.Tensor, cells: torch.Tensor) -> "Axis":
+        """Edges (R, bins + 1) and the positions of the cells (R, cells), both in cells."""
+        offset = (edges[:, :, None] - cells[:, None, :]).clamp(-1, 1).nan_to_num()
+        hat = 1 - offset.abs()
+        # The integral of the hat function from -inf to offset is 1/2 + offset - offset |offset| / 2; 1/2 cancels.
+        integral = offset * (1 + hat) / 2
+        width = edges.diff(dim=1)[:, :, None]
+        inverse_width = torch.where((width > MIN_BIN_WIDTH) & width.isfinite(), 1 / width, 0)
+        return cls(integral.diff(dim=1) * inverse_width, hat, inverse_width)
+
+    def slopes(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Derivatives (R, bins, cells) of the weights with respect to their bin's lower and upper edge."""
+        lower = (self.weights - self.hat[:, :-1]) * self.inverse_width
+        return lower, (self.hat[:, 1:] - self.weights) * self.inverse_width
+
+    def edge_gradient(self, grad_weights: torch.Tensor) -> torch.Tensor:
+        """Chain the gradient of the weights to the edges: (R, bins, cells) to (R, bins + 1)."""
+        lower, upper = ((grad_weights * slope).sum(2) for slope in self.slopes())
+        return join_edges(lower, upper)
+
+
+def join_edges(lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+    """Add up gradients (R, bins) of the bins' lower and upper edges: neighbours share an edge; (R, bins + 1)."""
+    return nn.functional.pad(lower, (0, 1)) + nn.functional.pad(upper, (1, 0))
+
 
 # Elements gathered at a time (16 MB in float32): bounds the memory, whatever the number and the size of the RoIs.
 CHUNK_ELEMENTS = 1 << 22
@@ -256,3 +308,47 @@ def _pool_rows(flat: torch.Tensor, chunk: _Chunk, weights_y: torch.Tensor) -> tu
     roi_count, bins, height = weights_y.shape
     windows = flat[chunk.cells].view(roi_count, height, -1)
     return windows, (weights_y @ windows).view(roi_count, bins, -1, flat.shape[1])
+
+
+# Lin et al. 2017, arXiv 1612.03144, eq 1: a box of 224 pixels belongs to level 4, the one of stride 16.
+_CANONICAL_SIZE = 224
+_CANONICAL_LEVEL = 4
+
+
+class MultiLevelPrRoIPool(nn.Module):
+    """Pools each box from the level that suits its size, or from all of them.
+
+    Gradients reach the features, and the boxes through the pooling alone, never through the choice of a level.
+    """
+
+    def __init__(self, output_size: int, scales: Sequence[float], assignment: str = "level") -> None:
+        """
+        Args:
+            output_size: bins on either side.
+            scales: cells per pixel of every level, such as 1/4, 1/8, 1/16, the finest first.
+            assignment: "level" for one level per box; "max" for the maximum over all of them, element by element
+                (adaptive pooling; Liu et al. 2018, arXiv 1803.01534, section 3.2; Le et al. 2020's code).
+        """
+        super().__init__()
+        self.output_size = output_size
+        self.scales = tuple(scales)
+        self.assignment = assignment
+
+    def forward(self, features: Sequence[torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
+        """Levels (N, C, H_i, W_i), as many as scales, and (R, 5) boxes [image, x0, y0, x1, y1] to (R, C, S, S)."""
+        levels = list(zip(features, self.scales, strict=True))
+        if self.assignment == "max" or len(levels) == 1:
+            pooled = [prroi_pool(feature, boxes, self.output_size, scale) for feature, scale in levels]
+            return torch.stack(pooled).amax(dim=0)
+        level_of = self._levels_of(boxes.detach()[:, 1:])
+        owns = [torch.nonzero(level_of == index).flatten() for index in range(len(levels))]
+        # Also from levels without boxes: every process of a distributed run takes the same path.
+        pooled = [
+            prroi_pool(feature, boxes[own], self.output_size, scale)
+            for own, (feature, scale) in zip(owns, levels, strict=True)
+        ]
+        return torch.cat(pooled).index_select(0, torch.cat(owns).argsort())
+
+    def _levels_of(self, boxes: torch.Tensor) -> torch.Tensor:
+        first, last = (round(-torch.tensor(scale).log2().item()) for scale in (self.scales[0], self.scales[-1]))
+        return assign_boxes_to_levels([Boxes(boxes)], first, last, _CANONICAL_SIZE, _CANONICAL_LEVEL)

@@ -12,7 +12,7 @@ import triton
 from torch.autograd.function import once_differentiable
 
 from gan_plugin.layers import prroi_kernels
-from gan_plugin.layers.prroi_weights import Axis, bin_edges, join_edges, windows
+from gan_plugin.layers.prroi_pool import Axis, bin_edges, join_edges, windows
 
 # 16 cells hold most bins of an FPN level at once; 128 channels in float32 are 16 bytes a thread and row of a warp.
 CELLS, CHANNELS = 16, 128
@@ -24,7 +24,7 @@ def pool(features: torch.Tensor, images: torch.Tensor, edges_y: torch.Tensor, ed
     Args:
         features: (N, C, H, W), not empty, float32 or a half precision; fastest if channels-last.
         images: (R,) int64, in [0, N).
-        edges_y, edges_x: (R, bins + 1) float64, in cells, as from `prroi_weights.bin_edges`.
+        edges_y, edges_x: (R, bins + 1) float64, in cells, as from `prroi_pool.bin_edges`.
 
     Returns:
         (R, C, bins_y, bins_x) contiguous, in the features' dtype.

@@ -1,15 +1,13 @@
 """The model: any that draws masks, which discriminators judge, and its boxes."""
 
 from .adversary import Adversary, MaskAdversary
-from .components import AdversarialCascadeROIHeads, AdversarialMaskHead, AdversarialROIHeads
 from .discriminators import DISCRIMINATOR_REGISTRY, PixelMaskDiscriminator
-from .losses import OBJECTIVE_REGISTRY
-from .mask_sampling import MaskSampler
+from .lazy_node import AdversarialCascadeROIHeads, AdversarialMaskHead, AdversarialROIHeads
 from .meta_arch import AdversarialModel, AdversarialRCNN, install_switch
-from .point_rend import AdversarialPointRendMaskHead
-from .query_source import QuerySource
-from .roi_source import RoISource
-from .sources import SAMPLE_SOURCE_REGISTRY, SampleSource
+from .objectives import OBJECTIVE_REGISTRY
+from .roi_source import AdversarialPointRendMaskHead, RoISource
+from .samples import MaskSampler
+from .sources import SAMPLE_SOURCE_REGISTRY, QuerySource, SampleSource
 from .timm_backbone import TimmBackbone
 
 __all__ = [

@@ -1,9 +1,11 @@
-"""The game as part of a LazyConfig: one call edits the node of a model."""
+"""The names by which configs call our parts: one call that edits a LazyConfig's model, and heads for YAML."""
 
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.config import LazyCall as L
+from detectron2.modeling import ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
+from detectron2.modeling.roi_heads import CascadeROIHeads, MaskRCNNConvUpsampleHead, StandardROIHeads
 from detectron2.utils.registry import _convert_target_to_string, locate
 from omegaconf import DictConfig
 from torch import nn
@@ -12,15 +14,27 @@ from gan_plugin.config import add_gan_config
 from gan_plugin.errors import UserError
 
 from .adversary import MaskAdversary, adversaries
-from .augment import DiscriminatorAugment
-from .balance import GradientShare
 from .discriminators import PixelMaskDiscriminator
-from .labels import LabelNoise
-from .losses import NonSaturatingBCE
-from .mask_sampling import MaskSampler
 from .meta_arch import adversarial_class
-from .presenters import PixelMasks
-from .regularizers import Regularizer
+from .objectives import NonSaturatingBCE
+from .presenters import DiscriminatorAugment, PixelMasks
+from .samples import MaskSampler
+from .stability import GradientShare, LabelNoise, Regularizer
+
+
+@ROI_MASK_HEAD_REGISTRY.register()
+class AdversarialMaskHead(MaskRCNNConvUpsampleHead):
+    """Detectron2's mask head."""
+
+
+@ROI_HEADS_REGISTRY.register()
+class AdversarialROIHeads(StandardROIHeads):
+    """Detectron2's RoI heads."""
+
+
+@ROI_HEADS_REGISTRY.register()
+class AdversarialCascadeROIHeads(CascadeROIHeads):
+    """Detectron2's Cascade heads; the box adversary judges the boxes of the last stage, the ones inference uses."""
 
 
 def build_adversarial(*, architecture: Any, **arguments: Any) -> nn.Module:

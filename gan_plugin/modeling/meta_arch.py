@@ -19,14 +19,12 @@ from torch import nn
 from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
 
-from .balance import kept_within
-from .build_adversary import build_adversaries
-from .mask_sampling import MaskSampler
-from .masks_of_some import require_mask_branch, split_masks
-from .mean_teacher import Average, ask_teacher
-from .sample_grid import sample_grid
-from .samples import MaskSamples, RealFakePair
+from .adversary import build_adversaries
+from .masks_of_some import Average, ask_teacher, require_mask_branch, split_masks
+from .presenters import sample_grid
+from .samples import MaskSampler, MaskSamples, RealFakePair
 from .sources import SampleSource, find_source, theirs, watching, watching_pictures
+from .stability import kept_within
 from .unpaired import UnpairedLosses
 
 DISC_LOSS_PREFIX = "loss_disc_"

@@ -1,5 +1,6 @@
-"""Samples in the form that a discriminator sees them."""
+"""How samples are shown to a discriminator: in the form that it sees, augmented alike, and as a picture for readers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -7,10 +8,25 @@ import torch
 import torch.nn.functional as F
 from detectron2.layers import ROIAlign
 
-from gan_plugin.layers.multi_level_prroi_pool import MultiLevelPrRoIPool
-from gan_plugin.layers.straight_through import straight_through_binarize
+from gan_plugin.errors import UserError
+from gan_plugin.layers.prroi_pool import MultiLevelPrRoIPool
 
 from .samples import BoxSamples, MaskSamples, RealFakePair
+
+
+def straight_through_binarize(probabilities: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
+    """Zeros and ones forward, the identity's gradient backward (Bengio et al. 2013, arXiv 1308.3432).
+
+    Args:
+        probabilities: any shape, values in [0, 1].
+        threshold: values above it become 1.
+
+    Returns:
+        A tensor of the same shape and dtype with values 0 and 1, whose gradient is handed to `probabilities` unchanged.
+    """
+    hard = (probabilities > threshold).to(probabilities.dtype)
+    # The bracket is exactly zero, so rounding cannot disturb the zeros and ones.
+    return hard + (probabilities - probabilities.detach())
 
 
 class Presenter(Protocol):
@@ -140,3 +156,133 @@ def _resize(masks: torch.Tensor, size: int) -> torch.Tensor:
     if masks.shape[-1] == size:
         return masks[:, None]
     return F.interpolate(masks[:, None], size=(size, size), mode="bilinear", align_corners=False)
+
+
+# Zhao et al. 2020, arXiv 2006.10738, appendix: shifts up to 1/8 of the side, holes of half the side.
+_MOST_SHIFT = 1 / 8
+_HOLE = 1 / 2
+
+
+class DiscriminatorAugment:
+    """Differentiable augmentation (DiffAugment; Zhao et al. 2020, arXiv 2006.10738) and Gaussian instance noise
+    (Sonderby et al. 2017, arXiv 1610.04490), drawn anew for every sample and every call.
+
+    Of the paper's policies "translation" and "cutout" make sense for a mask, "colour" only for an image; "flip", left
+    to right, is ours.
+    """
+
+    def __init__(self, policy: str = "", noise: float = 0.0, background: float | torch.Tensor = 0.0) -> None:
+        """
+        Args:
+            policy: names of `POLICIES`, separated by commas; "" for none.
+            noise: standard deviation of the noise, 0 for none.
+            background: the value that fills what an augmentation uncovers; a tensor (1, C, 1, 1) for a colour.
+
+        Raises:
+            UserError: a policy is unknown; the sentence lists the known.
+        """
+        names = [name.strip() for name in policy.split(",") if name.strip()]
+        for name in names:
+            if name not in POLICIES:
+                raise UserError(
+                    f"MODEL.GAN.DIFFAUG is {policy!r}, but {name!r} is unknown; name some of {', '.join(POLICIES)}, "
+                    'separated by commas, or "" for none.'
+                )
+        self.policies = [POLICIES[name] for name in names]
+        self.noise = noise
+        self.background = background
+
+    def __call__(self, samples: torch.Tensor) -> torch.Tensor:
+        """(R, C, S, S) to the same shape, differentiable."""
+        if len(samples):
+            background = self.background
+            if isinstance(background, torch.Tensor):
+                background = background.to(samples)
+            for augment in self.policies:
+                # a colour has no background to leave alone
+                ground = 0.0 if augment is colour else background
+                samples = augment(samples - ground) + ground
+        return samples + self.noise * torch.randn_like(samples) if self.noise > 0 else samples
+
+    def alike(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(R, C, S, S) twice: real and fake of a pair are augmented by the same draws, with noise of their own."""
+        if self.policies or self.noise > 0:
+            real, fake = self(torch.cat([real, fake], dim=1)).chunk(2, dim=1)
+        return real, fake
+
+
+def translate(samples: torch.Tensor) -> torch.Tensor:
+    """Shift each sample by up to an eighth of its side along either axis; zeros move in."""
+    side = samples.shape[-1]
+    most = round(side * _MOST_SHIFT)
+    padded = F.pad(samples, (most,) * 4)
+    first = torch.randint(0, 2 * most + 1, (2, len(samples)), device=samples.device)
+    window = torch.arange(side, device=samples.device)
+    rows, columns = (first[:, :, None] + window).unbind()  # (R, S) each
+    index = torch.arange(len(samples), device=samples.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def cut_out(samples: torch.Tensor) -> torch.Tensor:
+    """Set a square of half the side to zero, anywhere, also partly outside."""
+    side = samples.shape[-1]
+    hole = round(side * _HOLE)
+    centre = torch.randint(0, side + (1 - hole % 2), (2, len(samples), 1), device=samples.device)
+    distance = torch.arange(side, device=samples.device) - centre + hole // 2
+    rows, columns = ((distance >= 0) & (distance < hole)).unbind()  # (R, S) each
+    return samples * ~(rows[:, None, :, None] & columns[:, None, None, :])
+
+
+def flip(samples: torch.Tensor) -> torch.Tensor:
+    """Mirror half of the samples left to right."""
+    mirrored = torch.rand(len(samples), 1, 1, 1, device=samples.device) < 0.5
+    return torch.where(mirrored, samples.flip(-1), samples)
+
+
+def colour(samples: torch.Tensor) -> torch.Tensor:
+    """Change brightness (by up to 0.5 in [-1, 1]), saturation (0 to 2 times) and contrast (0.5 to 1.5 times) of each.
+
+    Only the first three of its channels; a fourth one, alpha, stays.
+    """
+    pixels, rest = samples[:, :3], samples[:, 3:]
+    brightness, saturation, contrast = torch.rand(3, len(samples), 1, 1, 1, device=samples.device).unbind()
+    pixels = pixels + brightness - 0.5
+    grey = pixels.mean(dim=1, keepdim=True)
+    pixels = (pixels - grey) * (2 * saturation) + grey
+    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+    pixels = (pixels - mean) * (0.5 + contrast) + mean
+    return torch.cat([pixels, rest], dim=1)
+
+
+POLICIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "translation": translate,
+    "cutout": cut_out,
+    "flip": flip,
+    "colour": colour,
+}
+
+
+_SEPARATOR = 0.5
+
+
+def sample_grid(samples: MaskSamples, columns: int = 16) -> torch.Tensor:
+    """Annotated masks above their predictions, side by side.
+
+    Args:
+        samples: R masks of side M.
+        columns: at most so many of them, evenly chosen.
+
+    Returns:
+        (3, 2M + 1, K(M + 1) - 1) on the CPU, values in [0, 1], K = min(R, columns), with a grey line between masks.
+    """
+    count = min(len(samples), columns)
+    chosen = torch.linspace(0, len(samples) - 1, count, device=samples.logits.device).round().long()
+    rows = [samples.truth[chosen], samples.logits.detach()[chosen].sigmoid()]
+    strips = [_side_by_side(row.float().cpu()) for row in rows]
+    line = torch.full((1, strips[0].shape[1]), _SEPARATOR)
+    return torch.cat([strips[0], line, strips[1]])[None].repeat(3, 1, 1)
+
+
+def _side_by_side(masks: torch.Tensor) -> torch.Tensor:
+    padded = torch.nn.functional.pad(masks, (0, 1), value=_SEPARATOR)
+    return torch.cat(list(padded), dim=1)[:, :-1]

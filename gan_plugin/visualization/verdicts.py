@@ -18,9 +18,8 @@ from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.engine.rng import preserved_rng
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.adversary import Adversary
-from gan_plugin.modeling.matching import mask_iou
 from gan_plugin.modeling.presenters import drawn_masks
-from gan_plugin.modeling.samples import MaskSamples
+from gan_plugin.modeling.samples import MaskSamples, mask_iou
 
 from .occlusion import occlusion_maps, scores, take
 

@@ -24,8 +24,8 @@ from gan_plugin.engine.image_game import ImageGame, Phase
 from gan_plugin.engine.image_step import ImageStep
 from gan_plugin.engine.optimizers import build_discriminator_optimizer, build_generator_optimizer
 from gan_plugin.engine.steps import AlternatingStep, JointStep
-from gan_plugin.modeling.losses import OBJECTIVE_REGISTRY
 from gan_plugin.modeling.meta_arch import discriminator_parameters, discriminators_of, generator_parameters
+from gan_plugin.modeling.objectives import OBJECTIVE_REGISTRY
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="scales on a GPU only before PyTorch 2.3")
 SCALE = 2.0**12

@@ -5,8 +5,7 @@ import torch
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 
-from gan_plugin.layers.multi_level_prroi_pool import MultiLevelPrRoIPool
-from gan_plugin.layers.prroi_pool import prroi_pool
+from gan_plugin.layers.prroi_pool import MultiLevelPrRoIPool, prroi_pool
 
 SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gan_plugin.errors import UserError
-from gan_plugin.modeling.adaptive_augment import AdaptiveAugment
+from gan_plugin.modeling.stability import AdaptiveAugment
 
 
 def test_the_probability_follows_the_sign_of_real_verdicts():

@@ -6,8 +6,8 @@ from detectron2.utils.events import EventStorage
 
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.adversary import Adversary
-from gan_plugin.modeling.augment import DiscriminatorAugment, cut_out, flip, translate
-from gan_plugin.modeling.losses import build_objective
+from gan_plugin.modeling.objectives import build_objective
+from gan_plugin.modeling.presenters import DiscriminatorAugment, cut_out, flip, translate
 from gan_plugin.modeling.samples import MaskSamples, RealFakePair
 
 SIDE = 16

@@ -15,11 +15,10 @@ from torch import nn
 from gan_plugin.engine.steps import AlternatingStep, JointStep
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.adversary import Adversary
-from gan_plugin.modeling.balance import GradientShare
-from gan_plugin.modeling.gate import AccuracyGate
-from gan_plugin.modeling.losses import OBJECTIVE_REGISTRY, build_objective
 from gan_plugin.modeling.meta_arch import discriminator_parameters
+from gan_plugin.modeling.objectives import OBJECTIVE_REGISTRY, build_objective
 from gan_plugin.modeling.samples import MaskSamples, RealFakePair
+from gan_plugin.modeling.stability import AccuracyGate, GradientShare
 
 
 @pytest.fixture

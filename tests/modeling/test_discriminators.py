@@ -7,7 +7,6 @@ from small_models import BOTH_PLAYERS, build, losses_of, small
 from torch import nn
 
 from gan_plugin.errors import UserError
-from gan_plugin.layers.lone_batch_norm import LoneBatchNorm2d
 from gan_plugin.modeling.discriminators import (
     BoxFeatureDiscriminator,
     MaskedFeatureDiscriminator,
@@ -16,6 +15,7 @@ from gan_plugin.modeling.discriminators import (
     ProjectionMaskDiscriminator,
     build_discriminator,
 )
+from gan_plugin.modeling.discriminators.layers import LoneBatchNorm2d
 
 
 def layers_of(network):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan_plugin.errors import UserError
-from gan_plugin.modeling.labels import LabelNoise
-from gan_plugin.modeling.losses import build_objective
+from gan_plugin.modeling.objectives import build_objective
+from gan_plugin.modeling.stability import LabelNoise
 
 LOGITS = st.lists(st.floats(-8, 8), min_size=1, max_size=6)
 

@@ -12,11 +12,10 @@ from foreign_models import KINDS, foreign_cfg
 from small_models import AGNOSTIC, BOTH_PLAYERS, CASCADE, FEATURES, POINT_REND, build, losses_of, small
 
 from gan_plugin.errors import UserError
-from gan_plugin.modeling.mask_memory import MaskMemory
-from gan_plugin.modeling.mean_teacher import taught_masks, teacher_loss
+from gan_plugin.modeling.masks_of_some import taught_masks, teacher_loss
 from gan_plugin.modeling.samples import MaskSamples, RealFakePair
 from gan_plugin.modeling.sources import watching
-from gan_plugin.modeling.unpaired import pairwise_loss, projection_loss, rgb_to_lab
+from gan_plugin.modeling.unpaired import MaskMemory, pairwise_loss, projection_loss, rgb_to_lab
 
 BOX_ONLY = {"MODEL.GAN.MASK.BOX_ONLY": True, "MODEL.GAN.MASK.MEMORY": 8}
 IMAGES = {

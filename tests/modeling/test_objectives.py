@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_plugin.modeling.losses import build_objective
+from gan_plugin.modeling.objectives import build_objective
 
 SCORES = st.lists(st.floats(-6, 6), min_size=1, max_size=5)
 

@@ -11,7 +11,7 @@ from torch import nn
 from gan_plugin.engine.check_config import check_values
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.discriminators import BoxFeatureDiscriminator, ProjectionMaskDiscriminator
-from gan_plugin.modeling.regularizers import Regularizer, gradient_penalty, r1
+from gan_plugin.modeling.stability import Regularizer, gradient_penalty, r1
 
 
 def images(*values):

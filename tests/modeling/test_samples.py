@@ -6,11 +6,8 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from gan_plugin.layers.straight_through import straight_through_binarize
-from gan_plugin.modeling.matching import greedy_match, mask_iou
-from gan_plugin.modeling.presenters import PixelMasks
-from gan_plugin.modeling.sample_grid import sample_grid
-from gan_plugin.modeling.samples import MaskSamples, reconstruction_loss
+from gan_plugin.modeling.presenters import PixelMasks, sample_grid, straight_through_binarize
+from gan_plugin.modeling.samples import MaskSamples, greedy_match, mask_iou, reconstruction_loss
 
 
 def samples_of(logits, truth, matched=None):

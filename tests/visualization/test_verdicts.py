@@ -9,7 +9,7 @@ from torch import nn
 
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.adversary import Adversary
-from gan_plugin.modeling.losses import build_objective
+from gan_plugin.modeling.objectives import build_objective
 from gan_plugin.modeling.presenters import PixelMasks
 from gan_plugin.modeling.samples import MaskSamples
 from gan_plugin.visualization.occlusion import occlusion_maps, scores

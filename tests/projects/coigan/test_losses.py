@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from torchvision.models import resnet50
 
 from gan_plugin.errors import UserError
-from gan_plugin.modeling.losses import build_objective
+from gan_plugin.modeling.objectives import build_objective
 from gan_plugin.modeling.timm_weights import load_classifier
 
 

@@ -16,10 +16,9 @@ from coigan.visualization.grid import comparison_grid, detail_columns
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
 from gan_plugin.layers.double_backward import CheapDoubleBackward
-from gan_plugin.modeling.adaptive_augment import AdaptiveAugment
-from gan_plugin.modeling.augment import DiscriminatorAugment
-from gan_plugin.modeling.losses import build_objective
-from gan_plugin.modeling.regularizers import r1
+from gan_plugin.modeling.objectives import build_objective
+from gan_plugin.modeling.presenters import DiscriminatorAugment
+from gan_plugin.modeling.stability import AdaptiveAugment, r1
 
 from .batch import Batch, blend, collate, cut_defects
 from .generator_losses import GeneratorLosses, Judge

@@ -13,8 +13,8 @@ from coigan.losses import PathLength
 from coigan.modeling import WaveletDiscriminator, WaveletGenerator
 from coigan.modeling.registry import judge_pair
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
-from gan_plugin.modeling.losses import build_objective
-from gan_plugin.modeling.regularizers import r1
+from gan_plugin.modeling.objectives import build_objective
+from gan_plugin.modeling.stability import r1
 
 _PREVIEWS = 64
 _GRID_COLUMNS = 8

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from gan_plugin.processes import mean_over_processes
+from gan_plugin.modeling.stability import mean_over_processes
 
 _RATE = 0.01
 

@@ -16,11 +16,9 @@ from car_gan.networks import Networks, build_networks
 from gan_plugin.compat import fused_adam
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
-from gan_plugin.modeling.augment import DiscriminatorAugment
-from gan_plugin.modeling.labels import LabelNoise
-from gan_plugin.modeling.losses import build_objective
-from gan_plugin.modeling.regularizers import Regularizer
-from gan_plugin.processes import mean_over_processes
+from gan_plugin.modeling.objectives import build_objective
+from gan_plugin.modeling.presenters import DiscriminatorAugment
+from gan_plugin.modeling.stability import LabelNoise, Regularizer, mean_over_processes
 
 from .latents import Latents
 from .logan import LatentOptimizer
