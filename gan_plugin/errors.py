@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from .signals import Stopped
+from .processes import Stopped
 
 USER_ERROR_EXIT_CODE = 2
 _FULL = {

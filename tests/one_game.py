@@ -10,7 +10,7 @@ from car_gan.networks import Networks
 from detectron2.utils import comm
 from torch import nn
 
-from gan_plugin.engine.image_loop import ImageLoop, ImageLoopOptions
+from gan_plugin.engine.image_game import ImageLoop, ImageLoopOptions
 from gan_plugin.engine.train_loader import ResumableTrainLoader
 
 CROPS = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(4)) * 2 - 1

@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_models import AGNOSTIC, BOTH_PLAYERS, CASCADE, POINT_REND, small
 
-from gan_plugin.engine.check_config import check_values
-from gan_plugin.engine.guard import NonFiniteLossError, refuse_unsupported
+from gan_plugin.engine.check_config import NonFiniteLossError, check_values, refuse_unsupported
 from gan_plugin.engine.optimizers import build_discriminator_optimizer, build_generator_optimizer
 from gan_plugin.engine.steps import AlternatingStep, JointStep
 from gan_plugin.errors import UserError

@@ -64,7 +64,7 @@ def show_cars(report: dict[str, Any]) -> str:
 def _our_step(cfg: Any, images: torch.Tensor) -> Callable[[], None]:
     from car_gan.game import build_game
 
-    from gan_plugin.engine.image_step import ImageStep
+    from gan_plugin.engine.image_game import ImageStep
 
     torch.manual_seed(0)
     game = build_game(cfg)

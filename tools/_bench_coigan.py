@@ -16,8 +16,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 from yacs.config import CfgNode
 
-from gan_plugin.engine.image_game import ImageGame
-from gan_plugin.engine.image_step import ImageStep
+from gan_plugin.engine.image_game import ImageGame, ImageStep
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "projects/COIGAN"))
 

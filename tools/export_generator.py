@@ -104,8 +104,14 @@ def config_of(args: argparse.Namespace) -> Path:
 
 def work(args: argparse.Namespace) -> None:
     """Read, check, write, say what was written."""
-    from gan_plugin.engine.export import ADVICE, import_modules, read_named_generator, write_weights
-    from gan_plugin.engine.torchscript import trace_model, write_torchscript
+    from gan_plugin.engine.export import (
+        ADVICE,
+        import_modules,
+        read_named_generator,
+        trace_model,
+        write_torchscript,
+        write_weights,
+    )
     from gan_plugin.files import write_whole
 
     check_outputs(args)

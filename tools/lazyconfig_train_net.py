@@ -38,8 +38,8 @@ def evaluate(cfg: "DictConfig") -> None:
     from gan_plugin.engine import lazy_trainer
     from gan_plugin.engine.checkpoint import SafeCheckpointer
     from gan_plugin.engine.lazy_config import as_yaml
-    from gan_plugin.engine.results import append_metrics, log_results
     from gan_plugin.engine.run_dir import save_config
+    from gan_plugin.engine.writers import append_metrics, log_results
 
     model = lazy_trainer.build_model(cfg)
     checkpointer = SafeCheckpointer(model, cfg.train.output_dir)

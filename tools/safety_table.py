@@ -86,7 +86,7 @@ def train(cfg: "CfgNode", iterations: int, seed: int) -> tuple["AdversarialTrain
     """A finished or diverged training, and what stopped it, "" for nothing."""
     from gan_plugin import AdversarialTrainer
     from gan_plugin.data.builtin import prepare_datasets
-    from gan_plugin.engine.guard import NonFiniteLossError
+    from gan_plugin.engine.check_config import NonFiniteLossError
 
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SEED = iterations, iterations + 1, seed
     Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)

@@ -25,8 +25,8 @@ def evaluate(cfg: "CfgNode") -> None:
 
     from gan_plugin import AdversarialTrainer
     from gan_plugin.engine.checkpoint import SafeCheckpointer
-    from gan_plugin.engine.results import append_metrics, log_results
     from gan_plugin.engine.run_dir import save_config
+    from gan_plugin.engine.writers import append_metrics, log_results
 
     model = AdversarialTrainer.build_model(cfg)
     extra = SafeCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=False)

@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from gan_plugin.locks import taken
 from gan_plugin.metrics import iterations_done
-from gan_plugin.signals import raise_stopped, stop_signals_answered
+from gan_plugin.processes import raise_stopped, stop_signals_answered, taken
 
 from .plan import Plan, Run
 from .process import TrainNet, arguments_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
-from gan_plugin.locks import take
+from gan_plugin.processes import take
 
 from .plan import Plan, extended
 

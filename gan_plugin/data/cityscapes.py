@@ -24,7 +24,7 @@ from gan_plugin.data.findings import Findings, Grade, Kind, Problem
 from gan_plugin.data.kinds import ENCODING, FAR, FEW_POINTS, NO_NUMBER, OUTSIDE
 from gan_plugin.data.pictures import header_problem
 from gan_plugin.errors import UserError
-from gan_plugin.signals import leave_ctrl_c_to_parent
+from gan_plugin.processes import leave_ctrl_c_to_parent
 
 IMAGE_SUFFIX = "_leftImg8bit.png"
 POLYGONS, INSTANCE_IDS, LABEL_IDS = "_gtFine_polygons.json", "_gtFine_instanceIds.png", "_gtFine_labelIds.png"

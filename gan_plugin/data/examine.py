@@ -19,7 +19,7 @@ from detectron2.utils import comm
 
 from gan_plugin.errors import UserError, sentence_of
 from gan_plugin.files import first_line, write_whole
-from gan_plugin.signals import leave_ctrl_c_to_parent
+from gan_plugin.processes import leave_ctrl_c_to_parent
 
 from . import kinds
 from .cityscapes import Streets, examine_cityscapes

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import cv2
 
 from gan_plugin.errors import UserError
-from gan_plugin.signals import leave_ctrl_c_to_parent
+from gan_plugin.processes import leave_ctrl_c_to_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -1,8 +1,9 @@
-"""Values of config keys that would only fail deep inside, refused with a sentence; and keys that do nothing."""
+"""What a run refuses: values and options that would fail deep inside, losses that are not finite; and idle keys."""
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,11 +30,14 @@ from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, Standar
 from detectron2.projects.point_rend import PointRendMaskHead
 from detectron2.projects.point_rend.point_head import POINT_HEAD_REGISTRY
 from fvcore.common.registry import Registry
+from torch import nn
 
 from gan_plugin.config import CHOICES, add_gan_config, check_choice, registered
 from gan_plugin.config_files import flat, look_up
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, explanation
 from gan_plugin.evaluation.build import check_evaluation
+from gan_plugin.evaluation.truth_boxes import drawing_of
+from gan_plugin.modeling import AdversarialModel
 from gan_plugin.modeling.discriminators import discriminator_class, sight_of
 from gan_plugin.modeling.objectives import OBJECTIVE_REGISTRY
 from gan_plugin.modeling.timm_backbone import BUILDER
@@ -290,3 +294,71 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("DATASETS.PENN_FUDAN.SIZES", _are_sizes, "three numbers of images"),
     ("DATASETS.SUBSETS.SIZES", _are_sizes, "three numbers of images"),
 )
+
+
+class NonFiniteLossError(UserError, FloatingPointError):
+    """A loss became NaN or infinite; the generator's weights have not seen it."""
+
+
+def check_finite(losses: Mapping[str, torch.Tensor], iteration: int) -> None:
+    """Raise NonFiniteLossError, which names the losses and the iteration, unless all of `losses` are finite."""
+    # One transfer for all of them: each makes a GPU wait.
+    values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
+    bad = [f"{name} is {value}" for name, value in zip(losses, values, strict=True) if not math.isfinite(value)]
+    if bad:
+        raise diverged(iteration, ", ".join(bad))
+
+
+def diverged(iteration: int, what: str) -> NonFiniteLossError:
+    """The error of a run that diverged at `iteration`, with `what` was not finite."""
+    return NonFiniteLossError(
+        f"Training stopped at iteration {iteration}: {what.rstrip('.! ')}. The last checkpoint is kept; lower "
+        "SOLVER.BASE_LR or SOLVER.DISC.BASE_LR, or switch SOLVER.CLIP_GRADIENTS on, and continue with --resume."
+    )
+
+
+def refuse_unsupported(cfg: CfgNode, model: nn.Module) -> None:
+    """Raise a UserError if `cfg` asks for what this model, or this machine, cannot do."""
+    gan = cfg.MODEL.GAN
+    key = "MODEL.GAN.ENABLED" if gan.ENABLED else "MODEL.GAN.MASK.BOX_ONLY"
+    if (gan.ENABLED or gan.MASK.BOX_ONLY) and not isinstance(model, AdversarialModel):
+        raise UserError(
+            f"{key} is True, but build_model has made a {type(model).__name__} that was not built from the "
+            "config, so nothing observes it; build it by its constructor with the config, or set the key to False."
+        )
+    if cfg.TEST.TRUTH_BOXES:
+        drawing_of(model)
+    if cfg.TEST.PRECISE_BN.ENABLED and (gan.ENABLED or gan.EMA.DECAY > 0):
+        raise UserError("TEST.PRECISE_BN.ENABLED does not go together with MODEL.GAN; set it to False.")
+    if cfg.SOLVER.GRADIENT_SHARES_PERIOD and gan.ENABLED and gan.COMPILE and not gan.BALANCE.SHARE:
+        raise UserError(
+            "SOLVER.GRADIENT_SHARES_PERIOD goes back through a discriminator twice where MODEL.GAN.BALANCE.SHARE is 0, "
+            "which MODEL.GAN.COMPILE does not allow; set one of them to 0 or False."
+        )
+    if not (gan.ENABLED and gan.MODE == "alternating"):
+        return
+    if not (gan.MASK.ENABLED or gan.BOX.ENABLED):
+        raise UserError(
+            "MODEL.GAN.MODE alternating needs a discriminator; set MODEL.GAN.MASK.ENABLED or MODEL.GAN.BOX.ENABLED to "
+            "True."
+        )
+    if cfg.SOLVER.ACCUMULATE > 1 and (gan.ORDER != "paper" or gan.DISC_STEPS > 1):
+        raise UserError(
+            f"SOLVER.ACCUMULATE {cfg.SOLVER.ACCUMULATE} needs MODEL.GAN.ORDER paper and MODEL.GAN.DISC_STEPS 1 in the "
+            "alternating mode: a discriminator that steps first would have to see all batches first."
+        )
+
+
+@contextmanager
+def quiet_user_errors() -> Iterator[None]:
+    """Within the block Detectron2's training loop logs no traceback for an error whose explanation says it all."""
+    logger = logging.getLogger("detectron2.engine.train_loop")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and explanation(record.exc_info[1]))
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)

@@ -13,9 +13,9 @@ from detectron2.engine import launch as launch_detectron2
 from detectron2.utils import comm
 
 from gan_plugin.errors import UserError, run_command_line
-from gan_plugin.signals import stop_signals_answered
+from gan_plugin.processes import stop_signals_answered
 
-from .hooks import TrainingInterrupted
+from .distributed import TrainingInterrupted
 
 Main = Callable[[argparse.Namespace], None]
 

@@ -16,8 +16,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from gan_plugin.metrics import final_scores
 from gan_plugin.modeling.meta_arch import discriminator_parameters, lend_average
 
+from .check_config import NonFiniteLossError, diverged, quiet_user_errors
 from .checkpoint import SafeCheckpointer
-from .guard import NonFiniteLossError, diverged, quiet_user_errors
+from .distributed import StopOnSignal, capture_rng_state, restore_rng_state
 from .hooks import (
     BestCheckpoint,
     DiscriminatorLRScheduler,
@@ -25,14 +26,11 @@ from .hooks import (
     GeneratorEMA,
     JointLRScheduler,
     PeriodicCheckpoint,
-    StopOnSignal,
 )
 from .optimizers import put_settings, settings_of
-from .results import append_metrics, finite_metrics, log_results
-from .rng import capture_rng_state, restore_rng_state
 from .steps import AlternatingStep, ObservedStep
 from .train_loader import ResumableTrainLoader
-from .writers import GamePrinter, SamplePictureWriter
+from .writers import GamePrinter, SamplePictureWriter, append_metrics, finite_metrics, log_results
 
 _logger = logging.getLogger(__name__)
 _FINAL = "model_final"

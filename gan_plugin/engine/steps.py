@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gan_plugin import compat
+from gan_plugin.layers.layout import lay_out_states
 from gan_plugin.modeling.meta_arch import (
     discriminator_parameters,
     discriminators_of,
@@ -21,10 +22,9 @@ from gan_plugin.modeling.meta_arch import (
     say_step,
 )
 
+from .check_config import check_finite, diverged
 from .distributed import average_gradients
 from .feature_shares import backbone_of, features_seen, record_shares
-from .guard import check_finite, diverged
-from .layout import lay_out_states
 
 # Norms are for the eye: computed as often as Detectron2's writers write.
 GRADIENT_NORM_PERIOD = 20

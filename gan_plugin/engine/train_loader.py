@@ -1,4 +1,7 @@
-"""Training batches that depend on the seed and the iteration alone, so that a resumed run sees what it would have."""
+"""Training batches that depend on the seed and the iteration alone, so that a resumed run sees what it would have.
+
+The loaders with plain arguments at the end are for `dataloader.train` and `dataloader.test` of a LazyConfig.
+"""
 
 import re
 import weakref
@@ -10,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import get_detection_dataset_dicts
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
@@ -22,8 +25,7 @@ from gan_plugin.data.box_only import keep_masks, mapper_class
 from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.errors import UserError
 
-from .hooks.stop_signal import forking_workers, outlive_one_signal
-from .rng import preserved_rng
+from .distributed import forking_workers, outlive_one_signal, preserved_rng
 
 
 class ResumableTrainLoader:
@@ -240,3 +242,46 @@ def training_records(names: Any, filter_empty: bool = True, **options: Any) -> l
             f"There is nothing to train on in DATASETS.TRAIN {tuple(names)}: {error or 'no data set'}. "
             "Images without instances are left out unless DATALOADER.FILTER_EMPTY_ANNOTATIONS is False."
         ) from error
+
+
+Mapper = Callable[[dict[str, Any]], Any]
+
+
+def resumable_train_loader(
+    dataset: list[dict[str, Any]],
+    mapper: Mapper,
+    *,
+    total_batch_size: int,
+    num_workers: int = 0,
+    seed: int = -1,
+    aspect_ratio_grouping: bool = True,
+) -> ResumableTrainLoader:
+    """A ResumableTrainLoader, with our checks on every file that `mapper` opens.
+
+    Args:
+        dataset: `training_records`.
+        mapper: makes a model input of one of them.
+        seed: of order and augmentation; below 0 one is drawn that all processes share.
+        total_batch_size, num_workers, aspect_ratio_grouping: as for ResumableTrainLoader.
+
+    Raises:
+        UserError: the processes do not divide the batch.
+    """
+    processes = comm.get_world_size()
+    if total_batch_size <= 0 or total_batch_size % processes:
+        raise UserError(
+            f"dataloader.train.total_batch_size is {total_batch_size}; make it a positive multiple of {processes}."
+        )
+    return ResumableTrainLoader(
+        dataset,
+        CheckedDatasetMapper(mapper),
+        seed=seed if seed >= 0 else comm.shared_random_seed(),
+        total_batch_size=total_batch_size,
+        num_workers=num_workers,
+        aspect_ratio_grouping=aspect_ratio_grouping,
+    )
+
+
+def checked_test_loader(dataset: list[dict[str, Any]], mapper: Mapper, **options: Any) -> Any:
+    """Detectron2's `build_detection_test_loader`, with our checks on every file that `mapper` opens."""
+    return build_detection_test_loader(dataset=dataset, mapper=CheckedDatasetMapper(mapper), **options)

@@ -20,9 +20,8 @@ from gan_plugin.evaluation.build import build_evaluator, metric_names
 from gan_plugin.evaluation.truth_boxes import evaluating
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
-from .check_config import check_values, warn_of_idle_keys
+from .check_config import check_values, refuse_unsupported, warn_of_idle_keys
 from .distributed import share_weights, wrap_for_processes
-from .guard import refuse_unsupported
 from .hooks import GeneratorEMA
 from .loop import TTA, GameLoop
 from .optimizers import (

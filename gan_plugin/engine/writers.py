@@ -1,12 +1,18 @@
-"""What Detectron2's writers leave out: pictures of masks as files, and the state of the game on the console."""
+"""What a run writes of itself: results in tables and metrics.json, pictures of masks, the state of the game."""
 
+import json
 import logging
+import math
 import os
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.events import EventWriter, get_event_storage
 from PIL import Image
+from tabulate import tabulate
 
 from gan_plugin.files import write_whole
 from gan_plugin.modeling.meta_arch import SAMPLE_PICTURE
@@ -63,3 +69,38 @@ class GamePrinter(EventWriter):
             parts += [f"{player}: {', '.join(own)}"] if own else []
         parts += [f"{label}: {latest[key][0]:.4g}" for key, label in self._OF_BOTH.items() if key in latest]
         logging.getLogger(__name__).info(" iter: %d  %s", get_event_storage().iter, "  ".join(parts))
+
+
+def finite_metrics(results: Mapping[str, Any]) -> dict[str, float]:
+    """Nested results as {"segm/AP": 31.2, ...} without what is not defined, such as the AP of an absent size."""
+    flat = {name: float(value) for name, value in flatten_results_dict(results).items()}
+    return {name: value for name, value in flat.items() if math.isfinite(value)}
+
+
+def results_table(results: Mapping[str, Any]) -> str:
+    """One row a metric in the results' order, "n/a" where it is not defined."""
+    rows = [
+        (name, f"{value:.2f}" if math.isfinite(value) else "n/a")
+        for name, value in flatten_results_dict(results).items()
+    ]
+    return tabulate(
+        rows, headers=["metric", "value"], tablefmt="github", disable_numparse=True, colalign=("left", "right")
+    )
+
+
+def log_results(results: Mapping[str, Any]) -> None:
+    """Log the table."""
+    logging.getLogger(__name__).info("Evaluation results:\n" + results_table(results))
+
+
+def append_metrics(output_dir: str, results: Mapping[str, Any], iteration: int) -> None:
+    """Add the defined metrics to OUTPUT_DIR/metrics.json, in the format of Detectron2's JSONWriter.
+
+    Args:
+        output_dir: an existing folder.
+        results: nested results of an evaluation.
+        iteration: of the weights that were evaluated.
+    """
+    line = json.dumps({**finite_metrics(results), "iteration": iteration}, sort_keys=True)
+    with open(os.path.join(output_dir, "metrics.json"), "a", encoding="utf-8") as file:
+        file.write(line + "\n")

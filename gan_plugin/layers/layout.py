@@ -41,3 +41,14 @@ def _writes_astray(layer: nn.Conv2d) -> bool:
 def _every(stride: tuple[int, ...], layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     images, *others = inputs
     return images[..., :: stride[0], :: stride[1]], *others
+
+
+def lay_out_states(optimizer: torch.optim.Optimizer) -> None:
+    """Put each state that has its parameter's shape into the parameter's memory order.
+
+    A checkpoint keeps the order that it was written with, so one of a network in another order would be read askew.
+    """
+    for parameter, states in optimizer.state.items():
+        for name, value in states.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                states[name] = laid_out_like(value, parameter)

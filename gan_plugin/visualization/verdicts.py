@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.ops import batched_nms
 
 from gan_plugin.data.checks import CheckedDatasetMapper
-from gan_plugin.engine.rng import preserved_rng
+from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.adversary import Adversary
 from gan_plugin.modeling.presenters import drawn_masks

@@ -16,8 +16,8 @@ from gan_plugin.comparison.run import execute
 from gan_plugin.comparison.split import Split
 from gan_plugin.comparison.state import State, settle, state_of
 from gan_plugin.errors import run_command_line
-from gan_plugin.locks import taken
 from gan_plugin.metrics import final_scores, iterations_done
+from gan_plugin.processes import taken
 
 # notes when it ran, and does to its folder what a run does; told by a file to fail, to hang, or to wait for another one
 STAND_IN = """

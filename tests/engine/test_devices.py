@@ -10,7 +10,7 @@ from small_models import BOTH_PLAYERS, FEATURES, build, losses_of, small
 from torch import nn
 
 from gan_plugin.compat import fused_adam
-from gan_plugin.engine.image_step import ImageStep
+from gan_plugin.engine.image_game import ImageStep
 from gan_plugin.engine.optimizers import build_discriminator_optimizer, build_generator_optimizer
 from gan_plugin.engine.steps import AlternatingStep, JointStep, mixed_precision
 from gan_plugin.layers.double_backward import CheapDoubleBackward

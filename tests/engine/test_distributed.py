@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 from equal_shares import equal_shares_cfg, save_steps, take_steps
 from support import in_two_processes
 
-from gan_plugin.engine.guard import refuse_unsupported
+from gan_plugin.engine.check_config import refuse_unsupported
 from gan_plugin.errors import UserError
 
 

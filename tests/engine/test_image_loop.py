@@ -15,8 +15,7 @@ from torch import nn
 
 from gan_plugin import UserError
 from gan_plugin.engine.hooks import CollapseAlarm
-from gan_plugin.engine.image_game import ImageGame, Phase
-from gan_plugin.engine.image_loop import ImageLoop, ImageLoopOptions
+from gan_plugin.engine.image_game import ImageGame, ImageLoop, ImageLoopOptions, Phase
 from gan_plugin.engine.train_loader import ResumableTrainLoader
 
 ITEMS = torch.randn(12, 6, generator=torch.Generator().manual_seed(3))

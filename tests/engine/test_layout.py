@@ -8,9 +8,8 @@ from forked_runs import Fork
 from torch import nn
 
 from gan_plugin.compat import fused_adam
-from gan_plugin.engine.layout import lay_out_states
 from gan_plugin.engine.steps import AlternatingStep
-from gan_plugin.layers.layout import to_channels_last
+from gan_plugin.layers.layout import lay_out_states, to_channels_last
 
 
 def _one_step(network, optimizer):

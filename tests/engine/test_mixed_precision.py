@@ -18,10 +18,9 @@ from support import assert_same
 from torch import nn
 
 from gan_plugin.compat import fused_adam
-from gan_plugin.engine import image_step, steps
-from gan_plugin.engine.guard import NonFiniteLossError
-from gan_plugin.engine.image_game import ImageGame, Phase
-from gan_plugin.engine.image_step import ImageStep
+from gan_plugin.engine import image_game, steps
+from gan_plugin.engine.check_config import NonFiniteLossError
+from gan_plugin.engine.image_game import ImageGame, ImageStep, Phase
 from gan_plugin.engine.optimizers import build_discriminator_optimizer, build_generator_optimizer
 from gan_plugin.engine.steps import AlternatingStep, JointStep
 from gan_plugin.modeling.meta_arch import discriminator_parameters, discriminators_of, generator_parameters
@@ -180,7 +179,7 @@ def held(step):
 
 @every_kind
 def test_a_scale_changes_nothing_and_grows_once_an_iteration(make_step, monkeypatch):
-    for module in (steps, image_step):
+    for module in (steps, image_game):
         monkeypatch.setattr(module, "GRADIENT_NORM_PERIOD", 1)
     plain, scaled = make_step(), make_step(scaler())
     norms = take(plain)

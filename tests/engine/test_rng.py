@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from gan_plugin.engine.rng import capture_rng_state, preserved_rng, restore_rng_state
+from gan_plugin.engine.distributed import capture_rng_state, preserved_rng, restore_rng_state
 
 
 def draw():

@@ -7,7 +7,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-from gan_plugin.engine.guard import NonFiniteLossError
+from gan_plugin.engine.check_config import NonFiniteLossError
 from gan_plugin.engine.optimizers import (
     build_discriminator_optimizer,
     build_discriminator_scheduler,

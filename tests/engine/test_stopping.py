@@ -12,8 +12,7 @@ import torch
 from support import assert_same, load, scripted, train
 
 from gan_plugin import AdversarialTrainer, UserError
-from gan_plugin.engine.hooks import TrainingInterrupted
-from gan_plugin.engine.hooks.stop_signal import forking_workers
+from gan_plugin.engine.distributed import TrainingInterrupted, forking_workers
 
 
 @pytest.mark.parametrize("when", ["middle", "end"])

@@ -16,8 +16,7 @@ from PIL import Image
 from support import assert_same, exit_code, load, plugin_cfg, train
 
 from gan_plugin import UserError
-from gan_plugin.engine.export import build_stock_model, read_generator, stock_config
-from gan_plugin.engine.torchscript import trace_model
+from gan_plugin.engine.export import build_stock_model, read_generator, stock_config, trace_model
 from gan_plugin.modeling import TimmBackbone
 from gan_plugin.modeling.timm_weights import load_classifier, wheel_file
 

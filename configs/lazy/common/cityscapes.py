@@ -4,8 +4,7 @@ from detectron2.config import LazyCall as L
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from omegaconf import OmegaConf
 
-from gan_plugin.engine.lazy_loaders import checked_test_loader, resumable_train_loader
-from gan_plugin.engine.train_loader import training_records
+from gan_plugin.engine.train_loader import checked_test_loader, resumable_train_loader, training_records
 from gan_plugin.evaluation.build import official_evaluator
 
 dataloader = OmegaConf.create()

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
-from gan_plugin.signals import leave_ctrl_c_to_parent, raise_stopped, stop_signals_answered
+from gan_plugin.processes import leave_ctrl_c_to_parent, raise_stopped, stop_signals_answered
 
 Item = TypeVar("Item")
 Result = dict[str, Any]

@@ -10,8 +10,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_plugin import UserError
-from gan_plugin.engine.image_game import only_learning
-from gan_plugin.engine.image_step import ImageStep
+from gan_plugin.engine.image_game import ImageStep, only_learning
 from gan_plugin.modeling.objectives import Hinge
 
 SMALL = ["INPUT.SIZE", 16, "MODEL.GENERATOR.WIDTH", 4, "MODEL.DISCRIMINATOR.WIDTH", 4, "MODEL.LATENT.SIZE", 6]

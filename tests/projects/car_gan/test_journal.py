@@ -7,7 +7,7 @@ import pytest
 from car_gan.journal import work_through
 
 from gan_plugin.errors import UserError, sentence_of
-from gan_plugin.signals import Stopped
+from gan_plugin.processes import Stopped
 
 
 def test_a_signal_keeps_what_is_done_and_the_next_call_goes_on(tmp_path):

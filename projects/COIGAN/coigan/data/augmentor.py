@@ -9,7 +9,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from gan_plugin.engine.rng import preserved_rng
+from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.errors import UserError
 
 SIZE_MODES = ("keep", "pad", "rnd_pad", "resize")

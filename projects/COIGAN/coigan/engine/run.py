@@ -9,7 +9,7 @@ from detectron2.utils import comm
 from yacs.config import CfgNode
 
 from gan_plugin.config_files import flat
-from gan_plugin.engine.image_loop import ImageLoop
+from gan_plugin.engine.image_game import ImageLoop
 from gan_plugin.engine.run_dir import begin_run, claim_folder, save_config, values_of
 from gan_plugin.errors import UserError, explanations_logged
 from gan_plugin.modeling.timm_weights import lite0_or_random

@@ -9,8 +9,8 @@ from yacs.config import CfgNode
 
 from coigan.data.objects import write_objects
 from coigan.data.regions import Region, components
-from gan_plugin.engine.image_loop import ImageLoop, ImageLoopOptions
-from gan_plugin.engine.rng import preserved_rng
+from gan_plugin.engine.distributed import preserved_rng
+from gan_plugin.engine.image_game import ImageLoop, ImageLoopOptions
 from gan_plugin.engine.train_loader import ResumableTrainLoader
 from gan_plugin.errors import UserError
 

@@ -11,9 +11,8 @@ from detectron2.utils import comm
 from yacs.config import CfgNode
 
 from coigan.evaluation.features import painted_batches, painted_features, real_features
-from gan_plugin.engine.image_game import ImageGame
-from gan_plugin.engine.image_loop import Evaluate, ImageLoop, ImageLoopOptions
-from gan_plugin.engine.rng import preserved_rng
+from gan_plugin.engine.distributed import preserved_rng
+from gan_plugin.engine.image_game import Evaluate, ImageGame, ImageLoop, ImageLoopOptions
 from gan_plugin.engine.train_loader import ResumableTrainLoader
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_scores import build_extractor, extractor_label, score

@@ -12,7 +12,7 @@ from coigan.data.stages import Prepared
 from coigan.engine.batch import cut_defects
 from coigan.losses.pixel import smooth_masked_l1
 from coigan.losses.smooth_mask import smooth_mask, weight_map
-from gan_plugin.engine.rng import preserved_rng
+from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.visualization.curves import COLOURS, INK, Curve, svg_of
 
 from . import pictures

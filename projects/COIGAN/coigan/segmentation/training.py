@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, RandomSampler
 
+from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.engine.export import is_state_dict
-from gan_plugin.engine.rng import preserved_rng
 from gan_plugin.errors import UserError
 from gan_plugin.files import read_safely, write_whole
 

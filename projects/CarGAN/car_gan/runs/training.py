@@ -19,8 +19,7 @@ from car_gan.config import default_config
 from car_gan.data.crop_dataset import CropDataset
 from car_gan.game import build_game
 from gan_plugin.config_files import flat
-from gan_plugin.engine.image_game import Phase
-from gan_plugin.engine.image_loop import ImageLoop, ImageLoopOptions
+from gan_plugin.engine.image_game import ImageLoop, ImageLoopOptions, Phase
 from gan_plugin.engine.run_dir import claim_folder, values_of
 from gan_plugin.errors import explanations_logged
 from gan_plugin.evaluation.image_scores import extractor_label

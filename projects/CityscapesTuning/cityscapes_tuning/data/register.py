@@ -20,7 +20,7 @@ from gan_plugin.data.findings import Findings
 from gan_plugin.data.subsets import replace_registration
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
-from gan_plugin.signals import leave_ctrl_c_to_parent
+from gan_plugin.processes import leave_ctrl_c_to_parent
 
 from .mapper import mask_box
 from .parts import PARTS, Part

@@ -14,9 +14,8 @@ from optuna.trial import TrialState
 
 from gan_plugin.comparison.process import TrainNet
 from gan_plugin.errors import UserError
-from gan_plugin.locks import taken
 from gan_plugin.metrics import iterations_done
-from gan_plugin.signals import Stopped, stop_signals_answered
+from gan_plugin.processes import Stopped, stop_signals_answered, taken
 
 from ..training.outcome import (
     DIVERGED,

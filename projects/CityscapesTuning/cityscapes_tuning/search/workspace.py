@@ -18,7 +18,7 @@ from gan_plugin.engine.setup import load_config
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.build import metric_names
 from gan_plugin.files import write_whole
-from gan_plugin.locks import taken
+from gan_plugin.processes import taken
 
 from ..config import add_tuning_config
 from ..data.parts import PARTS, SEED002, check_leaks, seed002_differences

@@ -15,9 +15,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gan_plugin import AdversarialTrainer
 from gan_plugin.engine.checkpoint import BEST_PREFIX, SafeCheckpointer
-from gan_plugin.engine.hooks import StopOnSignal
-from gan_plugin.engine.results import finite_metrics, log_results
+from gan_plugin.engine.distributed import StopOnSignal
 from gan_plugin.engine.train_loader import ResumableTrainLoader, build_resumable_train_loader
+from gan_plugin.engine.writers import finite_metrics, log_results
 from gan_plugin.files import write_whole
 
 from ..data.mapper import training_mapper, validation_mapper

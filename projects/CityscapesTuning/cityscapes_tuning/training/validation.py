@@ -14,8 +14,8 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from gan_plugin.engine.guard import diverged
-from gan_plugin.engine.rng import preserved_rng
+from gan_plugin.engine.check_config import diverged
+from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
