@@ -13,7 +13,7 @@ from PIL import Image
 from small_models import build_shallow_fpn
 
 from gan_plugin import add_gan_config
-from gan_plugin.data.penn_fudan import register_penn_fudan
+from gan_plugin.data.builtin import register_penn_fudan
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)

@@ -15,8 +15,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from PIL import Image
 
-from gan_plugin.evaluation.cityscapes import CityscapesInstanceMetrics
-from gan_plugin.evaluation.fast_cityscapes import FastCityscapesInstanceEvaluator
+from gan_plugin.evaluation.cityscapes import CityscapesInstanceMetrics, FastCityscapesInstanceEvaluator
 from gan_plugin.evaluation.instance_ids import EVALUATED
 
 NAME = "_bench_cityscapes"

@@ -22,7 +22,7 @@ from _command_line import Parser, positive, run_command_line
 if TYPE_CHECKING:
     import numpy as np
 
-    from gan_plugin.evaluation.image_scores import Extractor
+    from gan_plugin.evaluation.image_features import Extractor
 
     # pictures (N, S, S, 3) in bytes
     Pictures = np.ndarray
@@ -50,7 +50,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def work(args: argparse.Namespace) -> None:
     """Print a table for each data set that is there."""
     from gan_plugin.errors import UserError
-    from gan_plugin.evaluation.image_scores import build_extractor
+    from gan_plugin.evaluation.image_features import build_extractor
 
     networks = [build_extractor(features=name) for name in args.features]
     networks += [build_extractor(args.inception)] if args.inception else []
@@ -81,7 +81,8 @@ def table(reference: "Pictures", ladders: "dict[str, Ladder]", networks: "list[E
 
 def distances(reference: "Pictures", ladders: "dict[str, Ladder]", network: "Extractor") -> Iterator[tuple]:
     """(ladder, case, FID, KID) of each case, either with whether it is above the case before it."""
-    from gan_plugin.evaluation.image_scores import Features, extract, frechet_distance, kernel_distance
+    from gan_plugin.evaluation.image_features import Features, extract
+    from gan_plugin.evaluation.image_scores import frechet_distance, kernel_distance
 
     def seen(pictures: "Pictures") -> Features:
         import torch

@@ -69,8 +69,7 @@ def _check(args: argparse.Namespace) -> None:
 def _jobs(args: argparse.Namespace, findings: "Findings") -> tuple[list[Any], Callable[[Any], Any]]:
     """The pictures, and the function that reads one of them with its objects."""
     from gan_plugin.data import mask_files
-    from gan_plugin.data.conversion import annotated
-    from gan_plugin.data.labelme import labelme_files, read_labelme
+    from gan_plugin.data.conversion import annotated, labelme_files, read_labelme
 
     if args.form == "labelme":
         return labelme_files(args.root, args.out, findings), partial(read_labelme, args.rle)

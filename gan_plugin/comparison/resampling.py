@@ -15,9 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from gan_plugin.config_files import flat, read_yaml
-from gan_plugin.evaluation.boundary import boundary_band
 from gan_plugin.evaluation.build import COCO_DETECTIONS, evaluated_detections
-from gan_plugin.evaluation.truth_boxes import SCORES_FILE, TASK
+from gan_plugin.evaluation.truth_boxes import SCORES_FILE, TASK, boundary_band
 from gan_plugin.visualization.panels import Instance, instances_of_record
 from gan_plugin.visualization.run_files import results_file, stored_predictions
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-from gan_plugin.data.builtin import prepare_datasets
-from gan_plugin.data.penn_fudan import SPLITS
+from gan_plugin.data.builtin import PENN_FUDAN_SPLITS, prepare_datasets
 from gan_plugin.data.subsets import SUBSET_SUFFIXES
 from gan_plugin.errors import UserError
 
@@ -41,7 +40,7 @@ def make_split(cfg: CfgNode, sizes: Sequence[int] | None) -> Split:
         )
     suffixes, node = SUBSET_SUFFIXES, cfg.DATASETS.SUBSETS
     if families == [_PENN_FUDAN]:
-        suffixes, node = SPLITS, cfg.DATASETS.PENN_FUDAN
+        suffixes, node = PENN_FUDAN_SPLITS, cfg.DATASETS.PENN_FUDAN
     if sizes is not None:
         node.SIZES = tuple(sizes)
     if min(node.SIZES) < 1:
@@ -54,6 +53,6 @@ def make_split(cfg: CfgNode, sizes: Sequence[int] | None) -> Split:
 
 def _family(name: str) -> str:
     parent, _, suffix = name.rpartition("_")
-    if name in {f"{_PENN_FUDAN}_{split}" for split in SPLITS}:
+    if name in {f"{_PENN_FUDAN}_{split}" for split in PENN_FUDAN_SPLITS}:
         return _PENN_FUDAN
     return parent if suffix in SUBSET_SUFFIXES and parent in DatasetCatalog else name

@@ -14,8 +14,8 @@ from gan_plugin.errors import UserError
 from gan_plugin.files import first_line
 
 from . import kinds
-from .box_only import has_mask
 from .findings import Findings, Kind
+from .mappers import has_mask
 from .pictures import examine_pictures, read_header
 from .shapes import area_of, examine_box, examine_mask, is_finite, is_number, short, whole
 

@@ -11,8 +11,8 @@ from detectron2.structures import BoxMode
 from gan_plugin.errors import UserError
 
 from . import kinds
-from .box_only import has_mask
 from .findings import Findings, Kind
+from .mappers import has_mask
 from .pictures import read_header
 from .shapes import examine_box, examine_mask, is_finite, short, whole
 

@@ -21,8 +21,7 @@ from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
 
 from gan_plugin.config import check_name
-from gan_plugin.data.box_only import keep_masks, mapper_class
-from gan_plugin.data.checks import CheckedDatasetMapper
+from gan_plugin.data.mappers import CheckedDatasetMapper, keep_masks, mapper_class
 from gan_plugin.errors import UserError
 
 from .distributed import forking_workers, outlive_one_signal, preserved_rng

@@ -15,7 +15,7 @@ from torch import nn
 
 from gan_plugin.config import check_choice, check_name
 from gan_plugin.data.builtin import class_names
-from gan_plugin.data.checks import CheckedDatasetMapper
+from gan_plugin.data.mappers import CheckedDatasetMapper
 from gan_plugin.evaluation.build import build_evaluator, metric_names
 from gan_plugin.evaluation.truth_boxes import evaluating
 from gan_plugin.modeling.meta_arch import discriminator_parameters

@@ -12,8 +12,7 @@ from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvalua
 
 from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
-from gan_plugin.evaluation.cityscapes import CityscapesInstanceMetrics
-from gan_plugin.evaluation.fast_cityscapes import FastCityscapesInstanceEvaluator
+from gan_plugin.evaluation.cityscapes import CityscapesInstanceMetrics, FastCityscapesInstanceEvaluator
 from gan_plugin.evaluation.per_image_ap import PerImageAP
 from gan_plugin.evaluation.truth_boxes import MEASURES, TASK, TruthBoxMasks
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle_tools
 
-from gan_plugin.evaluation.boundary import boundary_iou
+from gan_plugin.evaluation.truth_boxes import boundary_iou
 
 from .panels import Instance, instances_of_record, match
 

@@ -14,7 +14,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 from torchvision.ops import batched_nms
 
-from gan_plugin.data.checks import CheckedDatasetMapper
+from gan_plugin.data.mappers import CheckedDatasetMapper
 from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.adversary import Adversary

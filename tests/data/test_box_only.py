@@ -15,10 +15,8 @@ from detectron2.structures import BoxMode
 from PIL import Image
 from support import assert_same, exit_code, load, plugin_cfg, train
 
-from gan_plugin.data.box_only import BoxOnlyDatasetMapper, has_mask, keep_masks
-from gan_plugin.data.builtin import prepare_datasets
-from gan_plugin.data.checks import CheckedDatasetMapper
-from gan_plugin.data.penn_fudan import register_penn_fudan
+from gan_plugin.data.builtin import prepare_datasets, register_penn_fudan
+from gan_plugin.data.mappers import BoxOnlyDatasetMapper, CheckedDatasetMapper, has_mask, keep_masks
 from gan_plugin.errors import UserError
 from tools.check_data import main as check_data
 

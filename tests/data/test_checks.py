@@ -10,8 +10,8 @@ from detectron2.structures import BoxMode
 from PIL import Image
 from streets import write_streets
 
-from gan_plugin.data.checks import CheckedDatasetMapper
 from gan_plugin.data.examine import Demand, prepare
+from gan_plugin.data.mappers import CheckedDatasetMapper
 from gan_plugin.data.subsets import DEFAULT_SIZES
 from gan_plugin.errors import UserError, sentence_of
 

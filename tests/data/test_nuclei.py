@@ -10,8 +10,7 @@ from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from PIL import Image
 from support import plugin_cfg
 
-from gan_plugin.data.builtin import datasets_root, prepare_datasets
-from gan_plugin.data.nuclei import register_nuclei
+from gan_plugin.data.builtin import datasets_root, prepare_datasets, register_nuclei
 from gan_plugin.errors import UserError
 
 SIDE = 40

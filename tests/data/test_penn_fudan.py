@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gan_plugin.data.builtin import PENN_FUDAN_SPLITS, register_penn_fudan, split_penn_fudan
 from gan_plugin.data.masks import mask_to_polygons
-from gan_plugin.data.penn_fudan import SPLITS, register_penn_fudan, split_penn_fudan
 from gan_plugin.errors import UserError
 
 REAL = Path(os.environ.get("PENN_FUDAN_ROOT", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -39,7 +39,7 @@ def small_set(tmp_path):
         Image.fromarray(np.full((20, 30, 3), 20 * i, np.uint8)).save(folder / "PNGImages" / f"Toy{i}.png")
         Image.fromarray(labels).save(folder / "PedMasks" / f"Toy{i}_mask.png")
     yield tmp_path
-    for split in SPLITS:
+    for split in PENN_FUDAN_SPLITS:
         DatasetCatalog.pop(f"small_{split}", None)
         MetadataCatalog.pop(f"small_{split}", None)
 
@@ -53,7 +53,7 @@ def load(root, split="train_a"):
 def test_split_uses_every_name_once_in_proportion(count, expected):
     names = [f"n{i}" for i in range(count)]
     split = split_penn_fudan(names, seed=0)
-    assert [len(split[part]) for part in SPLITS] == expected
+    assert [len(split[part]) for part in PENN_FUDAN_SPLITS] == expected
     assert sorted(sum(split.values(), [])) == sorted(names)
     assert split == split_penn_fudan(names[::-1], seed=0)
     assert split != split_penn_fudan(names, seed=1)
@@ -70,7 +70,7 @@ def test_polygons_give_back_every_pixel(seed, density, block):
 
 def test_records_hold_exact_boxes_and_masks_and_registering_is_lazy_and_repeatable(small_set, tmp_path):
     register_penn_fudan(tmp_path / "not there yet", prefix="small")
-    assert [len(load(small_set, split)) for split in SPLITS] == [4, 4, 1]
+    assert [len(load(small_set, split)) for split in PENN_FUDAN_SPLITS] == [4, 4, 1]
     record = load(small_set)[0]
     index = int(record["image_id"].removeprefix("Toy"))
     first, second = record["annotations"]

@@ -6,8 +6,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from support import plugin_cfg
 
-from gan_plugin.data.builtin import prepare_datasets, register_builtin_datasets
-from gan_plugin.data.penn_fudan import register_penn_fudan
+from gan_plugin.data.builtin import prepare_datasets, register_builtin_datasets, register_penn_fudan
 from gan_plugin.data.subsets import apportion, draw_subsets, register_subsets, resolve_subset
 from gan_plugin.errors import UserError
 

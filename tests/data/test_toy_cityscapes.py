@@ -12,8 +12,8 @@ from detectron2.data.datasets.cityscapes import load_cityscapes_instances
 from PIL import Image, ImageDraw
 from support import exit_code
 
+from gan_plugin.data import toy_cityscapes as writer_module
 from gan_plugin.data.toy_cityscapes import write_toy_cityscapes
-from gan_plugin.data.toy_cityscapes import writer as writer_module
 from gan_plugin.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ from coco_scene import ellipse
 from faster_coco_eval.core.mask import rleToBoundary
 from pycocotools import mask as rle_tools
 
-from gan_plugin.evaluation.boundary import boundary_band, boundary_iou
+from gan_plugin.evaluation.truth_boxes import boundary_band, boundary_iou
 
 # a diagonal of 50 pixels: bands are 1 wide
 SHAPE = (30, 40)

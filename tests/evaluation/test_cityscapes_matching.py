@@ -8,7 +8,7 @@ import pytest
 from random_cityscapes import HEIGHT, WIDTH, random_ids, random_predictions
 
 from gan_plugin.errors import UserError
-from gan_plugin.evaluation.cityscapes_matching import average_precision, compare, match
+from gan_plugin.evaluation.cityscapes import average_precision, compare, match
 from gan_plugin.evaluation.instance_ids import InstanceIds, run_lengths
 
 

@@ -15,9 +15,7 @@ from support import plugin_cfg
 
 from gan_plugin.errors import UserError, explanation
 from gan_plugin.evaluation.build import build_evaluator
-from gan_plugin.evaluation.cityscapes import CityscapesInstanceMetrics
-from gan_plugin.evaluation.cityscapes_matching import compare
-from gan_plugin.evaluation.fast_cityscapes import FastCityscapesInstanceEvaluator
+from gan_plugin.evaluation.cityscapes import CityscapesInstanceMetrics, FastCityscapesInstanceEvaluator, compare
 
 NAME = "fast_cityscapes"
 

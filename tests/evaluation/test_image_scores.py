@@ -15,9 +15,10 @@ from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from gan_plugin import UserError
-from gan_plugin.data.toy_cityscapes.render import render
-from gan_plugin.data.toy_cityscapes.scene import compose
-from gan_plugin.evaluation.image_scores import (
+from gan_plugin.data.toy_cityscapes import render
+from gan_plugin.data.toy_street import compose
+from gan_plugin.evaluation import image_features
+from gan_plugin.evaluation.image_features import (
     BuiltinExtractor,
     Features,
     InceptionExtractor,
@@ -27,13 +28,8 @@ from gan_plugin.evaluation.image_scores import (
     cached_features,
     extract,
     extractor_label,
-    extractors,
-    frechet_distance,
-    inception_score,
-    kernel_distance,
-    neighbourhoods,
-    score,
 )
+from gan_plugin.evaluation.image_scores import frechet_distance, inception_score, kernel_distance, neighbourhoods, score
 from gan_plugin.modeling.timm_weights import load_classifier
 
 FIRST_WEIGHT = -0.0445952
@@ -203,9 +199,9 @@ def test_without_lite0_there_is_a_sentence_or_random_features_that_say_so(module
 
 def test_other_weights_are_not_version_1(tmp_path, monkeypatch):
     (tmp_path / "other.pth").write_bytes(b"other weights")
-    monkeypatch.setattr(extractors, "wheel_file", lambda name: tmp_path / "other.pth")
+    monkeypatch.setattr(image_features, "wheel_file", lambda name: tmp_path / "other.pth")
     with pytest.raises(UserError, match="lite0-imagenet-v1 are damaged or of another version .*==0.1.0"):
-        extractors._lite0.__wrapped__(torch.device("cpu"))
+        image_features._lite0.__wrapped__(torch.device("cpu"))
 
 
 def test_inception_takes_weights_by_path_and_refuses_all_else(tmp_path):

@@ -22,9 +22,8 @@ from support import in_two_processes, plugin_cfg
 
 from gan_plugin import AdversarialTrainer, UserError
 from gan_plugin.engine.lazy_trainer import evaluate
-from gan_plugin.evaluation.boundary import boundary_iou
 from gan_plugin.evaluation.build import build_evaluator, metric_names, official_evaluator
-from gan_plugin.evaluation.truth_boxes import SCORES_FILE, evaluating
+from gan_plugin.evaluation.truth_boxes import SCORES_FILE, boundary_iou, evaluating
 
 NAME = "made_up_for_truth_boxes"
 HEIGHT, WIDTH = 80, 120

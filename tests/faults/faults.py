@@ -69,7 +69,7 @@ def size_limit(size):
 
 def worker_dies(item, how, training=True):
     """The second data loading worker, of training or of an evaluation, when it is asked for its `item`-th image."""
-    from gan_plugin.data.checks import CheckedDatasetMapper
+    from gan_plugin.data.mappers import CheckedDatasetMapper
 
     original, asked = CheckedDatasetMapper.__call__, 0
 

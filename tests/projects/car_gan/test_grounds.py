@@ -11,7 +11,8 @@ from car_gan.runs.grounds import OnGround
 from PIL import Image
 
 from gan_plugin import UserError
-from gan_plugin.evaluation.image_scores import BuiltinExtractor, extract, frechet_distance
+from gan_plugin.evaluation.image_features import BuiltinExtractor, extract
+from gan_plugin.evaluation.image_scores import frechet_distance
 
 EXTRACTOR = BuiltinExtractor()
 

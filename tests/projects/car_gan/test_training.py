@@ -17,7 +17,7 @@ from PIL import Image
 from support import assert_same
 
 from gan_plugin import UserError
-from gan_plugin.evaluation.image_scores import Features
+from gan_plugin.evaluation.image_features import Features
 
 
 @pytest.mark.parametrize("name", ["dcgan", "resnet18_sa_logan", "logan_b", "best_64"])

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     from coigan.engine.players import choose_device
     from coigan.evaluation.protocol import evaluate_trained
     from coigan.inference.weights import read_trained
-    from gan_plugin.evaluation.image_scores import build_extractor
+    from gan_plugin.evaluation.image_features import build_extractor
     from gan_plugin.files import write_whole
 
     trained = read_trained(args.weights, args.config_file, average=not args.last)

@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> None:
     from coigan.evaluation.protocol import painted_set
     from coigan.inference.weights import read_trained
     from gan_plugin.errors import UserError
-    from gan_plugin.evaluation.image_scores import build_extractor, score
+    from gan_plugin.evaluation.image_features import build_extractor
+    from gan_plugin.evaluation.image_scores import score
     from gan_plugin.files import write_whole
 
     folder = Path(args.folder)

@@ -15,7 +15,8 @@ from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.engine.image_game import Evaluate, ImageGame, ImageLoop, ImageLoopOptions
 from gan_plugin.engine.train_loader import ResumableTrainLoader
 from gan_plugin.errors import UserError
-from gan_plugin.evaluation.image_scores import build_extractor, extractor_label, score
+from gan_plugin.evaluation.image_features import build_extractor, extractor_label
+from gan_plugin.evaluation.image_scores import score
 
 from .game import InpaintingGame
 from .players import build_game, choose_device

@@ -11,7 +11,7 @@ from coigan.engine.batch import Batch, collate
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.errors import UserError
-from gan_plugin.evaluation.image_scores import Extractor, Features, cached_features, extract
+from gan_plugin.evaluation.image_features import Extractor, Features, cached_features, extract
 
 Sample = Mapping[str, torch.Tensor]
 

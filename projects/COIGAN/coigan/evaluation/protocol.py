@@ -10,7 +10,8 @@ from coigan.engine.batch import Batch, blend
 from coigan.engine.players import choose_device
 from coigan.engine.training import TrainingData
 from coigan.inference.weights import TrainedGenerator
-from gan_plugin.evaluation.image_scores import Extractor, Features, score
+from gan_plugin.evaluation.image_features import Extractor, Features
+from gan_plugin.evaluation.image_scores import score
 
 from .background import BackgroundChange
 from .features import painted_batches, painted_features, real_features

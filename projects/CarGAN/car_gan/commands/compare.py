@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     from car_gan.runs.report import read_arm, write_report
     from car_gan.runs.trained import config_of
     from gan_plugin.errors import UserError
-    from gan_plugin.evaluation.image_scores import extractor_label
+    from gan_plugin.evaluation.image_features import extractor_label
 
     names = [folder.resolve().name for folder in args.run_folders]
     if len(set(names)) < len(names):

@@ -13,7 +13,8 @@ from PIL import Image
 from car_gan.data.crop_dataset import CropDataset, has_ground
 from car_gan.output_folder import made_folder
 from gan_plugin.errors import UserError
-from gan_plugin.evaluation.image_scores import Features, ImageScores, as_bytes, extract, score
+from gan_plugin.evaluation.image_features import Features, as_bytes, extract
+from gan_plugin.evaluation.image_scores import ImageScores, score
 from gan_plugin.files import write_whole
 
 from .datasets import crops_of

@@ -9,7 +9,14 @@ from torch import nn
 
 from car_gan.data.crop_dataset import CropDataset
 from car_gan.game import Latents
-from gan_plugin.evaluation.image_scores import Extractor, Features, as_bytes, build_extractor, cached_features, extract
+from gan_plugin.evaluation.image_features import (
+    Extractor,
+    Features,
+    as_bytes,
+    build_extractor,
+    cached_features,
+    extract,
+)
 
 from .grounds import OnGround
 

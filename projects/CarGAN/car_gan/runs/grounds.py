@@ -15,7 +15,7 @@ from car_gan.data.crop_dataset import read_records
 from car_gan.data.matting import key_out
 from car_gan.data.pictures import read_picture, resize
 from gan_plugin.errors import UserError
-from gan_plugin.evaluation.image_scores import Extractor
+from gan_plugin.evaluation.image_features import Extractor
 
 GREY = "grey"
 _GREY_VALUE = 128

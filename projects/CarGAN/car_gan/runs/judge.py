@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from car_gan.figures import inline_picture
 from gan_plugin.errors import UserError
-from gan_plugin.evaluation.image_scores import as_bytes
+from gan_plugin.evaluation.image_features import as_bytes
 from gan_plugin.files import write_whole
 from gan_plugin.visualization.page import save_page, template
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from gan_plugin.evaluation.image_scores import Features
+from gan_plugin.evaluation.image_features import Features
 
 # a sample closer to a training crop than all but this share of the held-out crops are is taken for a copy
 _QUANTILE = 0.01

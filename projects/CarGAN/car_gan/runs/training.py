@@ -22,7 +22,7 @@ from gan_plugin.config_files import flat
 from gan_plugin.engine.image_game import ImageLoop, ImageLoopOptions, Phase
 from gan_plugin.engine.run_dir import claim_folder, values_of
 from gan_plugin.errors import explanations_logged
-from gan_plugin.evaluation.image_scores import extractor_label
+from gan_plugin.evaluation.image_features import extractor_label
 from gan_plugin.files import write_whole
 from gan_plugin.modeling.timm_weights import lite0_or_random
 

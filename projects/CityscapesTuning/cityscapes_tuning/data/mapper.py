@@ -11,8 +11,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.structures import BitMasks, Instances
 
-from gan_plugin.data.box_only import mapper_class
-from gan_plugin.data.checks import CheckedDatasetMapper
+from gan_plugin.data.mappers import CheckedDatasetMapper, mapper_class
 
 Mapper = Callable[[dict[str, Any]], Any]
 # of a mini-mask in pixels

@@ -7,7 +7,7 @@ import numpy as np
 from shapely.geometry import Polygon, box
 from shapely.ops import unary_union
 
-from .silhouettes import HEIGHTS, SILHOUETTES, Rng, Silhouette, draw_silhouette, height_in_metres
+from .toy_silhouettes import HEIGHTS, SILHOUETTES, Rng, Silhouette, draw_silhouette, height_in_metres
 
 CLASSES = ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 _FREQUENCIES = (0.2, 0.1, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1)
