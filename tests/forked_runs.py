@@ -10,7 +10,7 @@ import traceback
 
 from detectron2.utils.logger import setup_logger
 
-from gan_plugin.comparison.process import TrainNet
+from gan_plugin.comparison.run import TrainNet
 from gan_plugin.errors import run_command_line
 
 

@@ -84,8 +84,8 @@ def asked_plan(args: argparse.Namespace) -> "Plan":
 
 def work(args: argparse.Namespace) -> int:
     """Plan, and run what is left unless only the plan is asked for; returns the exit code."""
-    from gan_plugin.comparison.estimate import describe, measure
-    from gan_plugin.comparison.workspace import known_plan
+    from gan_plugin.comparison.conduct import describe, measure
+    from gan_plugin.comparison.run import known_plan
 
     asked = asked_plan(args)
     if args.dry_run:

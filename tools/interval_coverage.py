@@ -46,7 +46,7 @@ def measured_in(folder: Path) -> "Mapping[str, Spreads]":
     from gan_plugin.comparison.plan import Plan
     from gan_plugin.comparison.resampling import resampled_gaps, resampled_scores
     from gan_plugin.comparison.results import RESULTS
-    from gan_plugin.comparison.workspace import CONFIG
+    from gan_plugin.comparison.run import CONFIG
     from gan_plugin.data.builtin import prepare_datasets
     from gan_plugin.engine.setup import load_config
     from gan_plugin.errors import UserError
@@ -76,7 +76,7 @@ def measured_in(folder: Path) -> "Mapping[str, Spreads]":
 def work(args: argparse.Namespace) -> int:
     """Simulate, print a row for each metric, tail and number of seeds, and write the figure."""
     from gan_plugin.comparison.coverage import INTERVALS, MEASURED, OVER_BOTH, REQUIRED, TAILS, coverage, draw_coverage
-    from gan_plugin.comparison.workspace import write_if_new
+    from gan_plugin.comparison.run import write_if_new
     from gan_plugin.errors import UserError
 
     if min(args.seeds) < 2:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gan_plugin.engine.predictor import Predictor
-    from gan_plugin.visualization.inputs import Inputs
+    from gan_plugin.visualization.predictions import Inputs
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -154,8 +154,7 @@ class _Looking:
         from detectron2.utils.video_visualizer import VideoVisualizer
         from tqdm import tqdm
 
-        from gan_plugin.visualization.inputs import read_video, write_video
-        from gan_plugin.visualization.predictions import confident
+        from gan_plugin.visualization.predictions import confident, read_video, write_video
 
         visualizer = VideoVisualizer(self.metadata)
         target = self.args.output / self.inputs.target(path)
@@ -174,7 +173,7 @@ def work(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from gan_plugin.files import write_whole
-    from gan_plugin.visualization.inputs import find_inputs
+    from gan_plugin.visualization.predictions import find_inputs
 
     inputs = find_inputs(args.input)
     _check(args, inputs)

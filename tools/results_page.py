@@ -28,8 +28,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def work(args: argparse.Namespace) -> None:
     """Write the page and its pictures, and print their paths."""
-    from gan_plugin.comparison.page import write_page
-    from gan_plugin.comparison.page_pictures import write_pictures
+    from gan_plugin.comparison.page import write_page, write_pictures
     from gan_plugin.comparison.results import RESULTS, up_to_date
     from gan_plugin.errors import UserError
 

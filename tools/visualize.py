@@ -39,7 +39,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def work(args: argparse.Namespace) -> None:
     """Write the report and print its path."""
     from gan_plugin.visualization.report import write_report
-    from gan_plugin.visualization.versus_report import write_versus_report
+    from gan_plugin.visualization.versus import write_versus_report
 
     if args.gan:
         target = args.out or args.gan[0] / VERSUS

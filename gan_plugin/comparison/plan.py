@@ -1,21 +1,70 @@
-"""What is to be run: the thesis' protocol (sections 6.3 and 6.4) for several seeds and arms."""
+"""What is to be run: the thesis' protocol (sections 6.3 and 6.4) for several seeds and arms, and on what data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from gan_plugin.config import registered
 from gan_plugin.config_files import differences, flat, read_yaml, told
+from gan_plugin.data.builtin import PENN_FUDAN_SPLITS, prepare_datasets
+from gan_plugin.data.subsets import SUBSET_SUFFIXES
 from gan_plugin.engine.setup import default_config
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.truth_boxes import MEASURES, TASK, can_be_told
 
-from .arms import Settings, arm_settings
-from .schedule import scaled_schedule
-from .split import Split, make_split
+from .arms import Settings, arm_settings, scaled_schedule
+
+_PENN_FUDAN = "penn_fudan"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of A, B and the held-out part, the images asked for, and those that there are."""
+
+    names: list[str]
+    asked: list[int]
+    used: list[int]
+
+
+def make_split(cfg: CfgNode, sizes: Sequence[int] | None) -> Split:
+    """The parts of the one data set that DATASETS.TRAIN of `cfg` names, or that its subsets are of.
+
+    Args:
+        cfg: changed: DATASETS.TRAIN, DATASETS.TEST and the SIZES of the subsets become those of the split.
+        sizes: images in A, B and the held-out part; None leaves the config's.
+
+    Raises:
+        UserError: more than one data set, or it is unknown, absent, broken or too small.
+    """
+    families = sorted({_family(name) for name in cfg.DATASETS.TRAIN})
+    if len(families) != 1:
+        raise UserError(
+            f"A comparison needs one data set to split, but DATASETS.TRAIN names {len(families)}: "
+            f"{', '.join(families) or 'none'}; set it to one."
+        )
+    suffixes, node = SUBSET_SUFFIXES, cfg.DATASETS.SUBSETS
+    if families == [_PENN_FUDAN]:
+        suffixes, node = PENN_FUDAN_SPLITS, cfg.DATASETS.PENN_FUDAN
+    if sizes is not None:
+        node.SIZES = tuple(sizes)
+    if min(node.SIZES) < 1:
+        raise UserError(f"The sizes {tuple(node.SIZES)} leave a part of the data set empty; give three numbers >= 1.")
+    names = [f"{families[0]}_{suffix}" for suffix in suffixes]
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = tuple(names[:2]), tuple(names[2:])
+    prepare_datasets(cfg, train=True)
+    return Split(names, list(node.SIZES), [len(DatasetCatalog.get(name)) for name in names])
+
+
+def _family(name: str) -> str:
+    parent, _, suffix = name.rpartition("_")
+    if name in {f"{_PENN_FUDAN}_{split}" for split in PENN_FUDAN_SPLITS}:
+        return _PENN_FUDAN
+    return parent if suffix in SUBSET_SUFFIXES and parent in DatasetCatalog else name
+
 
 MODEL_A = "a"
 WEIGHTS = "model_final.pth"

@@ -1,20 +1,200 @@
-"""One self-contained HTML file about a comparison."""
+"""One self-contained HTML file about a comparison: what it is about, its numbers, and pictures of single objects."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_plugin.metrics import read_metrics
-from gan_plugin.visualization.curves import Curve, Group, draw_curves
-from gan_plugin.visualization.embed import drawing
-from gan_plugin.visualization.page import number, template
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
-from .bars import draw_bars
-from .pictures import paired_pictures
-from .plan import MODEL_A
+from gan_plugin.errors import UserError
+from gan_plugin.metrics import read_metrics
+from gan_plugin.visualization.curves import COLOURS, INK, Curve, Group, draw_curves, svg_of
+from gan_plugin.visualization.page import drawing, number, template
+from gan_plugin.visualization.run_files import read_config
+from gan_plugin.visualization.versus import TestSet, reading_help, versus
+
+from .arms import BASELINE, find_arm
+from .plan import MODEL_A, command_of
+from .run import write_if_new
 from .statistics import LEAST_SEEDS
-from .story import Story, adversarial_story
-from .workspace import write_if_new
+
+
+@dataclass(frozen=True)
+class Story:
+    """The words around the numbers.
+
+    Attributes:
+        question: the heading.
+        introduction: what the model, A, B, the baseline and the arms are, for a stranger.
+        training_heading, training: of the section with the curves of the arms.
+        descriptions: arm -> what it is; arms without one have none.
+        command: that repeats the comparison.
+    """
+
+    question: str
+    introduction: str
+    training_heading: str
+    training: str
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    # the metric of each task that is shown first, where there is one
+    headline: str = "AP"
+    # whether there are discriminators: single objects are shown with what these say to them, and curves of the game
+    adversarial: bool = True
+
+
+def adversarial_story(plan: Mapping[str, Any]) -> Story:
+    """The story of tools/compare.py, for a plan as results.json holds it."""
+    return Story(
+        question="Does the adversarial loss help?",
+        introduction=(
+            "A model that outlines objects in images was first trained on the images of subset A without any "
+            "adversary: model A. From its weights each arm below was trained on subset B: the baseline as before, the "
+            "others against a discriminator, a second network that learns to tell annotated masks from predicted ones. "
+            "All arms of a seed had the same iterations, batches and order of images; all were evaluated on held-out "
+            "images, which took no part in training."
+        ),
+        training_heading="How the game went",
+        training=(
+            "The generator is the model that draws masks, the discriminator (D) its adversary. Lower losses are better "
+            "for the player whose they are. loss_adv_… is what D's verdict costs the generator, loss_rec_mask the "
+            "distance of its masks to the annotated ones. D(real) is the mean probability of “annotated” that D gives "
+            "annotated masks or boxes, D(fake) predicted ones; a D whose accuracy stays near 1 has won, near 0.5 it "
+            "cannot tell."
+        ),
+        descriptions={name: arm.description for name in plan["arms"] if (arm := find_arm(name))},
+        command=command_of(plan),
+    )
+
+
+def draw_bars(metric: str, rows: Mapping[str, Mapping[str, Any]]) -> Curve:
+    """A bar at each arm's mean, with its sample standard deviation as an error bar and every seed as a dot.
+
+    Args:
+        metric: the title.
+        rows: arm -> "values" (seed -> value), "mean", "std", as in results.json; arms without a value are left out.
+    """
+    shown = {arm: row for arm, row in rows.items() if row["values"]}
+    figure = Figure(figsize=(1.6 + 0.9 * max(3, len(shown)), 3.0), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    for place, (row, colour) in enumerate(zip(shown.values(), COLOURS * 9, strict=False)):
+        axes.bar(place, row["mean"], width=0.6, color=colour, alpha=0.75)
+        if row["std"] is not None:
+            axes.errorbar(place, row["mean"], row["std"], color=INK, capsize=5, lw=1.4)
+        values = list(row["values"].values())
+        # side by side, or equal seeds would hide one another
+        beside = place + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [place]
+        axes.plot(beside, values, "o", ms=4, mfc="none", mec=INK)
+    axes.set_xticks(range(len(shown)), list(shown), color=INK)
+    axes.set_ylabel(metric, color=INK)
+    axes.tick_params(colors=INK)
+    axes.grid(axis="y", color=INK, alpha=0.15)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    return Curve(metric, svg_of(figure), _alt(metric, shown))
+
+
+def draw_intervals(
+    statistics: Mapping[str, Mapping[str, Any]], metrics: Sequence[str], arms: Sequence[str], controls: Collection[str]
+) -> Curve:
+    """For each metric and arm the mean difference to the baseline, a thick line for its interval over seeds, a thin one
+    for that over seeds and images; adversaries in one colour, controls in another.
+
+    Args:
+        statistics: as in results.json.
+        metrics: one panel each, side by side.
+        arms: from top to bottom; those without a difference are left out.
+        controls: those of them that are.
+    """
+    rows = [arm for arm in arms if any(_difference(statistics, metric, arm) for metric in metrics)]
+    figure = Figure(figsize=(1.5 + 2.3 * len(metrics), 1.1 + 0.32 * max(2, len(rows))), layout="constrained")
+    FigureCanvasSVG(figure)
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    said = []
+    for axes, metric in zip(panels, metrics, strict=True):
+        axes.axvline(0, color=INK, lw=0.8)
+        for place, arm in enumerate(rows):
+            found = _difference(statistics, metric, arm)
+            if not found:
+                continue
+            colour = COLOURS[6] if arm in controls else COLOURS[1]
+            for key, width in (("images", 1.2), ("interval", 3.5)):
+                if found.get(key):
+                    axes.plot(found[key], [place, place], color=colour, lw=width, solid_capstyle="butt")
+            axes.plot(found["mean"], place, "o", ms=5, color=colour)
+            said.append(f"{metric}, {arm}: {found['mean']:+.2f}")
+        axes.set_title(metric, color=INK, fontsize=9)
+        axes.tick_params(colors=INK)
+        axes.grid(axis="x", color=INK, alpha=0.15)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(INK)
+    panels[0].set_yticks(range(len(rows)), rows, color=INK)
+    panels[0].invert_yaxis()
+    figure.supxlabel("difference to the baseline, percent points", color=INK, fontsize=9)
+    return Curve("Differences to the baseline", svg_of(figure), f"Differences to the baseline. {'; '.join(said)}.")
+
+
+def _difference(statistics: Mapping[str, Mapping[str, Any]], metric: str, arm: str) -> Mapping[str, Any] | None:
+    found = statistics.get(metric, {}).get(arm, {}).get("difference")
+    return found if found and found["mean"] is not None else None
+
+
+def _alt(metric: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    parts = [
+        f"{arm}: mean {row['mean']:.2f}, deviation {'n/a' if row['std'] is None else format(row['std'], '.2f')}, "
+        f"{row['n']} {'seed' if row['n'] == 1 else 'seeds'}"
+        for arm, row in rows.items()
+    ]
+    return f"{metric}, bar chart: {'; '.join(parts)}."
+
+
+# as in the report of a single run
+_SCORE_THRESHOLD = 0.5
+
+
+def paired_pictures(results: Mapping[str, Any], output: Path) -> dict[str, Any]:
+    """What the template needs for them: a section for each arm that has finished seeds in common with the baseline.
+
+    Args:
+        results: see `collect`.
+        output: the comparison's folder, with its runs.
+    """
+    sections: list[dict[str, Any]] = []
+    notes = []
+    finished = {
+        arm: {seed: output / run["folder"] for seed, run in seeds.items() if run["status"] == "finished"}
+        for arm, seeds in results["runs"].items()
+    }
+    baselines = finished[BASELINE]
+    test_set: TestSet | None = None
+    for arm in results["plan"]["arms"]:
+        seeds = [seed for seed in finished[arm] if seed in baselines]
+        if arm == BASELINE or not seeds:
+            continue
+        try:
+            test_set = test_set or _held_out(results, baselines[seeds[0]])
+            base, gan = ([of[seed] for seed in seeds] for of in (baselines, finished[arm]))
+            sections.append(versus(test_set, base, gan, arm, seeds))
+        except UserError as error:
+            notes.append(f"No pictures of {arm}: {error}")
+    return {
+        "duels": sections,
+        "duel_notes": notes,
+        **reading_help(_SCORE_THRESHOLD),
+    }
+
+
+def _held_out(results: Mapping[str, Any], folder: Path) -> TestSet:
+    name = results["plan"]["split"]["names"][2]
+    _, names, problem = read_config(folder)
+    if name not in names:
+        raise UserError(problem or f"{folder} was not evaluated on {name}.")
+    return TestSet(name, _SCORE_THRESHOLD)
+
 
 REPORT = "report.html"
 _MODEL_A_NAME = "model A"

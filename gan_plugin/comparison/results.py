@@ -22,9 +22,8 @@ from gan_plugin.metrics import final_scores
 from .arms import BASELINE, controls_of
 from .plan import MAIN, MODEL_A, Plan
 from .resampling import Scores, hierarchical_interval, resampled_gaps, resampled_scores
-from .state import State, state_of
+from .run import State, state_of, write_if_new
 from .statistics import Difference, Superiority, difference, judged, judged_above, spread, superiority
-from .workspace import write_if_new
 
 RESULTS, TABLE = "results.json", "results.csv"
 

@@ -1,19 +1,222 @@
-"""All runs of a plan, some at a time, by one call or by several that share a folder."""
+"""All runs of a plan, some at a time, by one call or by several that share a folder.
 
+Each is a process of tools/train_net.py; how far it has come is read from its folder, whoever or whatever ended it.
+"""
+
+import ctypes
+import json
 import os
+import re
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum, auto
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from gan_plugin.metrics import iterations_done
-from gan_plugin.processes import raise_stopped, stop_signals_answered, taken
+from gan_plugin.errors import UserError
+from gan_plugin.files import write_whole
+from gan_plugin.metrics import final_scores, iterations_done
+from gan_plugin.processes import raise_stopped, stop_signals_answered, take, taken
 
-from .plan import Plan, Run
-from .process import TrainNet, arguments_of
-from .state import State, settle, state_of
+from .plan import WEIGHTS, Plan, Run, extended
+
+PLAN = "plan.json"
+CONFIG = "config.yaml"
+_LOCK = ".lock"
+# collecting results and drawing a report takes that long at most
+_PATIENCE_SECONDS = 120
+_ADVICE = "Choose another --output, or free some disk space."
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Within the block no other call writes the plan or the results in `folder`, which is made if need be.
+
+    Raises:
+        UserError: it is no writable folder, or another call does not end.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise UserError(
+            f"The output {folder} is not writable ({error.strerror}); set --output to a folder you may write to."
+        ) from error
+    try:
+        _wait_for(lock, folder)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _wait_for(lock: int, folder: Path) -> None:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not take(lock):
+        if time.monotonic() > end:
+            raise UserError(f"Another call is at work in {folder}; wait for its end, or stop it.")
+        time.sleep(0.2)
+
+
+def known_plan(folder: Path, asked: Plan) -> Plan:
+    """`asked` together with the plan that `folder` already has; nothing is written.
+
+    Raises:
+        UserError: the two differ in more than arms and seeds, or the folder holds something else.
+    """
+    file = folder / PLAN
+    if file.is_file():
+        try:
+            former = Plan.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file} cannot be read; choose another --output.") from error
+        return extended(former, asked, str(folder))
+    if folder.is_dir() and any(entry.name not in (_LOCK, f"{PLAN}.part") for entry in folder.iterdir()):
+        raise UserError(f"{folder} holds files that are not of a comparison; choose another --output.")
+    return asked
+
+
+def save_plan(folder: Path, plan: Plan) -> None:
+    """Write the plan and the config that its runs read; files that are right already are not touched."""
+    write_if_new(folder / PLAN, json.dumps(plan.to_dict(), indent=1))
+    write_if_new(folder / CONFIG, plan.config)
+
+
+def write_if_new(file: Path, text: str) -> None:
+    """Make `text` the content of `file`, which keeps its time of change if that is what it holds.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    content = text.encode()
+    if not file.is_file() or file.read_bytes() != content:
+        write_whole(file, lambda opened: opened.write(content), _ADVICE)
+
+
+# says that the evaluation has ended without any metric that is defined
+_NO_SCORES = "no_scores.txt"
+_PERIODIC = re.compile(r"model_\d{7}\.pth")
+
+
+class State(Enum):
+    """What is left to do for a run."""
+
+    TRAIN = auto()
+    EVALUATE = auto()
+    FINISHED = auto()
+
+
+def state_of(folder: Path, iterations: int) -> State:
+    """What is left to do in `folder` for a run of `iterations`."""
+    if final_scores(folder, iterations) or (folder / _NO_SCORES).is_file():
+        return State.FINISHED
+    return State.EVALUATE if (folder / WEIGHTS).is_file() else State.TRAIN
+
+
+def settle(folder: Path, iterations: int) -> None:
+    """Note that a run has ended well, and drop the checkpoints that only served to continue it."""
+    if not final_scores(folder, iterations):
+        (folder / _NO_SCORES).write_text("The evaluation gave no metric: the model has detected nothing.\n")
+    for file in folder.glob("model_*.pth"):
+        if _PERIODIC.fullmatch(file.name) and (folder / WEIGHTS).is_file():
+            file.unlink()
+
+
+_CONSOLE = "console.txt"
+_PR_SET_PDEATHSIG = 1
+
+
+def arguments_of(run: Run, output: Path) -> list[str]:
+    """The command line of tools/train_net.py that does what is left of `run`, which is not finished."""
+    folder = output / run.name
+    settings: dict[str, Any] = {**run.settings, "OUTPUT_DIR": str(folder)}
+    # continues the training, or makes up for a final evaluation that was lost
+    flags = ["--resume"] if folder.exists() else []
+    if run.parent:
+        settings["MODEL.WEIGHTS"] = str(output / run.parent / WEIGHTS)
+    return ["--config-file", str(output / CONFIG), *flags, *key_values(settings)]
+
+
+def key_values(settings: Mapping[str, Any]) -> list[str]:
+    """KEY VALUE pairs; quoted, so that a folder named 123 stays a string."""
+    return [part for key, value in settings.items() for part in (key, repr(value))]
+
+
+class TrainNet:
+    """A process of tools/train_net.py, whose output goes to console.txt in its folder.
+
+    It has a session of its own, so that a terminal's Ctrl-C reaches it once, through us; and on Linux it is stopped
+    when this process is killed.
+    """
+
+    def __init__(
+        self,
+        tool: Path,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        keep_open: Sequence[int],
+    ) -> None:
+        """
+        Args:
+            tool: path of train_net.py.
+            arguments: its command line.
+            folder: of the run; made if need be.
+            environment: variables besides those of this process.
+            keep_open: file descriptors that it inherits.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._console = folder / _CONSOLE
+        with open(self._console, "wb") as console:
+            self._process = subprocess.Popen(
+                [sys.executable, str(tool), *arguments],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                pass_fds=tuple(keep_open),
+                start_new_session=True,
+                preexec_fn=_end_with_the_parent(),
+            )
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
+    def wait(self) -> int:
+        """The exit code, once it has ended."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Ask it to save a checkpoint and end."""
+        if self.poll() is None:
+            self._process.terminate()
+
+    def complaint(self) -> str:
+        """The sentence that it ended with."""
+        text = self._console.read_text(encoding="utf-8", errors="replace") if self._console.is_file() else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        sentences = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        if sentences:
+            return sentences[-1]
+        code = self.wait()
+        end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"It {end}; its last line is: {lines[-1] if lines else 'none'} (see {self._console})."
+
+
+def _end_with_the_parent() -> Any:
+    # prctl(2); looked up before the fork, after which only the call itself is safe
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
 
 _POLL_SECONDS = 0.5
 # between two lines of progress in a log file

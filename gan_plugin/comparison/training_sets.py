@@ -18,10 +18,8 @@ from gan_plugin.errors import USER_ERROR_EXIT_CODE, UserError
 
 from .arms import BASELINE, Settings
 from .conduct import conduct
-from .plan import Plan, assemble_plan
-from .report import REPORT
-from .split import Split
-from .story import Story
+from .plan import Plan, Split, assemble_plan
+from .report import REPORT, Story
 
 # name of a set -> its COCO JSON and the folder of its images
 CocoSets = Mapping[str, tuple[Path, Path]]

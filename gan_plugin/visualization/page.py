@@ -1,14 +1,20 @@
-"""HTML files from templates."""
+"""HTML files from templates, and pictures as part of them."""
 
+import base64
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from PIL import Image
 
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
+
+from .curves import Curve
 
 _HERE = Path(__file__).parent
 
@@ -47,3 +53,34 @@ def save_page(page: str, target: Path) -> Path:
         raise UserError(f"The report {target} cannot be written ({error.strerror}); choose another path.") from error
     write_whole(target, lambda file: file.write(page.encode()), "Choose another path, or free some disk space.")
     return target
+
+
+# "src" (a data URI), "alt" and "caption"
+Embedded = Mapping[str, str]
+
+
+def embed(content: bytes, media_type: str, alt: str, caption: str) -> dict[str, str]:
+    """A picture file as what a template needs of it."""
+    return {"src": data_uri(content, media_type), "alt": alt, "caption": caption}
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """A file as the value of an attribute such as src."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def photo(pixels: np.ndarray, alt: str, caption: str) -> dict[str, str]:
+    """(H, W, 3) uint8 RGB as a JPEG."""
+    return embed(jpeg(pixels), "image/jpeg", alt, caption)
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as a file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def drawing(curve: Curve, caption: str = "") -> dict[str, str]:
+    """A curve as SVG; its title stands in for a caption."""
+    return embed(curve.svg.encode(), "image/svg+xml", curve.alt, caption or curve.title)

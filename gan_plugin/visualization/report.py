@@ -16,11 +16,10 @@ from gan_plugin.metrics import final_evaluation, read_metrics, scores_by_task
 
 from . import panels
 from .curves import draw_curves
-from .embed import drawing, embed
-from .page import save_page, template
+from .page import drawing, embed, save_page, template
 from .run_files import read_config, results_file, stored_predictions
-from .scene import Scene
-from .verdict_picture import verdict_picture
+from .scenes import Scene
+from .verdicts import verdict_picture
 
 _LOG_LINES = 40
 _RUN_FILES = ("metrics.json", "config.yaml", "log.txt")

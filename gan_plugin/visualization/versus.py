@@ -1,4 +1,4 @@
-"""Where a GAN gains on the baseline and where it loses: the pictures and sentences of one section of a report."""
+"""Where a GAN gains on its baseline and where it loses, object by object: part of a report, or a page of its own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,16 +10,25 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from gan_plugin.data.pictures import image_problem
 from gan_plugin.errors import UserError
+from gan_plugin.metrics import FILE, read_metrics
 
 from . import panels
-from .close_up import close_up
-from .embed import drawing
-from .page import signed
-from .paired import MEASURES, PairedObject, RunOnImages, greatest, judge_run, pair_objects, telling
-from .paired_plots import draw_pairs
-from .run_files import predictions_of
-from .scene import Scene
-from .verdict_picture import verdict_picture
+from .curves import draw_curves
+from .page import drawing, save_page, signed, template
+from .paired import (
+    LEAST_IOU,
+    MEASURES,
+    PairedObject,
+    RunOnImages,
+    draw_pairs,
+    greatest,
+    judge_run,
+    pair_objects,
+    telling,
+)
+from .run_files import predictions_of, read_config
+from .scenes import Scene, close_up
+from .verdicts import verdict_picture
 
 _BASELINE = "baseline"
 # objects by each measure and in each direction; one that is among the first by both has one row
@@ -214,3 +223,70 @@ def _image_score(truth: Sequence[panels.Instance], found: Sequence[panels.Instan
     # nothing to find and nothing found is as good as it gets
     score = panels.image_iou(truth, found)
     return 1.0 if score is None else score
+
+
+def write_versus_report(
+    baselines: Sequence[Path], gans: Sequence[Path], path: Path, *, score_threshold: float = 0.5
+) -> Path:
+    """Compare the predictions of runs on the test sets that they have in common.
+
+    Args:
+        baselines, gans: OUTPUT_DIRs, one a seed, in the same order.
+        path: of the report, whose folder is made if need be.
+        score_threshold: predictions below it, in [0, 1], do not count.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: the sides do not have as many runs, no test set in common, or a run cannot be read; or `path` cannot
+            be written.
+    """
+    if len(baselines) != len(gans):
+        raise UserError(
+            f"--baseline names {len(baselines)} and --gan {len(gans)} runs; name one of each for every seed, in the "
+            "same order."
+        )
+    configs, shared = _configs([*baselines, *gans])
+    seeds = _seeds(configs[len(baselines) :])
+    names = {folder.resolve().name for folder in gans}
+    who = names.pop() if len(names) == 1 else "GAN"
+    sections = [versus(TestSet(name, score_threshold), baselines, gans, who, seeds) for name in shared]
+    page = template("versus.html.j2").render(
+        who=who,
+        runs=[
+            {"seed": seed, "baseline": base, "gan": gan} for seed, base, gan in zip(seeds, baselines, gans, strict=True)
+        ],
+        sections=dict(zip(shared, sections, strict=True)),
+        curves=[drawing(curve) for curve in draw_curves(read_metrics(gans[0] / FILE))],
+        **reading_help(score_threshold),
+    )
+    return save_page(page, path)
+
+
+def reading_help(score_threshold: float) -> dict[str, Any]:
+    """What the macro "how_to_read" of the template takes."""
+    return {
+        "score_threshold": score_threshold,
+        "least_iou": LEAST_IOU,
+        "difference_legend": list(panels.DIFFERENCE_LEGEND.values()),
+        "outline_legend": list(panels.OUTLINE_LEGEND.items()),
+    }
+
+
+def _configs(folders: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The configs of all runs, and the test sets that they share."""
+    read = [(folder, *read_config(folder)) for folder in folders]
+    for folder, _, names, problem in read:
+        if not names:
+            raise UserError(f"{folder} cannot be compared: {problem or 'its DATASETS.TEST is empty.'}")
+    shared = [name for name in read[0][2] if all(name in names for _, _, names, _ in read)]
+    if not shared:
+        raise UserError("The runs have no test set in common; compare runs that were evaluated on the same images.")
+    return [config for _, config, _, _ in read], shared
+
+
+def _seeds(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """What the runs call their seeds; their numbers, if that does not tell them apart."""
+    seeds = [str(config.get("SEED", -1)) for config in configs]
+    return seeds if len(set(seeds)) == len(seeds) else [str(number) for number in range(1, len(seeds) + 1)]

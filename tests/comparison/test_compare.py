@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from support import SMALLEST_MODEL, assert_same, exit_code
 
-from gan_plugin.comparison import estimate
+from gan_plugin.comparison import conduct
 from gan_plugin.comparison import run as run_module
-from gan_plugin.comparison.estimate import Cost
+from gan_plugin.comparison.conduct import Cost
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/quick_schedules/gan_mask_rcnn_penn_fudan_quick.yaml"
 # everything that it finds counts, so that there is an AP
@@ -248,7 +248,7 @@ def test_a_failed_run_is_exit_code_2_and_in_the_report(finished, forked, tmp_pat
 
 
 def test_dry_run_prints_the_plan_and_runs_nothing(environment, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(estimate, "measure", lambda plan, tool: Cost(2.0, 10.0))
+    monkeypatch.setattr(conduct, "measure", lambda plan, tool: Cost(2.0, 10.0))
     assert start(tmp_path / "out", "--dry-run", "--jobs", 2) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in RUNS) and "penn_fudan_train_a (7 images)" in said

@@ -12,11 +12,9 @@ from detectron2.modeling import build_model
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from gan_plugin.comparison.arms import ARMS, arm_settings, controls_of
-from gan_plugin.comparison.plan import Plan, extended, make_plan
-from gan_plugin.comparison.process import key_values
-from gan_plugin.comparison.schedule import scaled_schedule
-from gan_plugin.comparison.split import make_split
+from gan_plugin.comparison.arms import ARMS, arm_settings, controls_of, scaled_schedule
+from gan_plugin.comparison.plan import Plan, extended, make_plan, make_split
+from gan_plugin.comparison.run import key_values
 from gan_plugin.engine.setup import load_config
 from gan_plugin.errors import UserError
 

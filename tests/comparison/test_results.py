@@ -8,10 +8,9 @@ import pytest
 from detectron2.data import MetadataCatalog
 
 from gan_plugin.comparison.page import write_page
-from gan_plugin.comparison.plan import Plan
+from gan_plugin.comparison.plan import Plan, Split
 from gan_plugin.comparison.report import write_comparison_report
 from gan_plugin.comparison.results import collect, up_to_date
-from gan_plugin.comparison.split import Split
 
 
 @pytest.fixture

@@ -10,11 +10,8 @@ from pathlib import Path
 import pytest
 from forked_runs import Fork
 
-from gan_plugin.comparison.plan import Plan
-from gan_plugin.comparison.process import arguments_of
-from gan_plugin.comparison.run import execute
-from gan_plugin.comparison.split import Split
-from gan_plugin.comparison.state import State, settle, state_of
+from gan_plugin.comparison.plan import Plan, Split
+from gan_plugin.comparison.run import State, arguments_of, execute, settle, state_of
 from gan_plugin.errors import run_command_line
 from gan_plugin.metrics import final_scores, iterations_done
 from gan_plugin.processes import taken

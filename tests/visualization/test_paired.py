@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from gan_plugin.visualization import paired
-from gan_plugin.visualization.close_up import right_and_wrong
 from gan_plugin.visualization.paired import Fate, PairedObject
 from gan_plugin.visualization.panels import AGREEMENT, INVENTED, MISSED, instance_from_mask
+from gan_plugin.visualization.scenes import right_and_wrong
 
 # a diagonal of 50 pixels: bands of Boundary IoU are 1 wide
 SHAPE = (30, 40)

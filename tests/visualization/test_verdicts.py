@@ -12,9 +12,7 @@ from gan_plugin.modeling.adversary import Adversary
 from gan_plugin.modeling.objectives import build_objective
 from gan_plugin.modeling.presenters import PixelMasks
 from gan_plugin.modeling.samples import MaskSamples
-from gan_plugin.visualization.occlusion import occlusion_maps, scores
-from gan_plugin.visualization.verdict_picture import draw_verdicts
-from gan_plugin.visualization.verdicts import judge_masks
+from gan_plugin.visualization.verdicts import draw_verdicts, judge_masks, occlusion_maps, scores
 
 SIDE = 14
 

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from coigan.data.split import check_apart
 from gan_plugin.comparison.arms import BASELINE
 from gan_plugin.comparison.plan import MODEL_A, Plan
-from gan_plugin.comparison.story import Story
+from gan_plugin.comparison.report import Story
 from gan_plugin.comparison.training_sets import check_classes, plan_words, training_sets_plan
 from gan_plugin.errors import UserError
 

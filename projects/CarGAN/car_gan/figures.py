@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from gan_plugin.visualization.embed import embed
+from gan_plugin.visualization.page import embed
 
 
 def inline_picture(pixels: np.ndarray, alt: str, caption: str) -> dict[str, str]:

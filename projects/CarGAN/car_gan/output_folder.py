@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gan_plugin.comparison.workspace import claimed, write_if_new
+from gan_plugin.comparison.run import claimed, write_if_new
 from gan_plugin.config_files import differences, told
 from gan_plugin.errors import UserError
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from coigan.data.images import encode_png
 from gan_plugin.visualization.curves import Curve
-from gan_plugin.visualization.embed import drawing, embed
-from gan_plugin.visualization.page import save_page, template
+from gan_plugin.visualization.page import drawing, embed, save_page, template
 
 _HERE = Path(__file__).parent
 

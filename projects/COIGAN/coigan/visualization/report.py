@@ -8,8 +8,7 @@ from coigan.inspection.charts import histogram
 from gan_plugin.errors import UserError
 from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import Group, draw_curves
-from gan_plugin.visualization.embed import drawing, embed
-from gan_plugin.visualization.page import save_page, template
+from gan_plugin.visualization.page import drawing, embed, save_page, template
 
 _HERE = Path(__file__).parent
 

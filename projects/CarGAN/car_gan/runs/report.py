@@ -13,8 +13,7 @@ from car_gan.figures import inline_picture
 from gan_plugin.evaluation.image_scores import ImageScores
 from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import Curve, draw_lines
-from gan_plugin.visualization.embed import drawing
-from gan_plugin.visualization.page import save_page, template
+from gan_plugin.visualization.page import drawing, save_page, template
 
 from .datasets import crops_of
 from .evaluation import Evaluation, evaluate_trained

@@ -12,7 +12,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from gan_plugin.evaluation.per_image_ap import average_precision
 from gan_plugin.visualization.curves import COLOURS, INK, svg_of
-from gan_plugin.visualization.embed import data_uri, jpeg
+from gan_plugin.visualization.page import data_uri, jpeg
 
 # slides, section 7: five objects; -1 is a prediction without a match
 EXAMPLE_MATCHES, EXAMPLE_OBJECTS = (4, 3, 2, 1, -1, 0), 5

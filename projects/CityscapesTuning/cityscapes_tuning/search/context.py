@@ -14,7 +14,7 @@ import optuna
 import torch
 
 import gan_plugin
-from gan_plugin.comparison.process import key_values
+from gan_plugin.comparison.run import key_values
 from gan_plugin.config_files import look_up, read_yaml
 
 from ..data.register import dataset_name

@@ -5,8 +5,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from gan_plugin.comparison.estimate import Cost
-from gan_plugin.comparison.process import TrainNet, key_values
+from gan_plugin.comparison.conduct import Cost
+from gan_plugin.comparison.run import TrainNet, key_values
 from gan_plugin.errors import UserError
 from gan_plugin.metrics import read_metrics
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from detectron2.config import CfgNode
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
-from gan_plugin.comparison.process import key_values
+from gan_plugin.comparison.run import key_values
 from gan_plugin.config_files import look_up, read_yaml
 from gan_plugin.engine.check_config import check_values
 from gan_plugin.engine.setup import merge_options

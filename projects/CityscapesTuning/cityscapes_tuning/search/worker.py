@@ -12,7 +12,7 @@ import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from gan_plugin.comparison.process import TrainNet
+from gan_plugin.comparison.run import TrainNet
 from gan_plugin.errors import UserError
 from gan_plugin.metrics import iterations_done
 from gan_plugin.processes import Stopped, stop_signals_answered, taken

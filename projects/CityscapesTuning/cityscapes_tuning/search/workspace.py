@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
-from gan_plugin.comparison.process import key_values
+from gan_plugin.comparison.run import key_values
 from gan_plugin.config_files import Change, differences, flat, read_yaml, told
 from gan_plugin.engine.setup import load_config
 from gan_plugin.errors import UserError
