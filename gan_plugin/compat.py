@@ -15,7 +15,7 @@
    as `gan_plugin.data.cityscapes` reads them.
 
 Below them stand-ins for what PyTorch has learnt since 2.1, the oldest release that the package is meant for; with a
-newer one they are PyTorch's own.
+newer one they are PyTorch's own. And modules of ours that configs of earlier runs call by a former name are found.
 
 Nothing is imported before its user imports it.
 """
@@ -48,6 +48,23 @@ EVALUATORS = (
 LOADER = "detectron2.data.datasets.cityscapes"
 _MATCHES_FILE = "matches.json"
 
+# what a saved LazyConfig, or a project's own, may still say, and where that is now
+MOVED = {
+    "gan_plugin.data.box_only": "gan_plugin.data.mappers",
+    "gan_plugin.data.checks": "gan_plugin.data.mappers",
+    "gan_plugin.engine.lazy_loaders": "gan_plugin.engine.train_loader",
+    "gan_plugin.layers.multi_level_prroi_pool": "gan_plugin.layers.prroi_pool",
+    "gan_plugin.modeling.adaptive_augment": "gan_plugin.modeling.stability",
+    "gan_plugin.modeling.augment": "gan_plugin.modeling.presenters",
+    "gan_plugin.modeling.balance": "gan_plugin.modeling.stability",
+    "gan_plugin.modeling.gate": "gan_plugin.modeling.stability",
+    "gan_plugin.modeling.labels": "gan_plugin.modeling.stability",
+    "gan_plugin.modeling.losses": "gan_plugin.modeling.objectives",
+    "gan_plugin.modeling.mask_memory": "gan_plugin.modeling.unpaired",
+    "gan_plugin.modeling.mask_sampling": "gan_plugin.modeling.samples",
+    "gan_plugin.modeling.regularizers": "gan_plugin.modeling.stability",
+}
+
 
 def apply() -> None:
     """Make the repairs that this environment needs; a second call changes nothing.
@@ -57,6 +74,7 @@ def apply() -> None:
     if _detectron2_wants_internal_scripts() and not _exists(INTERNAL_PARENT):
         _install(_InternalScriptsFinder())
     _install(_RepairingFinder())
+    _install(_MovedFinder())
     for name in (*EVALUATORS, LOADER):
         if name in sys.modules:
             repair(sys.modules[name])
@@ -113,6 +131,21 @@ class _InternalScriptsFinder(MetaPathFinder):
         if fullname == INTERNAL_SCRIPTS or fullname.startswith(f"{INTERNAL_SCRIPTS}."):
             return spec_from_loader(fullname, _Alias(fullname.removeprefix(f"{INTERNAL_PARENT}.")))
         return None
+
+
+class _MovedFinder(MetaPathFinder):
+    """Maps the former name of a module of ours to the one that it has now."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return spec_from_loader(fullname, _Alias(MOVED[fullname])) if fullname in MOVED else None
+
+
+def present_name(name: str) -> str:
+    """The full name that an object of ours has now, given the one that it had in any version."""
+    module, _, leaf = name.rpartition(".")
+    return f"{MOVED[module]}.{leaf}" if module in MOVED else name
 
 
 class _RepairingFinder(MetaPathFinder):

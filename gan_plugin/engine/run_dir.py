@@ -14,6 +14,7 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
+from gan_plugin.compat import present_name
 from gan_plugin.config_files import Change, differences, flat, look_up, read_yaml, told
 from gan_plugin.errors import UserError
 from gan_plugin.files import UNFINISHED, write_whole
@@ -168,8 +169,10 @@ def _changes(
         # nobody can say what a key without a default was before it existed
         before |= {key: value for key, value in fixed.items() if key not in before and key not in defaults}
     changes = differences(before, fixed, defaults)
-    # an optimizer's name may be in capitals
-    return [(key, was, now) for key, was, now in changes if str(was).lower() != str(now).lower()]
+    # an optimizer's name may be in capitals, and what a LazyConfig calls may have moved
+    return [
+        (key, was, now) for key, was, now in changes if present_name(str(was)).lower() != present_name(str(now)).lower()
+    ]
 
 
 def begin_run(folder: str, args: Any, config: str, *logs: str, seed: int, benchmark: bool = False) -> None:

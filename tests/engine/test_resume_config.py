@@ -1,7 +1,10 @@
 """What a resumed run must not change, and that a refusal changes nothing."""
 
+import importlib
 import re
+from argparse import Namespace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +16,11 @@ from coigan.engine import run as coigan_run
 from detectron2.modeling import build_model
 
 from gan_plugin import UserError
+from gan_plugin.compat import MOVED
 from gan_plugin.config_files import flat, look_up
 from gan_plugin.engine import run_dir
 from gan_plugin.engine.checkpoint import SafeCheckpointer
+from gan_plugin.engine.lazy_config import as_yaml, build, fixed_values, is_fixed, load_lazy_config
 from gan_plugin.engine.run_dir import FREE_KEYS, claim_folder, claim_output_dir, values_of
 from gan_plugin.engine.setup import default_config
 
@@ -191,3 +196,26 @@ def test_a_checkpoint_of_its_own_run_that_does_not_fit_is_a_sentence(tiny_cfg, t
     with pytest.raises(UserError, match=sentence):
         checkpointer.resume_or_load("", resume=True)
     checkpointer.resume_or_load(f"{folder}/model_0000001.pth", resume=False)
+
+
+def test_a_lazy_config_outlives_the_move_of_what_it_calls(tmp_path):
+    """A run whose config.yaml calls everything where it once was: the file is read, and the run goes on."""
+    file = Path(__file__).resolve().parents[2] / "configs/lazy/gan_mask_rcnn_cityscapes_feature.py"
+    cfg = load_lazy_config(Namespace(config_file=str(file), opts=[]))
+    former = as_yaml(cfg)
+    for old, new in MOVED.items():
+        assert importlib.import_module(old) is importlib.import_module(new)
+        former = former.replace(f"{new}.", f"{old}.")
+    assert sum(f"{old}." in former for old in MOVED) >= 3 and former != as_yaml(cfg)
+    run = tmp_path / "run"
+    begin(default_config(), run)
+    (run / "config.yaml").write_text(former)
+    read = load_lazy_config(Namespace(config_file=str(run / "config.yaml"), opts=[]))
+    players = [{name: repr(player) for name, player in build(one, "model.adversaries").items()} for one in (cfg, read)]
+    assert players[0] == players[1] and set(players[0]) == {"mask", "box"}
+    resume = {"owns": is_fixed, "resume": True, "eval_only": False}
+    for now in (cfg, read):
+        claim_folder(str(run), fixed_values(now), {}, **resume)
+    cfg.model.adversaries.mask.objective._target_ = "gan_plugin.modeling.objectives.Hinge"
+    with pytest.raises(UserError, match=r"objective\._target_ .*MultiLayerL1.*Hinge"):
+        claim_folder(str(run), fixed_values(cfg), {}, **resume)
