@@ -117,6 +117,13 @@ def check_sets(sets: Sets) -> tuple[dict[str, int], int]:
     return {name: len(names) for name, names in scenes.items()}, len(categories)
 
 
+def check_category_of(sets: Sets, category: str) -> None:
+    """Raise a UserError that lists the classes of the scenes unless `category` is one of them."""
+    known = [entry["name"] for entry in sets.contents[REAL]["categories"]]
+    if category not in known:
+        raise UserError(f"--category is {category}, which the scenes do not have; choose one of {', '.join(known)}.")
+
+
 def _read(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / ANNOTATIONS).read_text(encoding="utf-8"))

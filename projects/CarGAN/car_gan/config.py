@@ -7,6 +7,7 @@ from fvcore.common.config import CfgNode as CN
 
 from gan_plugin.engine.setup import merge_options
 
+from .colour import GREEN
 from .config_rules import check_config
 
 
@@ -30,6 +31,8 @@ def default_config() -> CN:
     cfg.DATASETS = CN()
     # a folder that `cars.py build` wrote, or any folder of pictures
     cfg.DATASETS.CROPS = ""
+    # the key colour that the crops of a folder without a manifest lie on; a build says its own
+    cfg.DATASETS.KEY = GREEN
     # share of the source images that are not trained on, for the check for memorised crops
     cfg.DATASETS.HELD_OUT = 0.1
     cfg.DATASETS.SPLIT_SEED = 0

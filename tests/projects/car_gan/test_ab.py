@@ -88,6 +88,15 @@ def test_unfair_comparisons_are_refused(sets, tmp_path):
         plan_of(sets, cfg("MODEL.ROI_HEADS.NUM_CLASSES", "3"))
 
 
+def test_a_category_that_the_scenes_do_not_have_is_refused_at_once(sets, tmp_path, cli, capsys):
+    words = ("--real", sets.real, "--test", sets.test, "--composed", sets.composed["synthetic"], "--category", "boat")
+    assert cli("ab", "--config-file", CONFIG, *words, "--iters-a", 1, "--iters-b", 1, "--output", tmp_path / "o") == 2
+    assert (
+        "--category is boat, which the scenes do not have; choose one of person, rider, car" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "o").exists()
+
+
 def test_from_scenes_to_an_interval(sets, forked, tmp_path, cli, capsys, monkeypatch):
     monkeypatch.setattr(run_module, "TrainNet", forked)
     tiny = {**SMALLEST_MODEL, "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0, "INPUT.MIN_SIZE_TRAIN": (96,),

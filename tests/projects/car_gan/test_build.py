@@ -168,7 +168,7 @@ def test_the_review_page_stands_alone_and_what_it_rejects_is_gone(cli, toy_crops
         (("BOX", "truth", "DETECTOR.RUN_ON", "crop"), "DETECTOR.RUN_ON is 'crop'; set it to one of green, scene"),
         (("DETECTOR.CONFIG", ""), "BOX is predicted, which takes DETECTOR.CONFIG or DETECTOR.RECORDED"),
         (("KEY", "(1, 2, 300)"), "The key colour (1, 2, 300) is not three whole numbers from 0 to 255"),
-        ((*OFF, "CATEGORY", "boat"), "No 'boat' was kept. Of 0 in 34 images: none was annotated"),
+        ((*OFF, "CATEGORY", "boat"), "no class 'boat'; set CATEGORY to one of these: person, rider, car"),
         ((*OFF, "FILTER.MIN_SIDE", 9999), "dropped because its box is too small (FILTER.MIN_SIDE)"),
         (("MOOD", "x"), "config options are wrong"),
         (("DETECTOR.CONFIG", "no.yaml"), "DETECTOR.CONFIG no.yaml is neither a file nor in Detectron2's model zoo"),

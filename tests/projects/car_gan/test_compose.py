@@ -7,8 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from car_gan.colour import GREEN
+from car_gan.compose.config import compose_defaults
+from car_gan.compose.samples import SampleBank
 from car_gan.data.crop_dataset import CropDataset
 from car_gan.scenes.cityscapes import Cityscapes
+from car_gan.scenes.pictures import CropFolder
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image
@@ -129,13 +133,30 @@ def test_a_composed_set_is_a_source_again(composed, toy_crops, tmp_path, cli):
     assert COCO(str(tmp_path / "out/annotations.json")).imgs.keys() == {i["id"] for i in first["images"]}
 
 
+def test_the_key_is_what_is_noted_beside_the_samples(tmp_path):
+    blue, options = (20, 20, 240), compose_defaults().MATTING
+    (tmp_path / "new/cars").mkdir(parents=True)
+    picture = np.full((16, 16, 3), blue, np.uint8)
+    picture[4:12, 2:14] = (90, 140, 60)
+    Image.fromarray(picture).save(tmp_path / "new/cars/car_0_000000.png")
+    assert SampleBank(tmp_path / "new/cars", options).key == GREEN
+    (tmp_path / "new/samples.json").write_text(json.dumps({"key": blue}))
+    bank = SampleBank(tmp_path / "new/cars", options)
+    sprite = bank.sprite(0)
+    assert bank.key == blue and sprite.alpha.shape == (8, 12) and np.allclose(sprite.colours, (90, 140, 60), atol=1)
+    (source,) = (CropFolder(tmp_path / "new/cars", "car", GREEN),)
+    assert source.load(source.files()[0]).objects[0].box == (2, 4, 14, 12)
+    options.KEY = (9, 9, 200)
+    assert SampleBank(tmp_path / "new/cars", options).key == (9, 9, 200)
+
+
 @pytest.mark.parametrize(
     "options, sentence",
     [
         (("MIX", "1.5"), "MIX is 1.5; set it to a share"),
         (("CARS", "(3, 1)"), "CARS is (3, 1); set it to the fewest and the most"),
         (("SEGMENTATION", "png"), "SEGMENTATION is 'png'; set it to one of polygon, rle"),
-        (("CATEGORY", "boat"), "The scenes have no class 'boat' (person, rider, car"),
+        (("CATEGORY", "boat"), "The scenes have no class 'boat'; set CATEGORY to one of these: person, rider, car"),
         (("CATEGORY", "train"), "too few to learn their size from"),
         (("MATTING.LOW", "0.9", "MATTING.HIGH", "0.5"), "must rise from 0 to 1"),
         (("PLACE.MIN_HEIGHT", "999"), "No car found a place in 32 scenes"),

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from car_gan.data.detections import Detection, iou, match
+from car_gan.data.detections import Detection, RecordedScores, iou, match
 from car_gan.data.render import crop_box
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import DefaultPredictor
@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from support import SMALLEST_MODEL, plugin_cfg
+
+from gan_plugin.errors import UserError
 
 CAR = 2
 
@@ -82,10 +84,17 @@ def test_scores_and_boxes_are_the_predictors(detector, toy, tmp_path, cli, run_o
 def test_a_detector_of_other_things_is_refused(detector, toy, tmp_path, cli, capsys):
     config, weights, _ = detector
     words = ("build", "--cityscapes", toy, "--output", tmp_path / "out", "DETECTOR.CONFIG", config)
-    assert cli(*words, "DETECTOR.WEIGHTS", weights, "CATEGORY", "pole") == 2
-    assert "have no class 'pole' (person, rider, car" in capsys.readouterr().err
+    assert cli(*words, "DETECTOR.WEIGHTS", weights, "CATEGORY", "caravan") == 2
+    assert "have no class 'caravan' (person, rider, car" in capsys.readouterr().err
     assert cli(*words, "DETECTOR.WEIGHTS", tmp_path / "no.pth") == 2
     assert "no.pth cannot be loaded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("box", [[5, 5, 5, 9], [5, 9, 8, 9], [9, 5, 5, 9]])
+def test_a_recorded_box_without_area_is_named(tmp_path, box):
+    (tmp_path / "scores.json").write_text(json.dumps({"scores": {"a#0": {"box": box, "score": 0.9}}}))
+    with pytest.raises(UserError, match=r"recorded box of a#0, \[\d.*\], has no area; write null there"):
+        RecordedScores(tmp_path / "scores.json")
 
 
 def test_the_surest_detection_chooses_first_and_each_box_is_given_once():

@@ -35,9 +35,10 @@ def test_the_car_is_what_is_not_ground(tmp_path):
 
 @pytest.fixture
 def stanford(tmp_path):
-    """Three photographs of two models, as the official archives have them: boxes from 1, both ends in the box."""
+    """Four photographs of two models, as the official archives have them: boxes from 1, both ends in the box."""
     fields = ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"]
     rows = [(2, 3, 11, 8, 2, "00001.jpg"), (1, 1, 20, 12, 1, "00002.jpg"), (50, 50, 60, 60, 1, "00003.jpg")]
+    rows += [(9, 4, 8, 7, 1, "00004.jpg")]
     annotations = np.array(rows, dtype=[(name, object) for name in fields])
     for folder in ("cars_train", "devkit"):
         (tmp_path / folder).mkdir()
@@ -52,6 +53,10 @@ def test_stanford_cars(stanford, tmp_path, cli, capsys):
     options = ("MODE", "context", "BOX", "truth", "DETECTOR.CONFIG", "")
     assert cli("build", "--stanford", stanford, "--output", tmp_path / "out", *options) == 2
     assert "00003.jpg lies outside of the picture" in capsys.readouterr().err
+    source = StanfordCars(stanford)
+    assert [source.load(file).broken for file in source.files()][3][0][1].endswith("00004.jpg has no area.")
+    assert cli("build", "--stanford", stanford, "--output", tmp_path / "out3", *options, "CATEGORY", "truck") == 2
+    assert "no class 'truck'; set CATEGORY to one of these: car." in capsys.readouterr().err
     out = tmp_path / "out2"
     assert cli("build", "--stanford", stanford, "--output", out, *options, "SKIP_BROKEN", "True") == 0
     records = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]

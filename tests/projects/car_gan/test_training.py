@@ -1,12 +1,14 @@
 """The command line of training and of what a trained generator is asked for."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from car_gan.config import load_config
+from car_gan.networks.build import DISCRIMINATOR, GENERATOR
 from car_gan.runs.datasets import crops_of, train_loader
 from car_gan.runs.memorised import memorisation, nearest
 from car_gan.runs.pictures import walk
@@ -18,6 +20,9 @@ from support import assert_same
 
 from gan_plugin import UserError
 from gan_plugin.evaluation.image_features import Features
+
+PLAYERS = (GENERATOR, DISCRIMINATOR)
+SAMPLED = ["cars", "samples.json", "sheet.png"]
 
 
 @pytest.mark.parametrize("name", ["dcgan", "resnet18_sa_logan", "logan_b", "best_64"])
@@ -113,6 +118,9 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
         "each row is an epoch, from the top",
     ):
         assert words in page
+    words = re.findall(r"<(?:figcaption|p|h2|caption)[^>]*>(.*?)</", page, re.DOTALL)
+    assert len(words) > 30 and not [text for text in words if "green" in text.lower()]
+    assert "Discriminator&#39;s loss by verdicts, NonSaturatingBCE, against epoch" in page
     # no arm uses these
     assert "Latent optimisation" not in page and "Mask R-CNN" not in page
     assert cli("compare", run, run, "--output", tmp_path / "c2") == 2
@@ -141,6 +149,57 @@ def test_sample_evaluate_interpolate_export_and_compare(cli, run, crops, tmp_pat
 def test_what_is_wrong_is_a_sentence(cli, crops, tmp_path, capsys, more, sentence):
     assert cli("train", *options(crops, tmp_path / "out", "SOLVER.MAX_ITER", 1, *more)) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_one_crop_is_one_sentence(cli, crops, tmp_path, capsys):
+    (tmp_path / "one").mkdir()
+    shutil.copy(crops / "car00.png", tmp_path / "one")
+    own = options(tmp_path / "one", tmp_path / "out", "SOLVER.MAX_ITER", 1)
+    for more in ([], ["SOLVER.IMS_PER_BATCH", 1], ["MODEL.LABEL.KIND", "colour"], ["DATASETS.HELD_OUT", 0]):
+        assert cli("train", *own, *more) == 2
+        said = capsys.readouterr().err
+        assert "one has too few crops to train on: 1, where a training with scores needs 6" in said, said
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_to_start_from_hold_a_generator_of_cars(cli, run, crops, tmp_path, capsys):
+    own = [*preset("sa_dcgan"), *options(crops, tmp_path / "out", "SOLVER.MAX_ITER", 1)]
+    own += ["MODEL.GENERATOR.ATTENTION", "(16,)", "MODEL.WEIGHTS"]
+    game = torch.load(run / "model_final.pth", weights_only=True)["model"]
+    parts = {kind: {name: value for name, value in game.items() if name.startswith(kind)} for kind in PLAYERS}
+    for content, sentence in (
+        ({"model": parts[DISCRIMINATOR]}, "holds no generator of cars"),
+        ({"model": {"backbone.weight": torch.zeros(3)}}, "holds no generator of cars"),
+        ({"backbone.weight": torch.zeros(3)}, "holds no generator of cars"),
+        (torch.zeros(4, 3, 8, 8), "it holds no weights"),
+        ({name: value[:1] for name, value in parts[GENERATOR].items() if value.dim()}, "weights of another network"),
+        ({"model": {name: value * torch.nan for name, value in parts[GENERATOR].items()}}, "are not finite"),
+    ):
+        torch.save(content, tmp_path / "x.pt")
+        assert cli("train", *own, tmp_path / "x.pt") == 2
+        assert sentence in capsys.readouterr().err
+        assert cli("sample", run, "--weights", tmp_path / "x.pt", "--output", tmp_path / "s") == 2
+        assert sentence in capsys.readouterr().err and not (tmp_path / "s").exists()
+    # an average, which is a generator alone, does
+    cfg = load_config(str(run / "config.yaml"), [])
+    data = crops_of(cfg)
+    loop = build_loop(cfg, data, train_loader(cfg, data), str(run / "model_final_ema.pth"))
+    average = torch.load(run / "model_final_ema.pth", weights_only=True)["model"]
+    assert_same(dict(loop.game.generator.state_dict()), dict(average))
+
+
+def test_samples_are_those_of_the_last_call_and_nothing_of_yours_is_lost(cli, run, tmp_path, capsys):
+    out, noted = tmp_path / "s", json.loads((run / "provenance.json").read_text())["crops"]["key"]
+    assert cli("sample", run, "--count", 5, "--output", out) == 0
+    assert cli("sample", run, "--count", 2, "--seed", 3, "--output", out) == 0
+    facts = json.loads((out / "samples.json").read_text())
+    assert sorted(path.name for path in (out / "cars").iterdir()) == ["car_3_000000.png", "car_3_000001.png"]
+    assert (facts["cars"], facts["size"], facts["channels"], facts["seed"]) == (2, 32, 3, 3)
+    assert facts["key"] == noted == [51, 255, 51] and sorted(path.name for path in out.iterdir()) == SAMPLED
+    (out / "cars/mine.png").touch()
+    assert cli("sample", run, "--count", 1, "--output", out) == 2
+    assert "holds mine.png, which cars.py sample has not drawn" in capsys.readouterr().err
+    assert len(list((out / "cars").iterdir())) == 3 and (out / "samples.json").is_file()
 
 
 def test_a_second_training_in_a_folder_and_other_networks_are_refused(cli, run, crops, capsys):

@@ -39,11 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan, run what is left, write the report, print the differences."""
-    from car_gan.ab import Sets, ab_story, make_ab_plan
+    from car_gan.ab import Sets, ab_story, check_category_of, make_ab_plan
     from gan_plugin.comparison.training_sets import compare_training_sets, named_paths
 
     composed = [text if "=" in text else f"{_ONLY}={text}" for text in args.composed]
     folders = {name: Path(path) for name, path in named_paths(composed, "--composed", "[NAME=]DIR").items()}
     sets = Sets(args.real, folders, args.test, args.both)
+    check_category_of(sets, args.category)
     story = partial(ab_story, sets=sets, category=args.category)
     return compare_training_sets(args, partial(make_ab_plan, sets=sets), story)

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
         # z is followed by one of them as a one-hot vector
         "labels": trained.labels,
         "image": {"size": trained.cfg.INPUT.SIZE, "channels": trained.cfg.INPUT.CHANNELS, "range": [-1, 1]},
+        "key": trained.key,
         "weights": str(trained.weights),
         "memorisation": check.sentence(),
         "licence": licence,

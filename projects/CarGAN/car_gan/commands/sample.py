@@ -3,11 +3,14 @@
     cars.py sample output/dcgan --count 100 --output new_cars
 
 Writes one PNG file for each car (RGB on the key colour, or RGBA from a generator with alpha), a sheet of the first 64,
-and samples.json: which weights, seed and terms they come from. `cars.py compose --samples` takes the folder cars/.
+and samples.json: how many there are, of which form, weights, seed and terms. `cars.py compose --samples` takes
+the folder cars/. Cars of an earlier call are replaced; a folder with other pictures is refused.
 """
 
 import argparse
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 _SHEET = 64
+_OURS = re.compile(r"car_-?\d+_\d{6,}\.png")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw and write."""
+    from car_gan.colour import PICTURES, SAMPLES
     from car_gan.output_folder import made_folder
     from car_gan.runs.evaluation import write_picture
     from car_gan.runs.pictures import sheet
@@ -49,22 +54,36 @@ def run(args: argparse.Namespace) -> None:
     if args.count < 1 or args.truncation < 0:
         raise UserError("--count must be 1 or more, and --truncation 0 or more.")
     trained = load_trained(args.run_folder, args.weights, args.opts)
+    licence = licence_of_run(trained.run)
+    folder = args.output / PICTURES[1]
+    if strangers := [path.name for path in sorted(folder.glob("*")) if not _OURS.fullmatch(path.name)]:
+        raise UserError(f"{folder} holds {strangers[0]}, which cars.py sample has not drawn; choose another --output.")
     images = trained.images(trained.latents(args.count, args.seed, args.truncation, args.label))
-    folder = made_folder(args.output / "cars")
+    # whole before it takes the place of what was there
+    fresh = made_folder(args.output / f"{folder.name}.part")
+    for path in fresh.iterdir():
+        path.unlink()
     for index, pixels in enumerate(_pixels(images)):
-        write_picture(folder / f"car_{args.seed}_{index:06d}.png", pixels)
+        write_picture(fresh / f"car_{args.seed}_{index:06d}.png", pixels)
+    (args.output / SAMPLES).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
     write_picture(args.output / "sheet.png", sheet(images[:_SHEET], 8))
     facts = {
+        "cars": args.count,
+        "size": trained.cfg.INPUT.SIZE,
+        "channels": trained.cfg.INPUT.CHANNELS,
+        "key": trained.key,
         "run": str(trained.run),
         "weights": trained.weights.name,
         "seed": args.seed,
         "truncation": args.truncation,
         "label": args.label,
-        "licence": licence_of_run(trained.run),
+        "licence": licence,
     }
     text = json.dumps(facts, indent=1) + "\n"
-    write_whole(args.output / "samples.json", lambda file: file.write(text.encode()), "Choose another --output.")
-    print(f"{args.count} cars of {trained.weights} in {folder}. {facts['licence']}")
+    write_whole(args.output / SAMPLES, lambda file: file.write(text.encode()), "Choose another --output.")
+    print(f"{args.count} cars of {trained.weights} in {folder}. {licence}")
 
 
 def licence_of_run(run_folder: Path) -> str:

@@ -11,7 +11,7 @@ from fvcore.common.config import CfgNode
 
 from car_gan.journal import work_through
 from car_gan.output_folder import PROGRESS, output_folder
-from car_gan.scenes.scene import SceneFile, SceneSource, digest
+from car_gan.scenes.scene import SceneFile, SceneSource, check_category, digest
 from gan_plugin.config_files import flat
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
@@ -89,9 +89,7 @@ def _check(cfg: CfgNode, source: SceneSource) -> None:
         raise UserError(f"CARS is {tuple(cfg.CARS)}; set it to the fewest and the most cars, such as (1, 3).")
     if cfg.SEGMENTATION not in FORMS:
         raise UserError(f"SEGMENTATION is '{cfg.SEGMENTATION}'; set it to one of {', '.join(FORMS)}.")
-    if cfg.CATEGORY not in source.categories.values():
-        known = ", ".join(list(source.categories.values())[:12])
-        raise UserError(f"The scenes have no class '{cfg.CATEGORY}' ({known}); set CATEGORY to one of them.")
+    check_category(cfg.CATEGORY, source.categories.values())
 
 
 def choose_scenes(files: Sequence[SceneFile], mix: float, seed: int) -> list[Job]:

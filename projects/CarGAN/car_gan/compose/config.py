@@ -2,8 +2,6 @@
 
 from fvcore.common.config import CfgNode as CN
 
-from car_gan.colour import GREEN
-
 
 def compose_defaults() -> CN:
     """The defaults. 0 switches an effect off."""
@@ -21,8 +19,8 @@ def compose_defaults() -> CN:
     cfg.SEGMENTATION = "polygon"
 
     cfg.MATTING = CN()
-    # the colour that the samples lie on
-    cfg.MATTING.KEY = GREEN
+    # the colour that the samples lie on; () for what is noted beside them, or else the source document's green
+    cfg.MATTING.KEY = ()
     # alpha from here to there is stretched to 0 to 1; what a GAN draws is never exactly the key colour
     cfg.MATTING.LOW = 0.1
     cfg.MATTING.HIGH = 0.9

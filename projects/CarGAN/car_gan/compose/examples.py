@@ -29,7 +29,7 @@ def write_examples(folder: Path, bank: SampleBank | None = None, most: int = 6) 
 
     Args:
         folder: of the scenes.
-        bank: the samples, for the green-leak map; None leaves it out.
+        bank: the samples, for the leak map; None leaves it out.
         most: scenes shown, those with the most new cars.
 
     Returns:
@@ -84,7 +84,7 @@ def _leak(bank: SampleBank) -> dict[str, str] | None:
         f"Mean over {len(pictures)} samples; {mean:.3f} over all pixels. Dark blue: always clearly car or clearly key "
         "colour. Yellow: always half of both, which keys badly."
     )
-    return inline_picture(large, "Green-leak map.", caption)
+    return inline_picture(large, "Leak map: where samples are neither car nor key colour.", caption)
 
 
 def _mask(annotation: dict[str, Any], image: dict[str, Any]) -> np.ndarray:

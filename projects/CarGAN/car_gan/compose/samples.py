@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
-from car_gan.colour import checked_colour
+from car_gan.colour import GREEN, checked_colour, noted_key
 from car_gan.data.crop_dataset import read_records
 from car_gan.data.matting import key_out, largest_blob, unmix
 from car_gan.data.pictures import read_picture
@@ -42,7 +42,8 @@ class SampleBank:
         Raises:
             UserError: there are none, or they are not of that form.
         """
-        self._place, self._options, self.key = Path(place), options, checked_colour(options.KEY)
+        self._place, self._options = Path(place), options
+        self.key = checked_colour(options.KEY or noted_key(self._place) or GREEN)
         if not 0 <= options.LOW < options.HIGH <= 1:
             raise UserError(f"MATTING.LOW {options.LOW} and HIGH {options.HIGH} must rise from 0 to 1.")
         self._pictures: np.ndarray | None = None

@@ -7,14 +7,14 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
+from car_gan.colour import MANIFEST
 from car_gan.journal import work_through
 from car_gan.output_folder import PROGRESS, output_folder
-from car_gan.scenes.scene import SceneSource, digest
+from car_gan.scenes.scene import SceneSource, check_category, digest
 from gan_plugin.config_files import flat
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
-from .crop_dataset import MANIFEST
 from .cutter import CROPS, Cutter
 from .funnel import Funnel
 
@@ -34,6 +34,7 @@ def build(source: SceneSource, cfg: CfgNode, output: Path, *, workers: int = 0) 
     Raises:
         UserError: an option, a path or a picture is wrong, or no car is kept.
     """
+    check_category(cfg.CATEGORY, (*source.categories.values(), *source.more))
     cutter = Cutter(source, cfg, output / CROPS)
     files = source.files()
     settings = {"command": "build", "source": source.title, "place": source.place, "scenes": digest(files), **flat(cfg)}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from car_gan.colour import GREEN, Colour, checked_colour
+from car_gan.colour import GREEN, MANIFEST, Colour, checked_colour
 from gan_plugin.errors import UserError
 from gan_plugin.files import read_text
 
@@ -17,7 +17,6 @@ from .matting import LEAST_GREENNESS, greenness
 from .pictures import channel_names, on_key, pad_to_square, read_picture, resize
 from .split import choose
 
-MANIFEST = "manifest.jsonl"
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # crops up to this many bytes are decoded once and kept
 _KEPT_BYTES = 2 << 30

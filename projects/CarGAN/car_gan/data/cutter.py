@@ -8,7 +8,7 @@ import numpy as np
 from fvcore.common.config import CfgNode
 from PIL import Image
 
-from car_gan.colour import checked_colour
+from car_gan.colour import PICTURES, checked_colour
 from car_gan.scenes.scene import Scene, SceneFile, SceneObject, SceneSource
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
@@ -18,7 +18,7 @@ from .detections import RUN_ON, Detection, Detector, Judge, RecordedScores
 from .filters import FILTER_VERSION, cut_share, drop_before_detection, facts_of, sharpness
 from .render import MODES, crop_box, draw_sample
 
-CROPS = "crops"
+CROPS = PICTURES[0]
 _ADVICE = "Choose another --output, or free some disk space."
 
 

@@ -113,7 +113,7 @@ def _class_index(cfg: CfgNode, category: str) -> int:
     if category not in classes:
         raise UserError(
             f"The detector's data sets ({', '.join(names) or 'none'}) have no class '{category}' "
-            f"({', '.join(classes[:12]) or 'no class names'}); set DETECTOR.CLASS to its index."
+            f"({', '.join(classes) or 'no class names'}); set DETECTOR.CLASS to its index."
         )
     return classes.index(category)
 
@@ -171,6 +171,10 @@ class RecordedScores:
 def _recorded(key: str, entry: dict[str, Any]) -> Detection:
     x0, y0, x1, y1 = box = tuple(map(float, entry["box"]))
     score = float(entry["score"])
-    if not (-math.inf < x0 < x1 < math.inf and -math.inf < y0 < y1 < math.inf and 0 <= score <= 1):
+    if not (all(map(math.isfinite, box)) and 0 <= score <= 1):
         raise ValueError(f"{key}: box {box} and score {score} are no [x0, y0, x1, y1] and share")
+    if x0 >= x1 or y0 >= y1:
+        raise UserError(
+            f"The recorded box of {key}, {list(box)}, has no area; write null there for a car that was not detected."
+        )
     return Detection((x0, y0, x1, y1), score)

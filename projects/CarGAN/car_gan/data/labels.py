@@ -42,7 +42,7 @@ def labels_of(crops: CropDataset, kind: str) -> list[str]:
         if kind not in record:
             raise UserError(
                 f"MODEL.LABEL.KIND is '{kind}', but {crops.folder} says nothing of that for {record['file']}; set "
-                "it to 'colour' or to a field of manifest.jsonl."
+                f"it to colour, or to a field of manifest.jsonl: {', '.join(record)}."
             )
     return [str(record[kind]) for record in crops.records]
 

@@ -116,7 +116,7 @@ def largest_blob(alpha: np.ndarray) -> np.ndarray:
 
 
 def leak_map(pictures: Sequence[np.ndarray], key: Colour) -> tuple[np.ndarray, float]:
-    """Where pictures on the key colour are neither car nor key: the green-leak map.
+    """Where pictures on the key colour are neither car nor key.
 
     Args:
         pictures: of one size, (H, W, 3) in [0, 255].

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from car_gan.colour import MANIFEST
 from car_gan.figures import inline_picture
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import read_text, write_whole
 from gan_plugin.visualization.page import save_page, template
 
-from .crop_dataset import MANIFEST, read_records
+from .crop_dataset import read_records
 from .filters import REASONS
 
 REVIEW = "review.html"

@@ -1,13 +1,18 @@
 """Networks from a config."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from fvcore.common.config import CfgNode
 from fvcore.common.registry import Registry
 from torch import nn
 
 from gan_plugin.config import registered
+from gan_plugin.errors import UserError
+from gan_plugin.files import read_safely
 from gan_plugin.layers.layout import to_channels_last
 
 from .dcgan import DCGANDiscriminator, DCGANGenerator
@@ -16,6 +21,8 @@ from .resnet import ResNetDiscriminator, ResNetGenerator
 
 GENERATOR_REGISTRY: Registry = Registry("CAR_GENERATOR")
 DISCRIMINATOR_REGISTRY: Registry = Registry("CAR_DISCRIMINATOR")
+# how the names of a player's weights begin in a checkpoint of the game
+GENERATOR, DISCRIMINATOR = "generator.", "discriminator."
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,43 @@ def build_networks(cfg: CfgNode) -> Networks:
 def build_generator(cfg: CfgNode) -> nn.Module:
     """The generator alone, not yet initialised; errors as above."""
     return registered("MODEL.GENERATOR.NAME", cfg.MODEL.GENERATOR.NAME, GENERATOR_REGISTRY)(cfg)
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """The weights in a file that torch has saved: a checkpoint, an average, or a state dictionary alone.
+
+    Raises:
+        UserError: it cannot be read, or holds none.
+    """
+    content = read_safely(path)
+    weights = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise UserError(f"{path} is not a checkpoint: it holds no weights; name a model_*.pth of a training.")
+    return weights
+
+
+def load_network(network: nn.Module, weights: Mapping[str, torch.Tensor], player: str, path: object) -> None:
+    """Load the part of a whole game's weights that is `player`'s, or all of a file that holds one network alone.
+
+    Args:
+        network: gets them.
+        weights: of `read_weights`.
+        player: GENERATOR or DISCRIMINATOR.
+        path: of the file, for errors.
+
+    Raises:
+        UserError: the file holds no such player, one of other sizes, or values that are not finite.
+    """
+    if any(name.startswith((GENERATOR, DISCRIMINATOR)) for name in weights):
+        weights = {name.removeprefix(player): value for name, value in weights.items() if name.startswith(player)}
+    if not weights.keys() & network.state_dict().keys():
+        raise UserError(f"{path} holds no {player[:-1]} of cars; name a model_*.pth of a training.")
+    if not all(value.isfinite().all() for value in weights.values()):
+        raise UserError(f"{path} holds weights that are not finite; name a checkpoint from before that.")
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path} holds the weights of another network; use the config it was trained with.") from error
 
 
 def _images(cfg: CfgNode) -> dict[str, Any]:

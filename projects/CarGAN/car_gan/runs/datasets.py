@@ -13,6 +13,7 @@ from car_gan.data.labels import labels_of
 from car_gan.scenes.licence import FOLDER
 from gan_plugin.engine.train_loader import ResumableTrainLoader
 from gan_plugin.errors import UserError
+from gan_plugin.evaluation.image_scores import FEWEST
 
 
 def crops_of(cfg: CfgNode, split: str = "train", *, flip: bool = False) -> CropDataset:
@@ -31,6 +32,7 @@ def crops_of(cfg: CfgNode, split: str = "train", *, flip: bool = False) -> CropD
         split=split,
         seed=cfg.DATASETS.SPLIT_SEED,
         held_out=cfg.DATASETS.HELD_OUT,
+        key=tuple(cfg.DATASETS.KEY),
     )
 
 
@@ -59,6 +61,16 @@ def with_labels(cfg: CfgNode, crops: CropDataset) -> tuple[CfgNode, list[str]]:
     return cfg, labels
 
 
+def check_count(crops: CropDataset) -> None:
+    """Raise a UserError unless there are crops enough for a training and its scores."""
+    least = max(2 * comm.get_world_size(), FEWEST)
+    if len(crops) < least:
+        raise UserError(
+            f"{crops.folder} has too few crops to train on: {len(crops)}, where a training with scores needs {least} "
+            "beside those that DATASETS.HELD_OUT keeps apart; build more."
+        )
+
+
 def licence_of(crops: CropDataset) -> str:
     """The terms that everything made from these crops is under."""
     note = crops.folder / LICENCE
@@ -77,11 +89,6 @@ def train_loader(cfg: CfgNode, crops: CropDataset, labels: Sequence[str] = ()) -
     """
     batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     least, most = 2 * processes, len(crops) // processes * processes
-    if len(crops) < least:
-        raise UserError(
-            f"{crops.folder} has too few crops to train on: {len(crops)}, and a GAN needs {least} at least, beside "
-            "those that DATASETS.HELD_OUT keeps apart; build more."
-        )
     if batch > len(crops):
         raise UserError(
             f"SOLVER.IMS_PER_BATCH is {batch}, but there are only {len(crops)} crops to train on; lower it to {most} "

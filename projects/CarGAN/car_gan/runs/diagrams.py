@@ -22,7 +22,7 @@ Arrow = tuple[int, int, str]
 def mask_rcnn() -> Curve:
     """What filters the crops (source document, figure 4)."""
     boxes = [
-        (0.6, 1.5, "car on green", INK),
+        (0.6, 1.5, "car on the\nkey colour", INK),
         (2.2, 1.5, "ResNet and\nfeature pyramid", _BLUE),
         (3.9, 2.4, "region\nproposals", _ORANGE),
         (5.2, 1.5, "RoIAlign", _ORANGE),

@@ -76,6 +76,10 @@ def evaluate_trained(trained: Trained, output: Path, *, truncation: float = 0.0)
     if on_ground is not None and placed is not None:
         _write_json(output / "scores_on_ground.json", {**facts, **asdict(on_ground)})
         write_picture(output / "on_ground.png", placed)
+    else:
+        # of an earlier evaluation
+        for name in ("scores_on_ground.json", "on_ground.png"):
+            (output / name).unlink(missing_ok=True)
     return Evaluation(scores, on_ground, check, neighbours, placed)
 
 

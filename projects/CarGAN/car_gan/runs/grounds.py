@@ -1,7 +1,7 @@
 """Cars taken off the key colour before they are scored.
 
-The flat green that the crops lie on is the same in real and generated images, so that it raises their agreement, and it
-is like nothing Inception has seen. Both kinds are therefore keyed in the same way and put on the same other ground.
+The flat key colour is the same in real and generated images, so that it raises their agreement, and it is like nothing
+Inception has seen. Both kinds are therefore keyed in the same way and put on the same other ground.
 """
 
 import hashlib

@@ -6,6 +6,7 @@ LADDER: dict[str, tuple[str, str, str, str]] = {
     "dcgan_big": ("Bigger DCGAN", "359.41", "1.036", "2800"),
     "dcgan_hinge": ("DCGAN with hinge loss", "noise", "noise", "3000"),
     "sa_dcgan": ("Self-attention DCGAN", "not given", "not given", "1600"),
+    "resnet18_sa_ortho": ("ResNet18, self-attention, orthogonal", "not given", "not given", "not given"),
     "resnet18": ("ResNet18", "401.72", "1.036", "2950"),
     "resnet34": ("ResNet34", "378.69", "1.06", "3400"),
     "logan": ("LOGAN", "397.59", "1.061", "2200"),

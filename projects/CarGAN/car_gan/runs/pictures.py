@@ -16,7 +16,7 @@ _GAP = 2
 # rows and columns of a sheet of labels
 _SIDE = 8
 _MOST_LABELS = 2 * _SIDE
-_GREEN_LEAK = (213, 94, 0)
+_LEAK = (213, 94, 0)
 
 
 def sheet(images: torch.Tensor, columns: int) -> np.ndarray:
@@ -130,7 +130,7 @@ def attention_sheet(network: nn.Module, inputs: torch.Tensor, images: torch.Tens
     return np.asarray(picture)
 
 
-def green_leak(images: torch.Tensor, key: tuple[int, int, int], tolerance: int = 60) -> tuple[np.ndarray, float]:
+def key_leak(images: torch.Tensor, key: tuple[int, int, int], tolerance: int = 60) -> tuple[np.ndarray, float]:
     """Where the ground is not the key colour: pixels at the border of the image that keying will take for a car.
 
     Args:
@@ -146,6 +146,6 @@ def green_leak(images: torch.Tensor, key: tuple[int, int, int], tolerance: int =
     border = torch.zeros_like(other)
     border[:, :2] = border[:, -2:] = border[:, :, :2] = border[:, :, -2:] = True
     leak = other & border
-    paint = torch.tensor(_GREEN_LEAK).view(1, 3, 1, 1).expand_as(pixels)
+    paint = torch.tensor(_LEAK).view(1, 3, 1, 1).expand_as(pixels)
     shown = torch.where(leak[:, None], paint, pixels) / 255
     return to_bytes(make_grid(shown, nrow=8, padding=_GAP, pad_value=1.0)), float(leak.sum() / border.sum())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from car_gan.colour import GREEN
+from car_gan.data.crop_dataset import CropDataset, has_ground
 from car_gan.figures import inline_picture
 from gan_plugin.evaluation.image_scores import ImageScores
 from gan_plugin.metrics import read_metrics
@@ -19,12 +19,25 @@ from .datasets import crops_of
 from .evaluation import Evaluation, evaluate_trained
 from .ladder import LADDER
 from .parts import parts_used
-from .pictures import attention_sheet, green_leak, label_sheet, progress, sheet, strips
+from .pictures import attention_sheet, key_leak, label_sheet, progress, sheet, strips
 from .trained import Trained, load_discriminator, load_trained
 
 _SAMPLES = 64
 _CROPS = 32
 _SCORES = ("FID", "IS", "KID", "precision", "recall", "density", "coverage")
+
+# the game itself, without what else a player minimises
+_GAMES = {"loss_adv_image": "Generator's loss by verdicts", "loss_disc_image": "Discriminator's loss by verdicts"}
+_PENALTIES = {
+    "loss_disc_image_reg": "Discriminator: penalty on the slope (R1, gradient penalty)",
+    "loss_orthogonal": "Generator: orthogonal regularisation",
+    "loss_disc_orthogonal": "Discriminator: orthogonal regularisation",
+    "loss_latent_step": "Generator: penalty on the step of the latents",
+    "loss_adv_reconstruction": "Generator and encoder: verdicts on reconstructed crops",
+    "loss_disc_reconstruction": "Discriminator: verdicts on reconstructed crops",
+    "loss_rec_latent": "Encoder: distance of the latents",
+    "loss_rec_image": "Encoder: distance of reconstructed crops",
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,7 @@ class Arm:
         metrics: lines of its metrics.json.
         found: scores, checks and sheets of the generator, by the protocol that all arms share.
         epoch: iterations of an epoch.
+        crops: that it has learnt from.
     """
 
     name: str
@@ -44,6 +58,7 @@ class Arm:
     metrics: Sequence[Mapping[str, float]]
     found: Evaluation
     epoch: int
+    crops: CropDataset
 
     @property
     def scores(self) -> ImageScores:
@@ -56,9 +71,10 @@ def read_arm(run: Path, output: Path, opts: Sequence[str]) -> Arm:
     trained = load_trained(run, opts=list(opts))
     found = evaluate_trained(trained, output / run.name)
     solver = trained.cfg.SOLVER
-    epoch = max(1, len(crops_of(trained.cfg)) // (solver.IMS_PER_BATCH * solver.ACCUMULATE))
+    crops = crops_of(trained.cfg)
+    epoch = max(1, len(crops) // (solver.IMS_PER_BATCH * solver.ACCUMULATE))
     metrics = read_metrics(run / "metrics.json")
-    return Arm(run.resolve().name, trained, metrics, found, epoch)
+    return Arm(run.resolve().name, trained, metrics, found, epoch, crops)
 
 
 def write_report(arms: Sequence[Arm], path: Path, title: str) -> None:
@@ -92,8 +108,15 @@ def _curves(arms: Sequence[Arm]) -> list[Curve]:
         for label in _labels(arms):
             lines = {arm.name: _line(arm, f"{_prefix(arm)}{label}/{metric}") for arm in arms}
             curves += _drawn(f"{metric} against epoch, by {label} ({better} is better)", lines, exact=True)
-    for key, name in (("loss_gen_total", "Generator's loss"), ("loss_disc_total", "Discriminator's loss")):
-        curves += _drawn(f"{name} against epoch", {arm.name: _line(arm, key) for arm in arms})
+    for key, name in _GAMES.items():
+        # losses of one objective compare, those of two do not
+        for objective in dict.fromkeys(arm.trained.cfg.MODEL.GAN.OBJECTIVE for arm in arms):
+            group = [arm for arm in arms if objective == arm.trained.cfg.MODEL.GAN.OBJECTIVE]
+            title = f"{name}, {objective}, against epoch"
+            curves += _drawn(title, {arm.name: _line(arm, key) for arm in group})
+    others = {key for arm in arms for line in arm.metrics for key in line if key.startswith("loss_")}
+    for key in sorted(others - _GAMES.keys() - {"loss_gen_total", "loss_disc_total"}):
+        curves += _drawn(f"{_PENALTIES.get(key, key)} against epoch", {arm.name: _line(arm, key) for arm in arms})
     for arm in arms:
         verdicts = {"D(real)": _line(arm, "gan/image/d_real"), "D(generated)": _line(arm, "gan/image/d_fake")}
         curves += _drawn(f"{arm.name}: how real the discriminator takes images to be", verdicts)
@@ -126,7 +149,6 @@ def _section(arm: Arm) -> dict[str, Any]:
     seed = trained.cfg.SEED
     z = trained.latents(_SAMPLES, seed)
     images = trained.images(z)
-    leak, share = green_leak(images[:16], GREEN)
     pictures = [
         inline_picture(sheet(images, 8), "64 generated cars.", f"64 samples, not chosen, of {trained.weights.name}."),
         inline_picture(
@@ -139,17 +161,17 @@ def _section(arm: Arm) -> dict[str, Any]:
             "Eight generated cars above eight crops.",
             "Above: samples. Below: the training crops nearest to them in feature space. They should not be copies.",
         ),
-        inline_picture(
-            leak,
-            "Sixteen generated cars with a coloured border where the ground is not green.",
-            f"Orange: border pixels that are not the key colour ({share:.1%} of them); keying would take them for car.",
-        ),
     ]
+    if has_ground(arm.crops):
+        leak, share = key_leak(images[:16], arm.crops.key)
+        alt = "Sixteen generated cars with a coloured border where the ground is not the key colour."
+        caption = f"Orange: border pixels not of the key colour ({share:.1%} of them), which keying takes for car."
+        pictures.append(inline_picture(leak, alt, caption))
     if arm.found.placed is not None:
         pictures.append(
             inline_picture(
                 arm.found.placed,
-                "Eight crops above eight generated cars, on another ground than green.",
+                "Eight crops above eight generated cars, on another ground than the key colour.",
                 "Above: crops. Below: samples. Both keyed alike, as the second table's scores see them.",
             )
         )
@@ -174,12 +196,11 @@ def _section(arm: Arm) -> dict[str, Any]:
 def _crops(arms: Sequence[Arm]) -> list[dict[str, str]]:
     """32 crops of every data set that an arm has learnt from."""
     pictures = []
-    for cfg in {arm.trained.cfg.DATASETS.CROPS: arm.trained.cfg for arm in arms}.values():
-        crops = crops_of(cfg)
+    for crops in {arm.trained.cfg.DATASETS.CROPS: arm.crops for arm in arms}.values():
         indices = np.linspace(0, len(crops) - 1, min(_CROPS, len(crops))).round().astype(int)
         real = sheet(torch.stack([crops[int(index)] for index in indices]), 8)
         caption = f"{len(indices)} of the {len(crops)} crops in {crops.folder}, as the networks see them."
-        pictures.append(inline_picture(real, "Crops: one real car each, on green.", caption))
+        pictures.append(inline_picture(real, "Crops: one real car each.", caption))
     return pictures
 
 

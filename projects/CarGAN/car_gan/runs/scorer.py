@@ -36,8 +36,8 @@ class Scorer(CarFeatures):
         count = min(len(crops), cfg.TEST.SAMPLES)
         if count < FEWEST:
             raise UserError(
-                f"Scores need {FEWEST} crops and TEST.SAMPLES {FEWEST} or more; there are {len(crops)} crops and "
-                f"TEST.SAMPLES is {cfg.TEST.SAMPLES}."
+                f"Scores need {FEWEST} crops and TEST.SAMPLES {FEWEST} or more; {crops.folder} has {len(crops)} "
+                f"to train on, and TEST.SAMPLES is {cfg.TEST.SAMPLES}."
             )
         self.real = self.some(crops, count)
 

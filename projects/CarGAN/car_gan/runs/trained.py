@@ -1,25 +1,24 @@
 """A trained generator from the folder of its run."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from car_gan.colour import GREEN, Colour, checked_colour
 from car_gan.config import load_config
 from car_gan.game import Latents
 from car_gan.networks import build_networks
-from car_gan.networks.build import build_generator
+from car_gan.networks.build import DISCRIMINATOR, GENERATOR, build_generator, load_network, read_weights
 from gan_plugin.errors import UserError
-from gan_plugin.files import read_safely
 
-from .training import CONFIG
+from .training import CONFIG, PROVENANCE
 
 # the first that is there: the best in FID, the average, the last
 _CHOICE = ("model_best_fid.pth", "model_final_ema.pth", "model_final.pth")
-_PREFIX = "generator."
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Trained:
 
     Attributes:
         run, weights: the folder of the run and the file in it.
+        key: the colour that its crops lay on, and so its images.
         cfg: of the run.
         generator: z (N, latent) -> (N, C, S, S) in [-1, 1].
     """
@@ -36,6 +36,7 @@ class Trained:
     weights: Path
     cfg: CfgNode
     generator: nn.Module
+    key: Colour = GREEN
 
     @property
     def device(self) -> torch.device:
@@ -90,17 +91,17 @@ def load_trained(run: Path, weights: str = "", opts: list[str] | None = None) ->
     if found is None:
         raise UserError(f"{run} holds no {' nor '.join(filter(None, names))}; train longer, or name another file.")
     generator = build_generator(cfg)
-    _load(generator, _read(found), _PREFIX, found)
-    return Trained(run, found, cfg, generator.to(cfg.MODEL.DEVICE).eval())
+    load_network(generator, read_weights(found), GENERATOR, found)
+    return Trained(run, found, cfg, generator.to(cfg.MODEL.DEVICE).eval(), _key_of(run))
 
 
 def load_discriminator(trained: Trained) -> nn.Module | None:
     """The run's discriminator from the same file, in evaluation mode; None where the file has the generator alone."""
-    weights = _read(trained.weights)
-    if not any(name.startswith("discriminator.") for name in weights):
+    weights = read_weights(trained.weights)
+    if not any(name.startswith(DISCRIMINATOR) for name in weights):
         return None
     network = build_networks(trained.cfg).discriminator
-    _load(network, weights, "discriminator.", trained.weights)
+    load_network(network, weights, DISCRIMINATOR, trained.weights)
     return network.to(trained.device).eval()
 
 
@@ -109,18 +110,9 @@ def _last(run: Path) -> str:
     return tag.read_text(encoding="utf-8").strip() if tag.is_file() else ""
 
 
-def _read(path: Path) -> dict[str, Any]:
-    content = read_safely(path)
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        raise UserError(f"{path} is not a checkpoint: it holds no weights; name another file of the run.")
-    return content["model"]
-
-
-def _load(network: nn.Module, weights: dict[str, Any], prefix: str, path: Path) -> None:
-    """Load a whole game's entries of `prefix`, or all entries of a file that holds one network."""
-    if any(name.startswith(_PREFIX) for name in weights):
-        weights = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+def _key_of(run: Path) -> Colour:
     try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(f"{path} holds the weights of another network; use the config it was trained with.") from error
+        return checked_colour(json.loads((run / PROVENANCE).read_text(encoding="utf-8"))["crops"]["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        # a run of before did not note it
+        return GREEN

@@ -17,7 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 import gan_plugin
 from car_gan.config import default_config
 from car_gan.data.crop_dataset import CropDataset
-from car_gan.game import build_game
+from car_gan.game import CarGame, build_game
+from car_gan.networks.build import DISCRIMINATOR, GENERATOR, load_network, read_weights
 from gan_plugin.config_files import flat
 from gan_plugin.engine.image_game import ImageLoop, ImageLoopOptions, Phase
 from gan_plugin.engine.run_dir import claim_folder, values_of
@@ -26,7 +27,7 @@ from gan_plugin.evaluation.image_features import extractor_label
 from gan_plugin.files import write_whole
 from gan_plugin.modeling.timm_weights import lite0_or_random
 
-from .datasets import crops_of, licence_of, train_loader, with_labels
+from .datasets import check_count, crops_of, licence_of, train_loader, with_labels
 from .scorer import Scorer
 
 CONFIG, PROVENANCE = "config.yaml", "provenance.json"
@@ -47,6 +48,7 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
         UserError: a value, a path or a picture is wrong, or the run diverged.
     """
     crops = crops_of(cfg, flip=cfg.INPUT.FLIP)
+    check_count(crops)
     cfg, labels = with_labels(cfg, crops)
     cfg = _with_features(cfg)
     loader = train_loader(cfg, crops, labels)
@@ -57,17 +59,20 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
     for name in ("fvcore", "detectron2", "gan_plugin", "car_gan"):
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
     with explanations_logged():
-        loop = build_loop(cfg, crops, loader)
-        loop.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        goes_on = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()
+        loop = build_loop(cfg, crops, loader, "" if goes_on else cfg.MODEL.WEIGHTS)
+        loop.resume_or_load(resume=resume)
         if comm.is_main_process():
             _write_facts(cfg, crops)
         loop.train()
 
 
-def build_loop(cfg: CfgNode, crops: CropDataset, loader: Any) -> ImageLoop:
-    """The trainer of `cfg`, with weights drawn from SEED; errors as in `train`."""
+def build_loop(cfg: CfgNode, crops: CropDataset, loader: Any, weights: str = "") -> ImageLoop:
+    """The trainer of `cfg`, with weights drawn from SEED or from a file with a generator; errors as in `train`."""
     seed_all_rng(cfg.SEED + comm.get_rank())
     game = build_game(cfg, crops.key)
+    if weights:
+        _start_from(game, weights)
     epoch = max(1, len(crops) // (cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUMULATE))
     scorer = Scorer(cfg, crops, os.path.join(cfg.OUTPUT_DIR, "reference")) if comm.is_main_process() else None
     label = extractor_label(cfg.TEST.INCEPTION, cfg.TEST.FEATURES)
@@ -87,6 +92,13 @@ def build_loop(cfg: CfgNode, crops: CropDataset, loader: Any) -> ImageLoop:
     )
     evaluate = scorer.while_training if scorer else _nothing
     return ImageLoop(game, loader, options, evaluate=evaluate, schedule=lambda phase: _schedule(cfg, phase, max_iter))
+
+
+def _start_from(game: CarGame, path: str) -> None:
+    weights = read_weights(path)
+    load_network(game.generator, weights, GENERATOR, path)
+    if any(name.startswith(DISCRIMINATOR) for name in weights):
+        load_network(game.discriminator, weights, DISCRIMINATOR, path)
 
 
 def _with_features(cfg: CfgNode) -> CfgNode:
@@ -113,7 +125,7 @@ def _schedule(cfg: CfgNode, phase: Phase, max_iter: int) -> LRScheduler | None:
 def _write_facts(cfg: CfgNode, crops: CropDataset) -> None:
     facts = {
         "git": _git_hash(),
-        "crops": {"folder": str(crops.folder), "count": len(crops), "sha256": crops.fingerprint()},
+        "crops": {"folder": str(crops.folder), "count": len(crops), "sha256": crops.fingerprint(), "key": crops.key},
         "versions": {"gan_plugin": gan_plugin.__version__, "torch": torch.__version__},
         "licence": licence_of(crops),
     }

@@ -40,6 +40,7 @@ class Cityscapes:
     title = "Cityscapes"
     # the classes with instances, in Detectron2's order
     categories = dict(enumerate(("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"), start=1))
+    more = ("caravan", "trailer")
 
     def __init__(
         self, folder: str | Path, splits: Sequence[str] = SPLITS, on_bad: str = "stop", option: str = ""

@@ -15,6 +15,7 @@ class Coco:
     """The scenes of a COCO JSON of instances; any category."""
 
     title = "COCO format"
+    more = ()
 
     def __init__(self, json_file: str | Path, images: str | Path, on_bad: str = "stop", option: str = "") -> None:
         """

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import io
 
-from car_gan.colour import Colour
+from car_gan.colour import Colour, noted_key
 from gan_plugin.data.pictures import read_header, read_rgba
 from gan_plugin.errors import UserError
 
@@ -28,21 +28,23 @@ class CropFolder:
 
     title = "folder of crops"
     licence = licence.FOLDER
+    more = ()
 
     def __init__(self, folder: str | Path, label: str, key: Colour) -> None:
         """
         Args:
             folder: with PNG, JPEG, WebP or BMP files.
             label: what they show.
-            key: the key colour.
+            key: the colour that they lie on, unless a manifest or a samples.json says another.
 
         Raises:
             UserError: there is no such folder.
         """
-        self.place, self._folder, self._label, self._key = str(folder), Path(folder), label, key
+        self.place, self._folder, self._label = str(folder), Path(folder), label
         self.categories = {1: label}
         if not self._folder.is_dir():
             raise UserError(f"The folder of crops {folder} does not exist; check --crops.")
+        self._key = noted_key(self._folder) or key
 
     def files(self) -> list[SceneFile]:
         found = sorted(path for path in self._folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
@@ -76,6 +78,7 @@ class StanfordCars:
     title = "Stanford Cars"
     licence = licence.STANFORD
     categories = {1: "car"}
+    more = ()
 
     def __init__(self, folder: str | Path) -> None:
         """
@@ -113,7 +116,8 @@ class StanfordCars:
         x0, y0, x1, y1 = self._boxes[file.name]
         mask[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)] = True
         if not mask.any():
-            return Scene([], (height, width), None, [("car", f"The box of {file.image} lies outside of the picture.")])
+            why = "lies outside of the picture" if x0 < x1 and y0 < y1 else "has no area"
+            return Scene([], (height, width), None, [("car", f"The box of {file.image} {why}.")])
         return _alone(mask, "car")
 
 

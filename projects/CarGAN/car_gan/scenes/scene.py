@@ -1,12 +1,14 @@
 """A scene: a picture and the objects in it, whatever format they came in."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+
+from gan_plugin.errors import UserError
 
 # x0, y0, x1, y1 in pixels along pixel edges: pixel (row i, column j) covers x in [j, j + 1] and y in [i, i + 1]
 Box = tuple[float, float, float, float]
@@ -118,6 +120,8 @@ class SceneSource(Protocol):
     licence: str
     # id -> name of the classes whose objects are told apart
     categories: dict[int, str]
+    # other classes of which single objects are told apart, which no detector is evaluated on
+    more: tuple[str, ...]
 
     def files(self) -> Sequence[SceneFile]:
         """Its scenes in a fixed order; a UserError says what is missing."""
@@ -126,6 +130,13 @@ class SceneSource(Protocol):
     def load(self, file: SceneFile) -> Scene:
         """The annotation of one of them; a UserError says what is broken."""
         ...
+
+
+def check_category(category: str, known: Iterable[str]) -> None:
+    """Raise a UserError that lists the classes of the scenes unless `category` is one of them."""
+    names = list(known)
+    if category not in names:
+        raise UserError(f"The scenes have no class '{category}'; set CATEGORY to one of these: {', '.join(names)}.")
 
 
 def digest(files: Sequence[SceneFile]) -> str:
