@@ -33,9 +33,10 @@ class Failure:
 KINDS = {
     "invented": "sure predictions (score 0.7 or more) where the truth has nothing: a missing annotation, a "
     "reflection, or an invention",
-    "double": "riders that are found, and given as a person as well",
-    "confused": "objects found with a good mask (IoU above 0.5) and the wrong class",
-    "hidden": "objects missed that overlap another object's box by more than half",
+    "double": "riders that are found with a score of 0.5 or more, and given as a person as well",
+    "confused": "objects found with a good mask (score 0.5 or more, IoU above 0.5) and the wrong class",
+    "hidden": "objects that no prediction with a score of 0.5 or more finds, with a box that another object's covers "
+    "by more than half",
 }
 
 
@@ -143,5 +144,5 @@ def _confusion(judged: Judged) -> Picture:
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_xlabel("predicted", color=INK)
     axes.set_ylabel("true", color=INK)
-    caption = "Objects found with a good mask: their class (rows) and the one predicted (columns)."
+    caption = "Objects found (score 0.5 or more, IoU above 0.5): their class (rows) and the predicted one (columns)."
     return plot("class_confusion", caption, figure)

@@ -1,6 +1,7 @@
 """All figures of a study by name, each a file of its own and a part of the report."""
 
 import io
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,10 +22,11 @@ from . import plots
 from .failures import failure_pictures
 from .gather import Gathered
 from .panels import data_pictures, result_pictures
-from .picture import Picture, diagrams
+from .picture import Picture, diagrams, fit_axis
 
 Maker = Callable[[Gathered], list[Picture]]
 FIGURES = "figures"
+_LEGEND_ROWS = 22
 _CAPTIONS = {
     "importance": "How much of the spread of the objective each hyper-parameter explains (fANOVA, complete trials).",
     "parallel": "Every trial is a line through its hyper-parameters, coloured by its objective: dark is better.",
@@ -59,10 +61,7 @@ def _coarse(study: Gathered) -> list[Picture]:
         others = {name: level for name, level in levels.items() if name != factor}
         groups = {row.key: str(row.params[factor]) for row in rows if _fits(row, others)}
         own = [row for row in rows if row.key in groups]
-        caption = (
-            f"Coarse search, {factor}: {metric} over the learning rate; crosses have failed, and a loss above three "
-            "times the best is drawn there."
-        )
+        caption = f"Coarse search, {factor}: {metric} over the learning rate; crosses have failed."
         pictures.append(plots.lr_sweep(f"coarse_{factor}", caption, own, groups, metric))
         for level in dict.fromkeys(groups.values()):
             of_level = [row for row in own if groups[row.key] == level and row.attr("history")]
@@ -171,12 +170,13 @@ def search_pictures(table: Table, phase: str) -> list[Picture]:
         "intermediate": optuna_plots.plot_intermediate_values,
     }
     complete = [t for t in study.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.COMPLETE]
+    values = [value for t in complete for value in (t.value, *t.intermediate_values.values()) if value is not None]
     pictures = []
     for name, function in draw.items():
         if len(complete) < 2:
             break
         try:
-            content = _draw(function, study)
+            content = _draw(function, study, values if name in ("history", "intermediate") else [])
         except (ValueError, RuntimeError):
             # too few trials, or all with the same score
             continue
@@ -184,7 +184,7 @@ def search_pictures(table: Table, phase: str) -> list[Picture]:
     return pictures
 
 
-def _draw(function: Callable[[Any], Any], study: optuna.Study) -> bytes:
+def _draw(function: Callable[[Any], Any], study: optuna.Study, values: Sequence[float]) -> bytes:
     from matplotlib import pyplot
 
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "gan_plugin"}), warnings.catch_warnings():
@@ -194,6 +194,12 @@ def _draw(function: Callable[[Any], Any], study: optuna.Study) -> bytes:
             axes = function(study)
             figure = axes.figure if hasattr(axes, "figure") else axes[0].figure
             figure.set_size_inches(7, 4)
+            fit_axis(figure.axes[0], values)
+            if legend := figure.axes[0].get_legend():
+                # beside the axes, where it hides no line and none of its texts is cut off
+                rows = math.ceil(len(legend.get_texts()) / _LEGEND_ROWS)
+                place = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
+                figure.axes[0].legend(fontsize=7, ncols=max(1, rows), **place)
             buffer = io.BytesIO()
             figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
         finally:

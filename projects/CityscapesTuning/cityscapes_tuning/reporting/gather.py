@@ -38,6 +38,15 @@ PREDICTIONS = Path("inference") / "coco_instances_results.json"
 _WORTH_DRAWING = 0.5
 
 
+@dataclass(frozen=True)
+class Box:
+    """A predicted box (x0, y0, x1, y1) in pixels, its class and its score."""
+
+    place: tuple[float, float, float, float]
+    label: int
+    score: float
+
+
 @dataclass
 class Judged:
     """A variant's predictions on the test part.
@@ -46,11 +55,13 @@ class Judged:
         classes: their names.
         pairs: image id -> predictions and objects.
         predictions: image id -> predicted instances.
+        boxes: image id -> what the box head says, surest first; a mask's own box may be another.
     """
 
     classes: tuple[str, ...]
     pairs: dict[Any, ImagePairs]
     predictions: dict[Any, list[Instance]]
+    boxes: dict[Any, list[Box]]
 
     @cached_property
     def by_threshold(self) -> np.ndarray:
@@ -121,12 +132,23 @@ def judge(folder: Path, content: Mapping[str, Any]) -> Judged | None:
     """
     ids = content["metadata"].get("thing_dataset_id_to_contiguous_id", {})
     try:
-        predictions = read_predictions(folder / PREDICTIONS, ids)
+        predictions, boxes = read_predictions(folder / PREDICTIONS, ids), _boxes(folder / PREDICTIONS, ids)
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError):
         return None
     classes = tuple(content["metadata"]["thing_classes"])
     pairs = {r["image_id"]: _pairs(r, predictions.get(r["image_id"], [])) for r in content["records"]}
-    return Judged(classes, pairs, predictions)
+    return Judged(classes, pairs, predictions, boxes)
+
+
+def _boxes(path: Path, classes: Mapping[Any, int]) -> dict[Any, list[Box]]:
+    labels = {str(identity): label for identity, label in classes.items()}
+    found: dict[Any, list[Box]] = {}
+    for entry in json.loads(path.read_text(encoding="utf-8")):
+        x, y, width, height = map(float, entry["bbox"])
+        label = labels[str(entry["category_id"])] if labels else int(entry["category_id"])
+        box = Box((x, y, x + width, y + height), label, float(entry["score"]))
+        found.setdefault(entry["image_id"], []).append(box)
+    return {image: sorted(boxes, key=lambda box: -box.score) for image, boxes in found.items()}
 
 
 def _pairs(record: Mapping[str, Any], found: list[Instance]) -> ImagePairs:
@@ -216,6 +238,21 @@ class Gathered:
             entries.append({"name": name, "values": by_seed, "spread": spread(values), "interval": t_interval(values)})
         score = self.context.study.objective.score
         return sorted(entries, key=lambda e: score(statistics.fmean(e["values"].values()) if e["values"] else None))
+
+    @property
+    def confirmed_differences(self) -> list[dict[str, Any]]:
+        """Of each setting after the first: its score minus the first's by the same seed, on average, with the interval
+        over seeds."""
+        if not self.confirmed:
+            return []
+        first, *others = self.confirmed
+        found = []
+        for entry in others:
+            gaps = [value - first["values"][seed] for seed, value in entry["values"].items() if seed in first["values"]]
+            if gaps:
+                name = f"{entry['name']} minus {first['name']}"
+                found.append({"name": name, "mean": spread(gaps).mean, "interval": t_interval(gaps)})
+        return found
 
     @cached_property
     def ranking(self) -> list[Row]:

@@ -35,10 +35,11 @@ from ..config import add_tuning_config
 from ..data.mapper import SIDE, encode, mask_box, round_trip
 from ..training.outcome import weights_of
 from ..training.trainer import TuningTrainer
-from .gather import Judged
+from .gather import Box, Judged
 from .picture import Picture, new_axes, photo, plot, side_by_side
 
-_SHOWN = 900
+# pixels of a picture that stands alone
+_SHOWN = 1240
 _SCORE = 0.5
 _ROIS = 30
 
@@ -63,24 +64,26 @@ def result_pictures(judged: Mapping[str, Judged], content: Mapping[str, Any], be
     record = records[middle]
     image = read_rgb(record["file_name"])
     truth = instances_of_record(record)
-    found, _ = confident(judged[best].predictions.get(middle, []), _SCORE)
+    found, sure = confident(judged[best].predictions.get(middle, []), _SCORE)
+    said = _said(sure)
     classes = judged[best].classes
     legend = ", ".join(text for text, _ in DIFFERENCE_LEGEND.values())
     pictures = [
         photo(
             "prediction_masks",
-            f"{best} on the test image with the middle AP ({aps[middle]:.2f}): truth left, predicted masks right.",
+            f"{best} on the test image with the middle AP ({aps[middle]:.2f}): truth left; right, masks {said}.",
             side_by_side([_drawn(image, truth, classes), _drawn(image, found, classes)]),
         ),
         photo(
             "prediction_difference",
-            f"The same image, truth against prediction: blue, yellow, vermilion and white are {legend}.",
-            side_by_side([draw_difference(image, difference(truth, found, image.shape[:2]))], 1, 900),
+            f"The same image, truth against predictions {said}: blue, yellow, vermilion and white are {legend}.",
+            side_by_side([draw_difference(image, difference(truth, found, image.shape[:2]))], 1, _SHOWN),
         ),
         photo(
             "prediction_boxes",
-            f"Object detection alone: the boxes of {best} with classes and scores.",
-            side_by_side([_with_boxes(image, found, classes)], 1, 900),
+            f"Object detection: boxes, classes and scores as {best}'s box head gives them, {said}, and not made from "
+            "the masks.",
+            side_by_side([_with_boxes(image, judged[best].boxes.get(middle, [])[: len(found)], classes)], 1, _SHOWN),
         ),
         iou_matrix(judged[best], middle),
     ]
@@ -97,13 +100,18 @@ def _drawn(image: np.ndarray, instances: list[Instance], classes: tuple[str, ...
     return draw_instances(image, [instance.mask for instance in instances], texts, colours)
 
 
-def _with_boxes(image: np.ndarray, instances: list[Instance], classes: tuple[str, ...]) -> np.ndarray:
+def _said(sure: bool) -> str:
+    """Which predictions are drawn."""
+    return f"with a score of {_SCORE:g} or more" if sure else f"(the surest, all with a score below {_SCORE:g})"
+
+
+def _with_boxes(image: np.ndarray, boxes: list[Box], classes: tuple[str, ...]) -> np.ndarray:
     picture = image.copy()
-    for number, instance in enumerate(instances):
-        x0, y0, x1, y1 = mask_box(instance.mask)
+    for number, box in enumerate(boxes):
+        x0, y0, x1, y1 = map(round, box.place)
         shade = tuple(map(int, INSTANCE_COLOURS[number % len(INSTANCE_COLOURS)]))
         cv2.rectangle(picture, (x0, y0), (x1, y1), shade, max(1, image.shape[1] // 700))
-        text = f"{classes[instance.label]} {instance.score:.2f}"
+        text = f"{classes[box.label]} {box.score:.2f}"
         cv2.putText(
             picture, text, (x0, max(8, y0 - 2)), cv2.FONT_HERSHEY_SIMPLEX, image.shape[1] / 2600 + 0.2, shade, 1
         )
@@ -140,9 +148,10 @@ def _compared(
     sides, aps = [], []
     for name in (other, best):
         result = judged[name]
-        found, _ = confident(result.predictions.get(record["image_id"], []), _SCORE)
+        found, sure = confident(result.predictions.get(record["image_id"], []), _SCORE)
         sides.append(_drawn(image, found, result.classes))
-        aps.append(f"{name} (AP {image_ap(result.pairs[record['image_id']]):.3f} here, {result.ap[0]:.3f} overall)")
+        here = image_ap(result.pairs[record["image_id"]])
+        aps.append(f"{name} {_said(sure)} (AP at IoU 0.5 {here:.3f} here, {result.ap[0]:.3f} overall)")
     return photo(
         "model_vs_model", f"The same image by two variants: {aps[0]} left, {aps[1]} right.", side_by_side(sides)
     )
@@ -169,7 +178,7 @@ def _rois(folder: Path, record: Mapping[str, Any], image: np.ndarray) -> Picture
     for box in (proposals[0].proposal_boxes.tensor[:_ROIS] * scale).round().int().tolist():
         cv2.rectangle(picture, box[:2], box[2:], (86, 180, 233), max(1, image.shape[1] // 900))
     caption = f"The {_ROIS} surest of the RPN's regions of interest, before any class is known."
-    return photo("rois", caption, side_by_side([picture], 1, 900))
+    return photo("rois", caption, side_by_side([picture], 1, _SHOWN))
 
 
 def data_pictures(content: Mapping[str, Any]) -> list[Picture]:

@@ -1,6 +1,7 @@
 """A figure as bytes, whichever library has drawn it; and the drawings that explain, which do not depend on a study."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.textpath import TextPath
 
 from gan_plugin.evaluation.per_image_ap import average_precision
 from gan_plugin.visualization.curves import COLOURS, INK, svg_of
@@ -16,6 +18,10 @@ from gan_plugin.visualization.page import data_uri, jpeg
 
 # slides, section 7: five objects; -1 is a prediction without a match
 EXAMPLE_MATCHES, EXAMPLE_OBJECTS = (4, 3, 2, 1, -1, 0), 5
+# inches in a legend beside a text: the line and the gaps
+_HANDLE = 0.55
+# a logarithmic axis shows values of which the greatest is so many times the least
+_DECADE = 10.0
 _MEDIA = {"svg": "image/svg+xml", "jpg": "image/jpeg"}
 
 
@@ -55,19 +61,29 @@ def new_axes(width: float = 5.4, height: float = 3.0) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def plot(name: str, caption: str, figure: Figure, legend: int = 0) -> Picture:
+def plot(name: str, caption: str, figure: Figure, *, legend: bool = False) -> Picture:
     """The figure as SVG.
 
     Args:
         name, caption: of the picture.
         figure: from `new_axes`.
-        legend: columns of a legend above the axes; 0 for none.
+        legend: whether there is a legend above the axes, in as many columns as its longest text allows.
     """
     if legend:
-        figure.legend(
-            loc="outside upper left", ncols=legend, frameon=False, labelcolor=INK, fontsize=8, handlelength=1.4
-        )
+        texts = figure.axes[0].get_legend_handles_labels()[1]
+        widest = _HANDLE + max((TextPath((0, 0), text, size=8).get_extents().width / 72 for text in texts), default=1)
+        figure.set_figwidth(max(figure.get_figwidth(), widest))
+        columns = int(figure.get_figwidth() // widest)
+        look = {"frameon": False, "labelcolor": INK, "fontsize": 8, "handlelength": 1.4}
+        figure.legend(loc="outside upper left", ncols=max(1, min(columns, len(texts))), **look)
     return Picture(name, caption, svg_of(figure).encode())
+
+
+def fit_axis(axes: Any, values: Iterable[float]) -> None:
+    """Make the value axis logarithmic where positive `values` span a decade or more."""
+    known = [value for value in values if math.isfinite(value)]
+    if known and min(known) > 0 and max(known) >= _DECADE * min(known):
+        axes.set_yscale("log")
 
 
 def photo(name: str, caption: str, pixels: np.ndarray) -> Picture:
@@ -194,4 +210,4 @@ def precision_recall() -> Picture:
         "The slides' example: five objects, six predictions by falling score, the fifth without a match. The area "
         f"under the envelope is the image's AP, {average_precision(matches, EXAMPLE_OBJECTS):.4f}."
     )
-    return plot("precision_recall", caption, figure, legend=2)
+    return plot("precision_recall", caption, figure, legend=True)

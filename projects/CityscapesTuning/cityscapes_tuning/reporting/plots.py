@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import INK
@@ -13,12 +12,10 @@ from ..data.statistics import PartStatistics
 from ..search.table import Row, Table
 from ..training.outcome import LR_RANGE
 from .gather import Judged
-from .picture import Picture, colour, new_axes, plot
+from .picture import Picture, colour, fit_axis, new_axes, plot
 from .seed_rows import AP, THRESHOLDS
 
 _MARKERS = "os^Dvp*"
-# losses far above the others would squeeze them into a line
-_CLIP = 3.0
 
 
 def class_bars(parts: Mapping[str, PartStatistics]) -> Picture:
@@ -33,7 +30,7 @@ def class_bars(parts: Mapping[str, PartStatistics]) -> Picture:
     axes.set_xticks(range(len(names)), names, color=INK, rotation=20)
     axes.set_ylabel("% of the part's instances")
     caption = "How often each class occurs in each part of the data, in percent of that part's instances."
-    return plot("class_distribution", caption, figure, legend=len(parts))
+    return plot("class_distribution", caption, figure, legend=True)
 
 
 def loss_curves(name: str, caption: str, rows: Sequence[Row], epoch: int, folder: Path | None = None) -> Picture:
@@ -56,25 +53,18 @@ def loss_curves(name: str, caption: str, rows: Sequence[Row], epoch: int, folder
         training = [((line["iteration"] + 1) / epoch, line[key]) for line in lines if key in line]
         if training:
             axes.plot(*zip(*training, strict=True), color=colour(1), lw=1.2, ls="--", label="training")
-    _clip(axes, [entry["total"] for row in rows for entry in row.attr("history", [])])
+    fit_axis(axes, (value for line in axes.get_lines() for value in line.get_ydata()))
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
-    return plot(name, caption, figure, legend=2)
+    return plot(name, caption, figure, legend=True)
 
 
 def _label(row: Row, folder: Path | None) -> str:
     return "validation" if folder is not None else row.key
 
 
-def _clip(axes: Any, values: Sequence[float]) -> None:
-    if values and max(values) > _CLIP * sorted(values)[len(values) // 2]:
-        axes.set_ylim(0, _CLIP * sorted(values)[len(values) // 2])
-
-
 def lr_sweep(name: str, caption: str, rows: Sequence[Row], groups: Mapping[str, str], metric: str) -> Picture:
     """The objective against the learning rate, one line a group; crosses for what has failed.
-
-    A loss above three times the least is drawn there.
 
     Args:
         name, caption: of the picture.
@@ -84,20 +74,20 @@ def lr_sweep(name: str, caption: str, rows: Sequence[Row], groups: Mapping[str, 
     """
     figure, axes = new_axes()
     values = [row.value for row in rows if row.value is not None] or [1.0]
-    is_loss = metric.startswith("val_loss/")
-    top = min(max(values), _CLIP * min(values)) if is_loss else math.inf
+    worst = max(values) if metric.startswith("val_loss/") else min(values)
     for number, group in enumerate(dict.fromkeys(groups.values())):
         own = sorted((row for row in rows if groups[row.key] == group), key=lambda row: row.params["lr"])
-        points = [(row.params["lr"], min(row.value, top)) for row in own if row.value is not None]
+        points = [(row.params["lr"], row.value) for row in own if row.value is not None]
         if points:
             marker = _MARKERS[number % len(_MARKERS)]
             axes.plot(*zip(*points, strict=True), color=colour(number), marker=marker, ms=5, label=group)
         lost = [row.params["lr"] for row in own if row.is_failed]
-        axes.plot(lost, [top if is_loss else min(values)] * len(lost), "x", ms=8, mew=2, color=colour(number))
+        axes.plot(lost, [worst] * len(lost), "x", ms=8, mew=2, color=colour(number))
+    fit_axis(axes, values)
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel(metric)
-    return plot(name, caption, figure, legend=2)
+    return plot(name, caption, figure, legend=True)
 
 
 def lr_range(folder: Path) -> Picture | None:
@@ -112,7 +102,7 @@ def lr_range(folder: Path) -> Picture | None:
     figure, axes = new_axes()
     axes.plot(rates, losses, color=colour(0), lw=1.4)
     axes.set_xscale("log")
-    _clip(axes, losses)
+    fit_axis(axes, losses)
     axes.set_xlabel("learning rate, rising over the iterations")
     axes.set_ylabel("training loss")
     steepest = suggested_rate(rates, losses)
@@ -177,7 +167,7 @@ def ap_bars(judged: Mapping[str, Judged]) -> Picture:
         "Mean over the test images of each image's AP at IoU 0.5; error bars are 95 % bootstrap intervals over images. "
         "The slides' bars are of their Cityscapes test images and compare only where ours are the same images."
     )
-    return plot("ap_bars", caption, figure, legend=2)
+    return plot("ap_bars", caption, figure, legend=True)
 
 
 def threshold_curves(judged: Mapping[str, Judged]) -> Picture:
@@ -188,7 +178,7 @@ def threshold_curves(judged: Mapping[str, Judged]) -> Picture:
         axes.plot(THRESHOLDS, result.ap, color=colour(number), marker=marker, ms=3.5, lw=1.5, label=name)
     axes.set_xlabel("IoU threshold")
     axes.set_ylabel("AP, mean over images")
-    return plot("ap_thresholds", "AP over the IoU threshold; its mean is the rAP.", figure, legend=4)
+    return plot("ap_thresholds", "AP over the IoU threshold; its mean is the rAP.", figure, legend=True)
 
 
 def budget_bars(table: Table, phases: list[str]) -> Picture | None:
@@ -211,4 +201,4 @@ def budget_bars(table: Table, phases: list[str]) -> Picture | None:
         below = {phase: below[phase] + height for phase, height in zip(spent, heights, strict=True)}
     axes.set_ylabel("iterations")
     axes.tick_params(axis="x", rotation=15)
-    return plot("budget", "Iterations that each phase has spent, by how its trials ended.", figure, legend=4)
+    return plot("budget", "Iterations that each phase has spent, by how its trials ended.", figure, legend=True)
