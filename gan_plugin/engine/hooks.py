@@ -190,6 +190,9 @@ class BestCheckpoint(HookBase):
 
     The score is read from that file when a run resumes. Detectron2's BestCheckpointer forgets it, and makes its file
     the one that `--resume` continues from.
+
+    Attributes:
+        metric: name of the scalar.
     """
 
     def __init__(
@@ -209,7 +212,7 @@ class BestCheckpoint(HookBase):
             label: of this score in the names of its files, such as "fid" for `model_best_fid.pth`.
         """
         self._checkpointer = checkpointer
-        self._metric = metric.removeprefix("-")
+        self.metric = metric.removeprefix("-")
         self._sign = -1.0 if metric.startswith("-") else 1.0
         self._ema = ema
         self._name = f"{BEST_PREFIX}_{label}" if label else BEST_PREFIX
@@ -219,35 +222,47 @@ class BestCheckpoint(HookBase):
         self._judged = -1
 
     def before_train(self) -> None:
-        if self.trainer.start_iter > 0 and os.path.exists(self._record):
+        if self.trainer.start_iter > 0:
+            self._read_record()
+
+    def _read_record(self) -> None:
+        if os.path.exists(self._record):
             try:
                 with open(self._record, encoding="utf-8") as file:
                     record = json.load(file)
-                if record["metric"] == self._metric:
+                if record["metric"] == self.metric:
                     self._best = self._sign * float(record["value"])
             except (OSError, ValueError, KeyError, TypeError):
                 _logger.warning(f"{self._record} cannot be read; the next evaluation counts as the best so far.")
 
     def after_step(self) -> None:
-        value, iteration = self.trainer.storage.latest().get(self._metric, (math.nan, self._judged))
-        if iteration == self._judged:
-            return
+        value, iteration = self.trainer.storage.latest().get(self.metric, (math.nan, self._judged))
+        if iteration != self._judged:
+            self._judge(value, iteration)
+
+    def judge_late(self, scores: Mapping[str, float], iteration: int) -> None:
+        """Judge what a run that goes on has found out of the weights it begins with, those of `iteration`."""
+        self._read_record()
+        if self.metric in scores:
+            self._judge(scores[self.metric], iteration)
+
+    def _judge(self, value: float, iteration: int) -> None:
         self._judged = iteration
         if self._sign * value > self._best:
             self._best = self._sign * value
-            _logger.info(f"Best {self._metric} so far: {value:.3f} at iteration {iteration}.")
-            if self._ema is not None and self._metric.startswith("ema/"):
+            _logger.info(f"Best {self.metric} so far: {value:.3f} at iteration {iteration}.")
+            if self._ema is not None and self.metric.startswith("ema/"):
                 self._checkpointer.save_weights(self._name, self._ema.generator_state())
             else:
                 self._checkpointer.save(self._name, iteration=iteration)
-            record = json.dumps({"metric": self._metric, "value": value, "iteration": iteration})
+            record = json.dumps({"metric": self.metric, "value": value, "iteration": iteration})
             write_whole(self._record, lambda file: file.write(record.encode()), "Free some disk space and --resume.")
 
     def after_train(self) -> None:
         if self.trainer.iter >= self.trainer.max_iter:
             self.after_step()
             if self._judged < 0:
-                _logger.warning(f"No evaluation gave {self._metric}; check TEST.BEST_METRIC.")
+                _logger.warning(f"No evaluation gave {self.metric}; check TEST.BEST_METRIC.")
 
 
 class Evaluation(EvalHook):

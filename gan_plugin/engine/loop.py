@@ -13,12 +13,12 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventWriter
 from torch.optim.lr_scheduler import LRScheduler
 
-from gan_plugin.metrics import final_scores
+from gan_plugin.metrics import FILE, final_scores, read_metrics
 from gan_plugin.modeling.meta_arch import discriminator_parameters, lend_average
 
 from .check_config import NonFiniteLossError, diverged, quiet_user_errors
 from .checkpoint import SafeCheckpointer
-from .distributed import StopOnSignal, capture_rng_state, restore_rng_state
+from .distributed import StopOnSignal, capture_rng_state, preserved_rng, restore_rng_state
 from .hooks import (
     BestCheckpoint,
     DiscriminatorLRScheduler,
@@ -81,7 +81,7 @@ class GameLoop(TrainerBase):
         self.checkpointer = self.checkpointer_class(step.model, output_dir, trainer=weakref.proxy(self))
         self._stop = StopOnSignal(self.checkpointer)
         self._rng_state: dict[str, Any] | None = None
-        self._evaluates_at_end = False
+        self._eval_period, self._evaluates_at_end = 0, False
         self._resumes_exactly = isinstance(step.data_loader, ResumableTrainLoader)
         if not self._resumes_exactly:
             _logger.warning("The training loader is not a ResumableTrainLoader: --resume will start its data anew.")
@@ -114,7 +114,7 @@ class GameLoop(TrainerBase):
             precise_bn: Detectron2's hook, if wanted.
             observers: what else looks at an evaluation or at the step before the writers do.
         """
-        self._evaluates_at_end = eval_at_end
+        self._eval_period, self._evaluates_at_end = eval_period, eval_at_end
         ret = [hooks.IterationTimer(), *schedules, self._ema, precise_bn]
         if comm.is_main_process():
             ret.append(PeriodicCheckpoint(self.checkpointer, **checkpoints))
@@ -184,6 +184,7 @@ class GameLoop(TrainerBase):
             self._write_lost_files()
             self._make_up_for_a_lost_evaluation()
         else:
+            self._make_up_for_a_lost_evaluation()
             with quiet_user_errors():
                 self._loop()
         return getattr(self, "_last_eval_results", None)
@@ -201,14 +202,31 @@ class GameLoop(TrainerBase):
             self.checkpointer.save_weights(_AVERAGE, self._ema.generator_state())
 
     def _make_up_for_a_lost_evaluation(self) -> None:
-        # A run may be killed in its final evaluation, whose numbers are written once all of them are there.
-        lost = self._evaluates_at_end and not final_scores(self._output_dir, self.max_iter)
-        # The other processes may have no metrics.json to look at.
-        if self.start_iter > self.max_iter or not comm.all_gather(lost)[0]:
+        # A kill may come between a checkpoint and the end of the evaluation after it, whose numbers are written when
+        # all of them are there. The other processes may have no metrics.json to look at.
+        if self.start_iter > self.max_iter or not comm.all_gather(self._lacks_scores())[0]:
             return
-        self._evaluate()
+        if self._rng_state is not None and comm.is_main_process():
+            restore_rng_state(self._rng_state)
+        with preserved_rng():
+            scores = self._evaluate()
         if comm.is_main_process():
             append_metrics(self._output_dir, self._last_eval_results, iteration=self.iter)
+        for hook in self._best_checkpoints():
+            hook.judge_late(scores, self.iter)
+
+    def _lacks_scores(self) -> bool:
+        """Whether the weights that were loaded should have been evaluated, and what is asked of that is not there."""
+        if self.start_iter >= self.max_iter:
+            return self._evaluates_at_end and not final_scores(self._output_dir, self.max_iter)
+        if not self.start_iter or not self._eval_period or self.start_iter % self._eval_period:
+            return False
+        lines = read_metrics(os.path.join(self._output_dir, FILE))
+        known = next((line for line in lines if line["iteration"] == self.iter), {})
+        return any(hook.metric not in known for hook in self._best_checkpoints())
+
+    def _best_checkpoints(self) -> list[BestCheckpoint]:
+        return [hook for hook in self._hooks if isinstance(hook, BestCheckpoint)]
 
     def _loop(self) -> None:
         TrainerBase.train(self, self.start_iter, self.max_iter)

@@ -13,6 +13,7 @@ from support import assert_same, load, scripted, train
 
 from gan_plugin import AdversarialTrainer, UserError
 from gan_plugin.engine.distributed import TrainingInterrupted, forking_workers
+from gan_plugin.metrics import read_metrics
 
 
 @pytest.mark.parametrize("when", ["middle", "end"])
@@ -63,6 +64,38 @@ def test_a_final_evaluation_that_was_killed_is_made_up_for_with_the_average(run_
     assert_same({name: seen[1][name] for name in average}, average)
     train(run_cfg, resume=True)
     assert len(seen) == 2
+
+
+def test_a_score_that_a_kill_has_cost_between_checkpoint_and_evaluation_is_made_up_for(run_cfg, monkeypatch):
+    """The weights of the checkpoint are judged before they move on, and are the best ones if they are."""
+    run_cfg.DATASETS.TEST, run_cfg.SOLVER.MAX_ITER, run_cfg.TEST.EVAL_PERIOD = ("penn_fudan_val",), 4, 2
+    run_cfg.TEST.BEST_METRIC = "segm/AP"
+
+    def test(cls, cfg, model, evaluators=None):
+        if stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("DataLoader worker is killed by signal: Terminated")
+        judged.append({name: weight.clone() for name, weight in model.state_dict().items()})
+        return {"segm": {"AP": 9.0 - len(judged)}}
+
+    monkeypatch.setattr(AdversarialTrainer, "test", classmethod(test))
+    stop, judged = True, []
+    with pytest.raises(TrainingInterrupted, match="model_0000001.pth"):
+        train(run_cfg)
+    stop, out = False, Path(run_cfg.OUTPUT_DIR)
+    train(run_cfg, resume=True)
+    saved = dict(load(run_cfg, "model_0000001.pth")["model"])
+    assert_same(judged[0], saved)
+    scores = {line["iteration"]: line["segm/AP"] for line in read_metrics(out / "metrics.json") if "segm/AP" in line}
+    assert list(scores.values()) == [8.0, 7.0] and min(scores) == 1
+    assert json.loads((out / "model_best.json").read_text())["iteration"] == 1
+    best = load(run_cfg, "model_best.pth")
+    assert_same(dict(best["model"]), saved)
+    assert best["iteration"] == 1
+    # nothing is judged twice
+    (out / "last_checkpoint").write_text("model_0000001.pth")
+    train(run_cfg, resume=True)
+    assert len(judged) == 3
 
 
 def test_a_run_that_fails_in_its_last_iteration_is_not_evaluated(run_cfg, monkeypatch):
