@@ -30,7 +30,6 @@ VERBS = {
     "resume": "coigan.commands.resume",
     "shapes-train": "coigan.commands.shapes_train",
     "evaluate": "coigan.commands.evaluate",
-    "evaluate-all": "coigan.commands.evaluate_all",
     "infer": "coigan.commands.infer",
     "gui": "coigan.commands.gui",
     "augment": "coigan.commands.augment",

@@ -3,11 +3,12 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from coigan.data.images import safe_path, whole_folder, write_png
@@ -24,6 +25,10 @@ _PREFIX = "aug_"
 # how many masks of a bank that are nearest in area, or which part of it, are chosen from
 _NEAR = 20
 _TRIES = 20
+# so many pictures in a row without a visible label mean that there will be none
+_MOST_INVISIBLE = 100
+# grey levels of 255: a smaller change is none, however quiet the picture
+_LEAST_CHANGE = 1.0
 # what has to be looked up before images are passed on
 TERMS = (
     {
@@ -123,6 +128,28 @@ def poisson(image: np.ndarray, placement: Placement, seed: int) -> np.ndarray:
 BASELINES: dict[str, Paint] = {"copy_paste": copy_paste, "poisson": poisson}
 
 
+def noise_level(pixels: np.ndarray) -> float:
+    """The deviation of noise in (H, W, 3) uint8, in grey levels of 255 (Immerkaer 1996, doi 10.1006/cviu.1996.0060).
+
+    Fine texture counts as noise: what is weaker cannot be told from it.
+    """
+    # blind to everything that is a plane within 3 x 3 pixels; its response to noise of deviation 1 has deviation 6
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    found = cv2.filter2D(pixels.astype(np.float32), -1, kernel)[1:-1, 1:-1]
+    return float(np.sqrt(np.pi / 2) * np.abs(found).mean() / 6) if found.size else 0.0
+
+
+def is_visible(base: np.ndarray, painted: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether the pixels under a label have changed, on average, by the noise of the base image or more.
+
+    Args:
+        base, painted: (H, W, 3) uint8.
+        mask: (H, W) bool, not empty.
+    """
+    change = np.abs(painted[mask].astype(float) - base[mask]).mean()
+    return bool(change >= max(noise_level(base), _LEAST_CHANGE))
+
+
 def write_augmented(
     out: str | Path,
     source: Source,
@@ -131,6 +158,7 @@ def write_augmented(
     seed: int,
     provenance: Mapping[str, Any],
     real: LineSet | None = None,
+    only_visible: bool = False,
 ) -> Path:
     """Write synthetic images and their labels: images/aug_<i>.png, annotations.json, provenance.jsonl.
 
@@ -148,9 +176,11 @@ def write_augmented(
         seed: of all choices.
         provenance: what is the same for all images, such as the weights' hash.
         real: annotated images to copy before the synthetic ones, so that the result is a whole training set.
+        only_visible: leave out labels that `is_visible` denies, and pictures without any other; more are made instead.
 
     Returns:
-        The path of annotations.json, whose "info" has the numbers of images, clean ones, and objects by class.
+        The path of annotations.json, whose "info" has the numbers of images, clean ones, objects by class, and of all
+        labels that were painted and those that are invisible, with those that were left out.
 
     Raises:
         UserError: `out` holds files, there is no base image, nothing could be placed, or `real` has other classes, a
@@ -170,37 +200,65 @@ def write_augmented(
         if real is not None:
             _copy(real, part / "images", content)
         lines, made, clean = [], Counter[int](), 0
-        for number, (base, placement, image_seed) in enumerate(_placements(source, count, seed, made)):
+        labels, invisible, missed = 0, 0, 0
+        for base, placement, image_seed in placements(source, count, seed, made, lines):
             pixels = read_rgb(base)
             picture = paint(pixels, placement, image_seed) if placement.objects else pixels
-            name = f"{_PREFIX}{number:06d}.png"
+            seen = [is_visible(pixels, picture, mask) for _, mask, _ in placement.objects]
+            labels, invisible = labels + len(seen), invisible + seen.count(False)
+            if only_visible and seen and not any(seen):
+                missed += 1
+                if missed == _MOST_INVISIBLE:
+                    raise UserError(
+                        f"{missed} pictures in a row have no visible label; train longer, or leave out --visible."
+                    )
+                continue
+            missed = 0
+            name = f"{_PREFIX}{len(lines):06d}.png"
             write_png(part / "images" / name, picture)
             height, width = picture.shape[:2]
             image = {"id": len(content["images"]) + 1, "file_name": name, "height": height, "width": width}
             content["images"].append({**image, "synthetic": True})
             objects = []
-            for label, mask, key in placement.objects:
+            for (label, mask, key), visible in zip(placement.objects, seen, strict=True):
+                if only_visible and not visible:
+                    continue
                 key_of = len(content["annotations"]) + 1
                 entry = annotation(key_of, image["id"], label, mask, synthetic=True, object=key)
                 content["annotations"].append(entry)
-                objects.append({"class": source.classes[label], "object": key, "annotation": key_of})
+                fact = {"class": source.classes[label], "object": key, "annotation": key_of, "visible": visible}
+                objects.append(fact)
                 made[label] += 1
             clean += not objects
             facts = {"file_name": name, "base": base.name, "objects": objects, "seed": image_seed, "synthetic": True}
             lines.append(json.dumps({**facts, **provenance}))
         counted = {name: made[label] for label, name in enumerate(source.classes)}
         content["info"] |= {"images": len(lines), "clean_images": clean, "objects": counted}
+        content["info"] |= {"labels": labels, "invisible_labels": invisible}
         text = "\n".join(lines) + "\n"
         write_whole(part / "provenance.jsonl", lambda file: file.write(text.encode()), _ADVICE)
         write_whole(part / ANNOTATIONS, lambda file: file.write(json.dumps(content).encode()), _ADVICE)
     return Path(out) / ANNOTATIONS
 
 
-def _placements(
-    source: Source, count: int | Mapping[int, int], seed: int, made: Mapping[int, int]
+def placements(
+    source: Source,
+    count: int | Mapping[int, int],
+    seed: int,
+    made: Mapping[int, int] | None = None,
+    kept: Sized | None = None,
 ) -> Iterator[tuple[Path, Placement, int]]:
-    """The base, what is placed on it, and a seed for each image; `made` is kept by the caller."""
+    """The base, what is placed on it, and a seed for each image.
+
+    Args:
+        source, count, seed: see `write_augmented`.
+        made, kept: objects by class, and images, that the caller has taken so far, if not all that came.
+
+    Raises:
+        UserError: see `write_augmented`.
+    """
     wanted = dict(count) if isinstance(count, Mapping) else {}
+    so_far: Mapping[int, int] = {} if made is None else made
     if wanted and source.clean >= 1 or (min(wanted.values(), default=1) if wanted else count) < 1:  # type: ignore[operator]
         raise UserError("--count needs 1 or more of each, and objects need a --clean below 1.")
     for label in wanted if source.like else ():
@@ -208,20 +266,23 @@ def _placements(
             raise UserError(f"No training tile has an object of class {source.classes[label]}; choose another class.")
     if source.like and not source.like.holding({}):
         raise UserError("No training tile has an object; prepare a data set whose training images have some.")
-    number = 0
-    while number < count if isinstance(count, int) else any(made[label] < most for label, most in wanted.items()):
-        own = np.random.default_rng([seed, number])
+    drawn, taken = 0, 0
+    while (
+        taken < count if isinstance(count, int) else any(so_far.get(label, 0) < most for label, most in wanted.items())
+    ):
+        own = np.random.default_rng([seed, drawn])
         base = source.bases[int(own.integers(len(source.bases)))]
         # so that of any number of images the share is met, and whether image i is clean depends on i alone
-        if int((number + 1) * source.clean) > int(number * source.clean):
+        if int((taken + 1) * source.clean) > int(taken * source.clean):
             yield base, Placement(np.zeros((0, 0, 0), bool), np.zeros((0, 0, 0, 3), np.uint8)), 0
         else:
-            left = {label: most - made[label] for label, most in wanted.items()}
+            left = {label: most - so_far.get(label, 0) for label, most in wanted.items()}
             placement, image_seed = _placed(source, base, left, own), int(own.integers(2**62))
             if not placement.objects:
                 raise UserError("No object could be placed; check the object stores of the prepared data set.")
             yield base, placement, image_seed
-        number += 1
+        drawn += 1
+        taken = drawn if kept is None else len(kept)
 
 
 def _placed(source: Source, base: Path, left: Mapping[int, int], rng: np.random.Generator) -> Placement:

@@ -43,7 +43,16 @@ def work(tmp_path_factory):
 def test_scores_and_report(work, capsys):
     call("evaluate", work / "run/model_final.pth", "--count", 12)
     report = json.loads((work / "run/report.json").read_text())
+    shown = capsys.readouterr().out
     assert report["painted_vs_test"]["FID"] > report["train_vs_test"]["FID"] >= 0
+    # every table has the base left alone and real train tiles
+    assert report["base_vs_test"]["FID"] > 0 and report["copied_vs_test"]["fake_count"] == 12
+    crops = report["crops"]["scores"]["all classes"]
+    assert set(crops["rows"]) == {"painted", "copied", "unpainted", "real"} and crops["crops"] >= 6
+    invisible, labels = report["crops"]["invisible_labels"]["painted"]
+    assert f"invisible labels: {invisible} of {labels} painted" in shown and labels >= crops["crops"]
+    for title in ("painted", "copy-paste", "unpainted base", "real train against test"):
+        assert f"| {title} " in shown
     # the toy config blends the base image in, one pixel from the masks
     assert report["background"]["L1_outside"] < report["background"]["L1_inside"]
     assert report["painted_vs_test"]["fake_count"] == 12 and report["extractor"] == "lite0-imagenet-v1"
@@ -51,21 +60,23 @@ def test_scores_and_report(work, capsys):
     run = load_config(str(work / "run/config.yaml"))
     assert (run.TEST.FEATURES, run.LOSS.FEATURES.NETWORK) == ("lite0", "lite0")
     capsys.readouterr()
-    call("evaluate-all", work / "run", "--count", 12, "--min-checkpoint", 1)
+    call("evaluate", work / "run", "--all", "--count", 12, "--min-checkpoint", 1)
     shown = capsys.readouterr().out
-    assert "model_0000001" in shown and "model_0000003" in shown and "best: " in shown
+    assert "model_0000001" in shown and "model_0000003" in shown and ", crop FID" in shown.split("best: ")[1]
+    assert "unpainted base" in shown and "real train against test" in shown
     stamp = (work / "run/evaluations.json").stat().st_mtime_ns
-    call("evaluate-all", work / "run", "--count", 12, "--min-checkpoint", 1)
+    call("evaluate", work / "run", "--all", "--count", 12, "--min-checkpoint", 1)
     assert (work / "run/evaluations.json").stat().st_mtime_ns == stamp  # nothing is computed twice
     capsys.readouterr()
     # scores by another network are neither in the table nor the best
-    call("evaluate-all", work / "run", "--count", 12, "--min-checkpoint", 3, "--features", "random")
+    call("evaluate", work / "run", "--all", "--count", 12, "--min-checkpoint", 3, "--features", "random")
     shown = capsys.readouterr().out
     assert "model_0000003" in shown and "model_0000001" not in shown and "not Inception" in shown
     entries = json.loads((work / "run/evaluations.json").read_text()).values()
+    entries = [entry for entry in entries if "checkpoint" in entry]
     assert [entry["extractor"][:5] for entry in entries] == ["lite0", "lite0", "built"]
     with pytest.raises(UserError, match="holds no checkpoint from iteration 99"):
-        call("evaluate-all", work / "run", "--min-checkpoint", 99)
+        call("evaluate", work / "run", "--all", "--min-checkpoint", 99)
     call("augment", work / "run/model_final.pth", "--out", work / "shown", "--count", 2, "--clean", 0)
     write_segmenter(work / "s.pth", build_segmenter("unet_small"), SegmentOptions("unet_small"))
     call("audit", work / "shown", "--segmenter", work / "s.pth")
@@ -73,7 +84,8 @@ def test_scores_and_report(work, capsys):
     page = (work / "page.html").read_text()
     assert "Do the labels hold?" in page and "of 2 images have an object below 0.3" in page
     assert (
-        "painted vs test" in page
+        "unpainted base" in page
+        and "Invisible labels: " in page
         and "Outside of the masks" in page
         and page.count("data:image/png") == 4
         and "aug_000001.png" in page

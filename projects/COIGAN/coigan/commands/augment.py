@@ -9,7 +9,8 @@ none. --count CLASS=N makes as many pictures as hold so many objects, of these c
 --clean SHARE chooses how many of all have none. --counts draws the numbers of objects instead.
 
 The methods copy_paste and poisson are baselines: the same base images, places and masks, with the real objects' pixels;
-of WEIGHTS they take the config only. Detectron2 reads the result by
+of WEIGHTS they take the config only. A label is invisible if its pixels have changed by less than the noise of the base
+image; --visible leaves such labels out, and pictures that have no other. Detectron2 reads the result by
 register_coco_instances("augmented", {}, "OUT/annotations.json", "OUT/images").
 """
 
@@ -48,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="probabilities of 0, 1, 2, ... objects of a class",
     )
+    unseen = "leave out labels whose pixels have changed by less than the noise"
+    parser.add_argument("--visible", action="store_true", help=unseen)
     parser.add_argument("--with-real", action="store_true", help="copy the annotated training tiles as well")
     parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument("--strength", type=float, default=1.0, metavar="F", help="0 nothing, 1 all (default), up to 2")
@@ -99,13 +102,16 @@ def run(args: argparse.Namespace) -> None:
         provenance |= {"weights_sha256": trained.digest, "strength": args.strength, "margin": args.margin}
     paint = _by_generator(args) if args.method == "gan" else METHODS[args.method]
     source = Source(bases, placer, prepared.classes, like, clean)
-    path = write_augmented(args.out, source, paint, count, args.seed, provenance, tiles if args.with_real else None)
+    real = tiles if args.with_real else None
+    path = write_augmented(args.out, source, paint, count, args.seed, provenance, real, args.visible)
     info = json.loads(path.read_text(encoding="utf-8"))["info"]
     objects = ", ".join(f"{name} {number}" for name, number in info["objects"].items())
     print(
         f"{info['images']} images by {args.method}, {info['clean_images']} of them without objects: {path}; objects: "
         f"{objects}; pictures in {Path(args.out) / 'images'}"
     )
+    left = ", left out" if args.visible else ""
+    print(f"invisible labels: {info['invisible_labels']} of {info['labels']}{left}")
 
 
 def _count(words: list[str], classes: tuple[str, ...]) -> "int | dict[int, int]":

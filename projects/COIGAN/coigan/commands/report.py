@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> None:
     """
 
     from coigan.audit import AUDIT
+    from coigan.augmentation import ANNOTATIONS
     from coigan.visualization.grid import outlined
     from coigan.visualization.report import write_run_report
     from gan_plugin.errors import UserError
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
     try:
         evaluation = json.loads(scores.read_text(encoding="utf-8")) if scores.is_file() else None
         pictures = outlined(args.augmented) if args.augmented else []
-        audit = _audit(Path(args.augmented) / AUDIT) if args.augmented else None
+        audit = _read(Path(args.augmented) / AUDIT) if args.augmented else None
+        info = (_read(Path(args.augmented) / ANNOTATIONS) or {}).get("info", {}) if args.augmented else {}
         facts = _facts(folder / "config.yaml")
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"What the report shows cannot be read ({type(error).__name__}: {error}).") from error
@@ -48,11 +50,12 @@ def run(args: argparse.Namespace) -> None:
         augmented=pictures,
         facts=facts,
         audit=audit,
+        labels=info if "invisible_labels" in info else None,
     )
     print(f"report: {out}")
 
 
-def _audit(file: Path) -> dict[str, Any] | None:
+def _read(file: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 

@@ -10,12 +10,12 @@ import torch
 from detectron2.utils import comm
 from yacs.config import CfgNode
 
-from coigan.evaluation.features import painted_batches, painted_features, real_features
+from coigan.evaluation.features import painted_batches, real_features
 from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.engine.image_game import Evaluate, ImageGame, ImageLoop, ImageLoopOptions
 from gan_plugin.engine.train_loader import ResumableTrainLoader
 from gan_plugin.errors import UserError
-from gan_plugin.evaluation.image_features import build_extractor, extractor_label
+from gan_plugin.evaluation.image_features import build_extractor, extract, extractor_label
 from gan_plugin.evaluation.image_scores import score
 
 from .game import InpaintingGame
@@ -108,7 +108,7 @@ def _evaluator(cfg: CfgNode, data: TrainingData) -> Evaluate:
             batches = painted_batches(
                 game.paint, data.draw, game.device, count=count, batch=batch, seed=_EVALUATION_SEED
             )
-            return score(real, painted_features(extractor, batches)).results()
+            return score(real, extract(extractor, batches)).results()
         finally:
             game.train(was_training)
 

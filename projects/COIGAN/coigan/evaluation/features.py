@@ -11,7 +11,7 @@ from coigan.engine.batch import Batch, collate
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.errors import UserError
-from gan_plugin.evaluation.image_features import Extractor, Features, cached_features, extract
+from gan_plugin.evaluation.image_features import Extractor, Features, cached_features
 
 Sample = Mapping[str, torch.Tensor]
 
@@ -76,8 +76,3 @@ def painted_batches(
         with preserved_rng(seed=seed + first), torch.no_grad():
             items = [draw(number) for number in range(first, min(first + batch, count))]
             yield as_bytes(paint(collate(items, device)))
-
-
-def painted_features(extractor: Extractor, batches: Iterator[torch.Tensor]) -> Features:
-    """The features of painted images."""
-    return extract(extractor, batches)

@@ -10,13 +10,15 @@ from coigan.engine.batch import Batch, blend
 from coigan.engine.players import choose_device
 from coigan.engine.training import TrainingData
 from coigan.inference.weights import TrainedGenerator
-from gan_plugin.evaluation.image_features import Extractor, Features
+from gan_plugin.evaluation.image_features import Extractor, Features, extract
 from gan_plugin.evaluation.image_scores import score
 
 from .background import BackgroundChange
-from .features import painted_batches, painted_features, real_features
+from .features import painted_batches, real_features
 
 SEED = 20_000
+# a row of `crops.ROWS` -> where a report has its scores of whole pictures
+WHOLE = {"painted": "painted_vs_test", "copied": "copied_vs_test", "unpainted": "base_vs_test", "real": "train_vs_test"}
 
 
 def painter(trained: TrainedGenerator, device: torch.device) -> Callable[[Batch], torch.Tensor]:
@@ -30,40 +32,45 @@ def painter(trained: TrainedGenerator, device: torch.device) -> Callable[[Batch]
     return paint
 
 
-def painted_set(
-    trained: TrainedGenerator,
+def left_alone(batch: Batch) -> torch.Tensor:
+    """The base images."""
+    return batch.base
+
+
+def pasted(batch: Batch) -> torch.Tensor:
+    """The real defects on the base images."""
+    defects = batch.defects.unflatten(1, (-1, 3)).amax(1)
+    return torch.where(defects.amax(1, keepdim=True) > 0, defects, batch.base)
+
+
+def made_set(
+    paint: Callable[[Batch], torch.Tensor],
     data: TrainingData,
     extractor: Extractor,
     *,
     count: int,
     batch: int,
     device: str = "",
-    background: BackgroundChange | None = None,
 ) -> Features:
-    """The features of `count` images that the trained generator paints on base tiles of the training set.
-
-    Args:
-        background: counts the images where there is one.
+    """The features of `count` images that `paint` makes of base tiles of the training set, the same for each paint.
 
     Raises:
         UserError: the weights do not fit the data.
     """
-    place = choose_device(device)
-    paint = painter(trained, place)
-    if background is not None:
-        paint = background.watching(paint)
-    batches: Iterator[torch.Tensor] = painted_batches(paint, data.draw, place, count=count, batch=batch, seed=SEED)
-    return painted_features(extractor, batches)
+    batches: Iterator[torch.Tensor] = painted_batches(
+        paint, data.draw, choose_device(device), count=count, batch=batch, seed=SEED
+    )
+    return extract(extractor, batches)
 
 
 def evaluate_trained(
     trained: TrainedGenerator, data: TrainingData, extractor: Extractor, *, count: int, cache: Path, device: str = ""
 ) -> dict[str, Any]:
-    """Scores of painted against test tiles, and of train against test tiles, which is what real images reach; and what
-    painting has changed where no mask asked for it.
+    """Scores of painted against test tiles; of copied defects, of base tiles left alone, and of train tiles, which are
+    what real images reach; and what painting has changed where no mask asked for it.
 
     Every painted image carries a defect and most test tiles do not, so the first distance has a part that no quality
-    removes; the source has it as well.
+    removes, and base tiles may come out better; the source has it as well. `crops.evaluate_crops` sees the defects.
 
     Args:
         trained: the weights.
@@ -78,15 +85,19 @@ def evaluate_trained(
     """
     side, batch = trained.cfg.INPUT.SIZE, trained.cfg.TEST.BATCH
     test = real_features(data.test_tiles, side, extractor, count=count, cache=cache)
-    train = real_features(data.train_tiles, side, extractor, count=count, cache=cache)
     background = BackgroundChange()
-    painted = painted_set(trained, data, extractor, count=count, batch=batch, device=device, background=background)
+    paint = background.watching(painter(trained, choose_device(device)))
+    paints = {"painted": paint, "copied": pasted, "base": left_alone}
+    sets = {
+        name: made_set(paint, data, extractor, count=count, batch=batch, device=device)
+        for name, paint in paints.items()
+    }
+    sets["train"] = real_features(data.train_tiles, side, extractor, count=count, cache=cache)
     return {
         "weights": trained.source,
         "weights_sha256": trained.digest,
         "extractor": extractor.name,
         "seed": SEED,
-        "painted_vs_test": score(test, painted).results()[extractor.label],
-        "train_vs_test": score(test, train).results()[extractor.label],
+        **{f"{name}_vs_test": score(test, own).results()[extractor.label] for name, own in sets.items()},
         "background": background.results(),
     }

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from coigan.evaluation.crops import POOLED, ROWS
+from coigan.evaluation.protocol import WHOLE
 from coigan.inspection.charts import histogram
 from gan_plugin.errors import UserError
 from gan_plugin.metrics import read_metrics
@@ -52,6 +54,7 @@ def write_run_report(
     augmented: Sequence[tuple[bytes, str]] = (),
     facts: Sequence[tuple[str, str]] = (),
     audit: Mapping[str, Any] | None = None,
+    labels: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the report of the run in `folder` to the HTML file `path`.
 
@@ -62,6 +65,7 @@ def write_run_report(
         augmented: pictures of the augmented set as PNG, each with its caption.
         facts: (name, value) rows on how the run was made.
         audit: what `coigan.audit.write_audit` wrote about the augmented set.
+        labels: "info" of the augmented set, if it counts invisible labels.
 
     Returns:
         `path`.
@@ -81,6 +85,11 @@ def write_run_report(
         curves=curves,
         evaluation=evaluation,
         scores=_SCORES,
+        rows=ROWS,
+        pooled=POOLED,
+        crop_scores=_SCORES[:4],
+        whole_names=WHOLE,
+        labels=labels,
         augmented=[embed(content, "image/png", caption, caption) for content, caption in augmented],
         audit=audit,
         agreement=_agreement(audit),
