@@ -41,7 +41,7 @@ def work(tmp_path_factory):
 
 
 def test_scores_and_report(work, capsys):
-    call("evaluate", work / "run/model_final.pth", "--count", 12)
+    call("evaluate", work / "run/model_final.pth", "--count", 12, "--crops", 12)
     report = json.loads((work / "run/report.json").read_text())
     shown = capsys.readouterr().out
     assert report["painted_vs_test"]["FID"] > report["train_vs_test"]["FID"] >= 0
@@ -60,16 +60,16 @@ def test_scores_and_report(work, capsys):
     run = load_config(str(work / "run/config.yaml"))
     assert (run.TEST.FEATURES, run.LOSS.FEATURES.NETWORK) == ("lite0", "lite0")
     capsys.readouterr()
-    call("evaluate", work / "run", "--all", "--count", 12, "--min-checkpoint", 1)
+    call("evaluate", work / "run", "--all", "--count", 12, "--crops", 12, "--min-checkpoint", 1)
     shown = capsys.readouterr().out
     assert "model_0000001" in shown and "model_0000003" in shown and ", crop FID" in shown.split("best: ")[1]
     assert "unpainted base" in shown and "real train against test" in shown
     stamp = (work / "run/evaluations.json").stat().st_mtime_ns
-    call("evaluate", work / "run", "--all", "--count", 12, "--min-checkpoint", 1)
+    call("evaluate", work / "run", "--all", "--count", 12, "--crops", 12, "--min-checkpoint", 1)
     assert (work / "run/evaluations.json").stat().st_mtime_ns == stamp  # nothing is computed twice
     capsys.readouterr()
     # scores by another network are neither in the table nor the best
-    call("evaluate", work / "run", "--all", "--count", 12, "--min-checkpoint", 3, "--features", "random")
+    call("evaluate", work / "run", "--all", "--count", 12, "--crops", 12, "--min-checkpoint", 3, "--features", "random")
     shown = capsys.readouterr().out
     assert "model_0000003" in shown and "model_0000001" not in shown and "not Inception" in shown
     entries = json.loads((work / "run/evaluations.json").read_text()).values()
