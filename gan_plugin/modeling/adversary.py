@@ -58,6 +58,7 @@ class Adversary(nn.Module):
             presenter: makes the discriminator's input from samples.
             labels: draws the discriminator's targets.
             weight: factor of the generator's adversarial loss; with a `balance` only its ratio to other factors counts.
+                With 0 the discriminator is neither asked nor trained, unless somebody else listens to it.
             augment: acts on every input of the discriminator.
             regularizer: penalties on the discriminator.
             balance: holds the generator's terms to a share of its own loss; None for the weights as they are, which
@@ -107,7 +108,9 @@ class Adversary(nn.Module):
         return losses
 
     def _generator_terms(self, pair: RealFakePair) -> dict[str, tuple[torch.Tensor, float]]:
-        """The generator's losses, each with its weight."""
+        """The generator's losses, each with its weight; no verdict is asked for that would count nothing."""
+        if not self.weight:
+            return {f"loss_adv_{self.name}": (pair.samples.zero(), 0.0)}
         real, fake = self._augmented(pair.real, pair.fake)
         loss = pair.samples.zero() if not len(pair) else None
         if loss is None or self.lockstep:

@@ -186,10 +186,17 @@ class AdversarialModel(nn.Module):
             judges = has_begun and "mask" in self.adversaries
             losses = losses | self.unpaired(samples["mask"], self._realness if judges else None)
         pairs = {
-            name: adversary.pair(samples[name]) if has_begun else RealFakePair.unseen(samples[name])
+            name: adversary.pair(samples[name])
+            if has_begun and self._heard(name)
+            else RealFakePair.unseen(samples[name])
             for name, adversary in self.adversaries.items()
         }
         return losses, pairs
+
+    def _heard(self, name: str) -> bool:
+        """Whether the verdicts of a discriminator count; it rests otherwise."""
+        filters = name == "mask" and self.unpaired is not None and self.unpaired.asks_discriminator
+        return filters or self.adversaries[name].weight != 0
 
     def adversarial_losses(self, pairs: Pairs) -> dict[str, torch.Tensor]:
         """What the generator pays for being found out, at this iteration's weight; the discriminators held constant."""
@@ -211,12 +218,14 @@ class AdversarialModel(nn.Module):
         return [parameter for parameter in self.source.mask_head(self).parameters() if parameter.requires_grad]
 
     def discriminator_losses(self, pairs: Pairs) -> dict[str, torch.Tensor]:
-        """The discriminators' losses on detached samples; zeros before the first adversarial iteration."""
-        if self.ramp() == 0:
-            return {f"{DISC_LOSS_PREFIX}{name}": adversary.idle_loss() for name, adversary in self.adversaries.items()}
+        """The discriminators' losses on detached samples; zeros before the first adversarial iteration, and of those
+        whose verdicts count nothing."""
         losses: dict[str, torch.Tensor] = {}
         for name, adversary in self.adversaries.items():
-            losses |= adversary.discriminator_losses(pairs[name])
+            if self.ramp() > 0 and self._heard(name):
+                losses |= adversary.discriminator_losses(pairs[name])
+            else:
+                losses[f"{DISC_LOSS_PREFIX}{name}"] = adversary.idle_loss()
         return losses
 
     def ramp(self) -> float:

@@ -79,6 +79,11 @@ class UnpairedLosses:
         """Whether samples must bring the images."""
         return self.pairwise_weight > 0
 
+    @property
+    def asks_discriminator(self) -> bool:
+        """Whether a discriminator says where the teacher is believed."""
+        return self.teacher_weight > 0 and self.trust > 0
+
     def __call__(
         self, samples: MaskSamples, realness: Callable[[MaskSamples], torch.Tensor] | None = None
     ) -> dict[str, torch.Tensor]:

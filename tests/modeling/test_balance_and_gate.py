@@ -262,3 +262,31 @@ def test_a_reach_of_the_head_without_objects_and_before_the_start(tiny_cfg, make
         losses = losses_of(model, inputs, iteration)
         assert losses["loss_adv_mask"].item() == losses["loss_rec_mask"].item() == 0
         assert all(g.isfinite().all() for g in gradients_of(model, losses).values())
+
+
+@pytest.mark.parametrize("mode", ["joint", "alternating"])
+def test_a_discriminator_whose_verdict_counts_nothing_neither_judges_nor_learns(tiny_cfg, make_inputs, mode):
+    """Its error still pulls, and the other discriminator plays on."""
+    model = build(small(tiny_cfg, {**BOTH_PLAYERS, "MODEL.GAN.MODE": mode, "MODEL.GAN.MASK.WEIGHT": 0.0}))
+    asked = []
+    for name, adversary in model.adversaries.items():
+        adversary.discriminator.register_forward_hook(lambda *_, name=name: asked.append(name))
+    before, batches = copy.deepcopy(model.adversaries.state_dict()), itertools.cycle([make_inputs(1, side=64)])
+    players = discriminator_parameters(model)
+    of_generator = [p for p in model.parameters() if mode == "joint" or all(p is not q for q in players)]
+    # which would move weights without a gradient too
+    optimizer = torch.optim.AdamW(of_generator, 0.01, weight_decay=0.1)
+    if mode == "joint":
+        step = JointStep(model, batches, optimizer)
+    else:
+        step = AlternatingStep(model, batches, optimizer, torch.optim.AdamW(players, 0.01, weight_decay=0.1))
+    with EventStorage(0) as storage:
+        step.iter = 0
+        step.run_step()
+        found = {name: value for name, (value, _) in storage.latest().items()}
+    moved = {
+        name.split(".")[0] for name, v in model.adversaries.state_dict().items() if not torch.equal(v, before[name])
+    }
+    assert set(asked) == {"box"} == moved
+    assert found["loss_rec_mask"] > 0 == found["loss_adv_mask"] == found["loss_disc_mask"]
+    assert "gan/box/d_real" in found and "gan/mask/d_real" not in found and found["gan/mask/balance"] > 0
