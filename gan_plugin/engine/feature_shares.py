@@ -10,13 +10,12 @@ from torch import nn
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.meta_arch import DISC_LOSS_PREFIX
 from gan_plugin.modeling.sources import on_output, tensors_in
+from gan_plugin.modeling.stability import gradients_at
 
 OWN, OTHERS = "loss_mask", "others"
 # losses of masks, under the names of RoI heads and of criteria; of the auxiliary layers too
 _MASK_LOSSES = ("loss_mask", "loss_dice")
 _ADVERSARIAL = ("loss_adv_", "loss_rec_")
-# keeps the gradients in half precision from vanishing on their way, as a GradScaler would
-_SCALE = 2.0**10
 
 
 def backbone_of(model: nn.Module) -> nn.Module:
@@ -78,13 +77,9 @@ def record_shares(losses: Mapping[str, torch.Tensor], features: list[torch.Tenso
 
 
 def _gradient(losses: list[torch.Tensor], features: list[torch.Tensor]) -> list[torch.Tensor | None]:
-    """Of the sum of `losses` at each of the features, in single precision; None where there is none."""
+    """Of the sum of `losses` at each of the features; see `gradients_at`."""
     terms = [loss.float() for loss in losses if loss.requires_grad]
-    if not terms:
-        return [None] * len(features)
-    total = torch.stack(terms).sum() * _SCALE
-    found = torch.autograd.grad(total, features, retain_graph=True, allow_unused=True)
-    return [None if gradient is None else gradient.float() / _SCALE for gradient in found]
+    return gradients_at(torch.stack(terms).sum(), features) if terms else [None] * len(features)
 
 
 def _product(first: list[torch.Tensor | None], second: list[torch.Tensor | None]) -> torch.Tensor:

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler as Schedule
 
 from gan_plugin.engine.checkpoint import with_versions
 from gan_plugin.files import write_whole
+from gan_plugin.modeling.masks_of_some import modes_kept
 
 from .checkpoint import BEST_PREFIX, SafeCheckpointer
 from .distributed import StopOnSignal, preserved_rng
@@ -384,10 +385,8 @@ class SampleGrid(HookBase):
     @torch.no_grad()
     def _draw(self) -> None:
         game = self.trainer.model
-        was_training = game.training
-        game.eval()
-        with preserved_rng(), self._ema.in_place() if self._ema else nullcontext():
+        with modes_kept(game), preserved_rng(), self._ema.in_place() if self._ema else nullcontext():
+            game.eval()
             picture = game.picture()
-        game.train(was_training)
         if picture is not None:
             self.trainer.storage.put_image(self.PICTURE, picture.float().cpu())

@@ -172,22 +172,31 @@ def ask_teacher(model: Any, inputs: Sequence[dict[str, Any]], average: Average) 
         boxes = Instances(truth.image_size)
         boxes.pred_boxes, boxes.pred_classes = truth.gt_boxes, truth.gt_classes
         given.append(boxes)
-    with average(), _evaluating(model):
+    with average(), modes_kept(model):
+        model.eval()
         drawn = model.inference(asked, detected_instances=given, do_postprocess=False)
     for item, found in zip(asked, drawn, strict=True):
         item["instances"].set(FIELD, found.pred_masks[:, 0].float().to(item["instances"].gt_classes.device))
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    # each module by itself, since a user may keep some of them in evaluation mode
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """A block after which every module is in the mode that it had before: a user may keep some in evaluation mode."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def train_without_updates(model: nn.Module) -> None:
+    """Training mode, in which a model makes its losses, but for batch normalisation: that goes by what it has learnt,
+    and learns nothing of the batch."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 def taught_masks(image: Instances, side: int) -> torch.Tensor:

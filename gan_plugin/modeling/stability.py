@@ -36,6 +36,12 @@ _SCALE = 2.0**10
 _PULL_MEMORY = 0.9
 
 
+def gradients_at(loss: torch.Tensor, places: Sequence[torch.Tensor], *, keep: bool = True) -> list[torch.Tensor | None]:
+    """Of a scalar at each of `places`, in single precision; None where there is none. Its graph stays whole."""
+    found = torch.autograd.grad(loss * _SCALE, places, retain_graph=True, allow_unused=True)
+    return [None if gradient is None else gradient.float() / _SCALE for gradient in found]
+
+
 @dataclass(frozen=True)
 class GradientShare:
     """Holds an adversary's terms to a share of the head's own loss, by the norms of their gradients at what was drawn.
@@ -83,7 +89,8 @@ class GradientShare:
                 "MODEL.GAN.BALANCE.SHARE needs samples that bring the head's own loss and the output it is taken of, "
                 "and these have none; let their source add both, or set the key to 0 for absolute weights."
             )
-        own = _own_pull(samples.loss, samples.output)
+        (found,) = gradients_at(samples.loss, [samples.output])
+        own = samples.output.new_zeros(()).float() if found is None else found
         pulls = {name: _pull(term, samples, fake) for name, term in terms.items()}
         pull = torch.stack(list(pulls.values())).sum(0)
         # Means of squares: several processes then get the factor of one with all of their samples.
@@ -134,12 +141,6 @@ def _or_usual(norm: torch.Tensor, usual: torch.Tensor) -> torch.Tensor:
         return usual.clone()
     usual.copy_(torch.where(usual > 0, usual.lerp(norm, 1 - _PULL_MEMORY), norm))
     return norm
-
-
-def _own_pull(loss: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    """The gradient of a head's loss at its output, in single precision; its graph stays whole."""
-    (gradient,) = torch.autograd.grad(loss * _SCALE, output, retain_graph=True, allow_unused=True)
-    return _unscaled(gradient, output)
 
 
 def _pull(term: torch.Tensor, samples: Samples, fake: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:

@@ -19,13 +19,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from torch import nn
 from torchvision.ops import batched_nms
 
 from gan_plugin.data.mappers import CheckedDatasetMapper
 from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.adversary import Adversary
+from gan_plugin.modeling.masks_of_some import train_without_updates
 from gan_plugin.modeling.presenters import drawn_masks
 from gan_plugin.modeling.samples import MaskSamples, mask_iou
 
@@ -182,7 +182,9 @@ def judge_masks(cfg: CfgNode, model: Any, records: Sequence[dict[str, Any]], cou
     adversary: Adversary | None = model.adversaries["mask"] if "mask" in getattr(model, "adversaries", ()) else None
     if adversary is None:
         raise UserError("This run has no discriminator of masks.")
-    _set_modes(model)
+    # training alone makes samples
+    train_without_updates(model)
+    model.adversaries.eval()
     mapper = _mapper(cfg)
     seen: list[_Seen] = []
     iteration = max(cfg.SOLVER.MAX_ITER, cfg.MODEL.GAN.START_ITER + cfg.MODEL.GAN.WARMUP_ITERS) + 1
@@ -234,16 +236,6 @@ def _judged(adversary: Adversary, seen: Sequence[_Seen], count: int) -> Verdicts
             )
         )
     return Verdicts("distance" if of_features else "patches" if of_patches else "occlusion", pairs)
-
-
-def _set_modes(model: nn.Module) -> None:
-    # Training alone makes samples; what normalises by the batch must not see one of a single image.
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-    adversaries: Any = model.adversaries
-    adversaries.eval()
 
 
 def _mapper(cfg: CfgNode) -> CheckedDatasetMapper:

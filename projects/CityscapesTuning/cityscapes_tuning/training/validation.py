@@ -3,8 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from gan_plugin.engine.check_config import diverged
 from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
+from gan_plugin.modeling.masks_of_some import modes_kept, train_without_updates
 
 from ..data.mapper import Mapper
 from .outcome import HISTORY
@@ -108,7 +108,8 @@ class ValidationLoss(HookBase):
     def _losses(self, done: int) -> dict[str, float]:
         sums: dict[str, float] = {}
         count = 0
-        with preserved_rng(seed=_SEED), EventStorage(done - 1), _training_without_updates(self._model):
+        with preserved_rng(seed=_SEED), EventStorage(done - 1), modes_kept(self._model), torch.no_grad():
+            train_without_updates(self._model)
             for batch in self._loader:
                 for name, value in detector_losses(self._model, batch).items():
                     sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
@@ -162,18 +163,3 @@ def validation_loader(names: Sequence[str], images: int, mapper: Mapper, num_wor
     if 0 < images < len(records):
         records = [records[i * len(records) // images] for i in range(images)]
     return build_detection_test_loader(records, mapper=mapper, num_workers=num_workers)
-
-
-@contextmanager
-def _training_without_updates(model: nn.Module) -> Iterator[None]:
-    before = {module: module.training for module in model.modules()}
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, was_training in before.items():
-            module.training = was_training
