@@ -38,7 +38,7 @@ from gan_plugin.errors import UserError, explanation
 from gan_plugin.evaluation.build import check_evaluation
 from gan_plugin.evaluation.truth_boxes import drawing_of
 from gan_plugin.modeling import AdversarialModel
-from gan_plugin.modeling.discriminators import discriminator_class, sight_of
+from gan_plugin.modeling.discriminators import discriminator_class, presenter_class
 from gan_plugin.modeling.objectives import OBJECTIVE_REGISTRY
 from gan_plugin.modeling.timm_backbone import BUILDER
 
@@ -192,8 +192,8 @@ def _idle(cfg: CfgNode) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
     yield "MODEL.GAN.REG has no penalty", not penalties, ("MODEL.GAN.REG.EVERY",)
     yield "MODEL.GAN.MASK.MATCHING is proposal", gan.MASK.MATCHING == "proposal", ("MODEL.GAN.MASK.MATCH_IOU",)
     if gan.ENABLED:
-        sights = {sight_of(discriminator_class(cfg, player), player) for player in players}
-        yield "no discriminator looks at RoI features", sights <= {"masks", "masked_images"}, ("MODEL.GAN.ROI_POOLING",)
+        looks = any(presenter_class(discriminator_class(cfg, player), player).wants_features for player in players)
+        yield "no discriminator looks at RoI features", not looks, ("MODEL.GAN.ROI_POOLING",)
         labels = any(OBJECTIVE_REGISTRY.get(gan[player].OBJECTIVE).uses_labels for player in players)
         yield "no objective knows labels", not labels, ("MODEL.GAN.LABELS.",)
     yield f"MODEL.BACKBONE.NAME is not {BUILDER}", cfg.MODEL.BACKBONE.NAME != BUILDER, ("MODEL.TIMM.",)

@@ -6,6 +6,7 @@ from .lazy_node import AdversarialCascadeROIHeads, AdversarialMaskHead, Adversar
 from .meta_arch import AdversarialModel, AdversarialRCNN, install_switch
 from .objectives import OBJECTIVE_REGISTRY
 from .roi_source import AdversarialPointRendMaskHead, RoISource
+from .presenters import PRESENTER_REGISTRY
 from .samples import MaskSampler
 from .sources import SAMPLE_SOURCE_REGISTRY, QuerySource, SampleSource
 from .timm_backbone import TimmBackbone
@@ -13,6 +14,7 @@ from .timm_backbone import TimmBackbone
 __all__ = [
     "DISCRIMINATOR_REGISTRY",
     "OBJECTIVE_REGISTRY",
+    "PRESENTER_REGISTRY",
     "SAMPLE_SOURCE_REGISTRY",
     "AdversarialCascadeROIHeads",
     "AdversarialMaskHead",

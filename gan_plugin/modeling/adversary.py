@@ -1,12 +1,10 @@
 """One discriminator with its objective: the losses that it adds for either player, and how config keys describe it."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import nn
@@ -14,11 +12,10 @@ from torch.func import functional_call
 
 from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
-from gan_plugin.layers.prroi_pool import MultiLevelPrRoIPool
 
-from .discriminators import build_discriminator, discriminator_class, sight_of
+from .discriminators import build_discriminator, discriminator_class, presenter_class
 from .objectives import AdversarialObjective, Verdicts, build_objective
-from .presenters import BoxFeatures, DiscriminatorAugment, MaskedFeatures, MaskedImages, PixelMasks, Presenter
+from .presenters import DiscriminatorAugment, Levels, Presenter
 from .samples import RealFakePair, Samples, reconstruction_loss
 from .stability import AccuracyGate, GradientShare, LabelNoise, Regularizer
 from .unpaired import MaskMemory
@@ -267,7 +264,7 @@ def _nothing(verdicts: Verdicts) -> torch.Tensor:
     return torch.stack([part.sum() for part in parts]).sum() * 0
 
 
-def build_adversaries(cfg: CfgNode, levels: Callable[[], Sequence[ShapeSpec]]) -> nn.ModuleDict:
+def build_adversaries(cfg: CfgNode, levels: Levels) -> nn.ModuleDict:
     """The adversaries that `cfg.MODEL.GAN` switches on, by name: "mask" and "box".
 
     Args:
@@ -293,7 +290,7 @@ def build_adversaries(cfg: CfgNode, levels: Callable[[], Sequence[ShapeSpec]]) -
     return adversaries
 
 
-def _common(cfg: CfgNode, player: str, levels: Callable[[], Sequence[ShapeSpec]]) -> dict[str, Any]:
+def _common(cfg: CfgNode, player: str, levels: Levels) -> dict[str, Any]:
     gan, node = cfg.MODEL.GAN, cfg.MODEL.GAN[player]
     objective = build_objective(node.OBJECTIVE, f"MODEL.GAN.{player}.OBJECTIVE")
     regularizer = Regularizer(gan.REG.R1_GAMMA, gan.REG.GP_WEIGHT, gan.REG.EVERY)
@@ -314,7 +311,7 @@ def _common(cfg: CfgNode, player: str, levels: Callable[[], Sequence[ShapeSpec]]
         )
     if player == "MASK" and node.BOX_ONLY:
         _check_box_only(cfg)
-    presenter, shape = _presenter(cfg, player, levels)
+    presenter, shape = presenter_class(discriminator_class(cfg, player), player).from_config(cfg, levels)
     memory = MaskMemory(node.MEMORY, shape.channels, shape.height) if player == "MASK" and node.BOX_ONLY else None
     return {
         **({"memory": memory} if memory else {}),
@@ -334,7 +331,7 @@ def _common(cfg: CfgNode, player: str, levels: Callable[[], Sequence[ShapeSpec]]
 def _check_box_only(cfg: CfgNode) -> None:
     """Refuse what cannot be judged beside a truth of another object."""
     node = cfg.MODEL.GAN.MASK
-    if sight_of(discriminator_class(cfg, "MASK"), "MASK") == "masked_features":
+    if not presenter_class(discriminator_class(cfg, "MASK"), "MASK").lasts:
         raise UserError(
             f"MODEL.GAN.MASK.DISCRIMINATOR {node.DISCRIMINATOR} sees features, which change, while a memory of them "
             "would not, as MODEL.GAN.MASK.BOX_ONLY needs one; set it to MaskedImageDiscriminator."
@@ -344,23 +341,6 @@ def _check_box_only(cfg: CfgNode) -> None:
             f"MODEL.GAN.MASK.OBJECTIVE {node.OBJECTIVE} compares each mask with its own truth, which "
             "MODEL.GAN.MASK.BOX_ONLY says that some have not; set it to Hinge or another one with verdicts."
         )
-
-
-def _presenter(cfg: CfgNode, player: str, levels: Callable[[], Sequence[ShapeSpec]]) -> tuple[Presenter, ShapeSpec]:
-    """How `player` shows its samples, and the shape of what is seen."""
-    node = cfg.MODEL.GAN[player]
-    sight = sight_of(discriminator_class(cfg, player), player)
-    size = node.INPUT_SIZE
-    fake = check_choice("MODEL.GAN.MASK.FAKE", cfg.MODEL.GAN.MASK.FAKE)
-    if sight == "masks":
-        return PixelMasks(size, fake), ShapeSpec(channels=1, height=size, width=size)
-    if sight == "masked_images":
-        return MaskedImages(size, fake), ShapeSpec(channels=4, height=size, width=size)
-    shapes = levels()
-    assignment = check_choice("MODEL.GAN.ROI_POOLING", cfg.MODEL.GAN.ROI_POOLING)
-    pooler = MultiLevelPrRoIPool(size, [1 / level.stride for level in shapes], assignment)
-    shape = ShapeSpec(channels=shapes[0].channels, height=size, width=size)
-    return (MaskedFeatures(size, pooler, fake) if sight == "masked_features" else BoxFeatures(pooler)), shape
 
 
 def _compiled(adversary: Adversary, cfg: CfgNode) -> Adversary:

@@ -1,13 +1,16 @@
 """How samples are shown to a discriminator: in the form that it sees, augmented alike, and as a picture for readers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
-from detectron2.layers import ROIAlign
+from detectron2.config import CfgNode
+from detectron2.layers import ROIAlign, ShapeSpec
+from detectron2.utils.registry import Registry
 
+from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
 from gan_plugin.layers.prroi_pool import MultiLevelPrRoIPool
 
@@ -29,8 +32,31 @@ def straight_through_binarize(probabilities: torch.Tensor, threshold: float = 0.
     return hard + (probabilities - probabilities.detach())
 
 
+PRESENTER_REGISTRY: Registry = Registry("PRESENTER")
+PRESENTER_REGISTRY.__doc__ = """
+What a discriminator can be shown: see `Presenter`. A discriminator names one of these classes in its attribute `sees`;
+register your own with `@PRESENTER_REGISTRY.register()`.
+"""
+
+Levels = Callable[[], Sequence[ShapeSpec]]
+
+
 class Presenter(Protocol):
     """Makes a discriminator's input from the samples of its player."""
+
+    # "MASK" or "BOX": whose samples it takes
+    player: str
+    # whether it shows a mask always alike, so that a memory may hold what was shown while the model goes on learning
+    lasts: bool
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, levels: Levels) -> "tuple[Presenter, ShapeSpec]":
+        """The presenter for `cfg.MODEL.GAN[player]`, and the shape of what it shows.
+
+        Args:
+            cfg: with the plugin's keys.
+            levels: gives channels and stride of the features that samples bring, if it looks at them.
+        """
 
     @property
     def background(self) -> float:
@@ -47,6 +73,7 @@ class Presenter(Protocol):
     def __call__(self, samples: Any) -> RealFakePair: ...
 
 
+@PRESENTER_REGISTRY.register()
 @dataclass(frozen=True)
 class PixelMasks:
     """Masks (R, 1, S, S) in [-1, 1] (thesis 5.4.1, 5.6.1, 5.7).
@@ -61,6 +88,13 @@ class PixelMasks:
     background: float = -1.0
     wants_features: bool = False
     wants_pictures: bool = False
+    player: ClassVar[str] = "MASK"
+    lasts: ClassVar[bool] = True
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, levels: Levels) -> "tuple[PixelMasks, ShapeSpec]":
+        size = cfg.MODEL.GAN.MASK.INPUT_SIZE
+        return cls(size, _form(cfg)), ShapeSpec(channels=1, height=size, width=size)
 
     def __call__(self, samples: MaskSamples) -> RealFakePair:
         # Real and fake take the same path, or the discriminator would learn to see the resampling.
@@ -68,6 +102,7 @@ class PixelMasks:
         return RealFakePair(real, fake, samples)
 
 
+@PRESENTER_REGISTRY.register()
 @dataclass(frozen=True)
 class MaskedImages:
     """The mask in [0, 1], and the RGB crop of its box in [-1, 1] times the mask: (R, 4, S, S).
@@ -81,6 +116,13 @@ class MaskedImages:
     background: float = 0.0
     wants_features: bool = False
     wants_pictures: bool = True
+    player: ClassVar[str] = "MASK"
+    lasts: ClassVar[bool] = True
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, levels: Levels) -> "tuple[MaskedImages, ShapeSpec]":
+        size = cfg.MODEL.GAN.MASK.INPUT_SIZE
+        return cls(size, _form(cfg)), ShapeSpec(channels=4, height=size, width=size)
 
     def __call__(self, samples: MaskSamples) -> RealFakePair:
         crops = crop_pictures(samples, self.size).to(samples.logits.dtype) * 2 - 1
@@ -96,9 +138,12 @@ def crop_pictures(samples: MaskSamples, side: int) -> torch.Tensor:
     return align(samples.pictures, samples.rois.to(samples.pictures.dtype))
 
 
+@PRESENTER_REGISTRY.register()
 class MaskedFeatures:
     """RoI features (R, C, S, S) times the mask (Le et al. 2020, arXiv 2010.13757, figure 3); the features detached."""
 
+    player = "MASK"
+    lasts = False
     background = 0.0
     wants_features = True
     wants_pictures = False
@@ -114,6 +159,12 @@ class MaskedFeatures:
         self.pooler = pooler
         self.fake = fake
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode, levels: Levels) -> "tuple[MaskedFeatures, ShapeSpec]":
+        size = cfg.MODEL.GAN.MASK.INPUT_SIZE
+        pooler, shape = _pooler(cfg, size, levels())
+        return cls(size, pooler, _form(cfg)), shape
+
     def __call__(self, samples: MaskSamples) -> RealFakePair:
         with torch.no_grad():
             features = self.pooler(samples.features, samples.rois).to(samples.logits.dtype)
@@ -122,10 +173,13 @@ class MaskedFeatures:
         return RealFakePair(real, fake, samples)
 
 
+@PRESENTER_REGISTRY.register()
 class BoxFeatures:
     """Features (R, C, S, S) inside of a box, pooled exactly, so that they pass gradients to its corners
     (Le et al. 2020, figure 2)."""
 
+    player = "BOX"
+    lasts = False
     background = 0.0
     wants_features = True
     wants_pictures = False
@@ -137,12 +191,27 @@ class BoxFeatures:
         """
         self.pooler = pooler
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode, levels: Levels) -> "tuple[BoxFeatures, ShapeSpec]":
+        pooler, shape = _pooler(cfg, cfg.MODEL.GAN.BOX.INPUT_SIZE, levels())
+        return cls(pooler), shape
+
     def __call__(self, samples: BoxSamples) -> RealFakePair:
         boxes = torch.cat([samples.truth.to(samples.predicted.dtype), samples.predicted])
         images = samples.images[:, None].to(boxes.dtype).repeat(2, 1)
         # at once, since most of the time goes into what does not depend on how many there are
         real, fake = self.pooler(samples.features, torch.cat([images, boxes], dim=1)).chunk(2)
         return RealFakePair(real.detach(), fake, samples)
+
+
+def _form(cfg: CfgNode) -> str:
+    return check_choice("MODEL.GAN.MASK.FAKE", cfg.MODEL.GAN.MASK.FAKE)
+
+
+def _pooler(cfg: CfgNode, size: int, levels: Sequence[ShapeSpec]) -> tuple[MultiLevelPrRoIPool, ShapeSpec]:
+    assignment = check_choice("MODEL.GAN.ROI_POOLING", cfg.MODEL.GAN.ROI_POOLING)
+    pooler = MultiLevelPrRoIPool(size, [1 / level.stride for level in levels], assignment)
+    return pooler, ShapeSpec(channels=levels[0].channels, height=size, width=size)
 
 
 def drawn_masks(samples: MaskSamples, form: str) -> torch.Tensor:

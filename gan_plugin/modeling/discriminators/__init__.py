@@ -1,7 +1,7 @@
 """Networks that tell the truth from a prediction."""
 
 from .feature import BoxFeatureDiscriminator, MaskedFeatureDiscriminator
-from .layers import DISCRIMINATOR_REGISTRY, build_discriminator, discriminator_class, sight_of
+from .layers import DISCRIMINATOR_REGISTRY, build_discriminator, discriminator_class, presenter_class
 from .mask import MaskedImageDiscriminator, PatchMaskDiscriminator, PixelMaskDiscriminator, ProjectionMaskDiscriminator
 
 __all__ = [
@@ -14,5 +14,5 @@ __all__ = [
     "ProjectionMaskDiscriminator",
     "build_discriminator",
     "discriminator_class",
-    "sight_of",
+    "presenter_class",
 ]

@@ -33,7 +33,7 @@ class MaskedFeatureDiscriminator(nn.Module):
     the paper's 28 for one, is padded with zeros, which is what a mask leaves outside of an object anyway.
     """
 
-    sees = "masked_features"
+    sees = "MaskedFeatures"
 
     @configurable
     def __init__(
@@ -103,7 +103,7 @@ class BoxFeatureDiscriminator(nn.Module):
     fifth covers what is left and gives the logit.
     """
 
-    sees = "box_features"
+    sees = "BoxFeatures"
 
     @configurable
     def __init__(

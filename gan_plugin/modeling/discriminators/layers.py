@@ -12,9 +12,10 @@ from fvcore.common.registry import Registry
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gan_plugin.config import check_choice, check_name
+from gan_plugin.config import check_choice, check_name, registered
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.objectives import build_objective
+from gan_plugin.modeling.presenters import PRESENTER_REGISTRY, Presenter
 
 DISCRIMINATOR_REGISTRY: Registry = Registry("DISCRIMINATOR")
 DISCRIMINATOR_REGISTRY.__doc__ = """
@@ -22,12 +23,20 @@ Discriminators: modules that take a batch of samples, (R, C, S, S), and return l
 as `cls(cfg, player, input_shape)`, where `cfg.MODEL.GAN[player]` holds its keys and player is "MASK" or "BOX"; register
 your own with `@DISCRIMINATOR_REGISTRY.register()` and name it in `MODEL.GAN.MASK.DISCRIMINATOR`. Class attributes:
 
-    sees: "masks" (the default), "masked_images", "masked_features" or "box_features".
+    sees: the name of a presenter, "PixelMasks" (the default for masks), "MaskedImages", "MaskedFeatures", "BoxFeatures"
+        or one of `PRESENTER_REGISTRY` that you have registered.
     conditional: True if it is called with the (R,) classes as well.
 """
 
-# what either player can show to a discriminator; the first is the default of a class without `sees`
-SIGHTS = {"MASK": ("masks", "masked_images", "masked_features"), "BOX": ("box_features",)}
+# of a class without `sees`
+_USUALLY = {"MASK": "PixelMasks", "BOX": "BoxFeatures"}
+# what the presenters were called in the attribute `sees` before there was a registry of them
+_FORMERLY = {
+    "masks": "PixelMasks",
+    "masked_images": "MaskedImages",
+    "masked_features": "MaskedFeatures",
+    "box_features": "BoxFeatures",
+}
 
 
 def discriminator_class(cfg: CfgNode, player: str) -> type[nn.Module]:
@@ -37,7 +46,7 @@ def discriminator_class(cfg: CfgNode, player: str) -> type[nn.Module]:
         UserError: it is unknown, or made for the other player; the sentence lists the ones to choose from.
     """
     key, name = f"MODEL.GAN.{player}.DISCRIMINATOR", cfg.MODEL.GAN[player].DISCRIMINATOR
-    fitting = sorted(entry for entry, cls in DISCRIMINATOR_REGISTRY if sight_of(cls, player) in SIGHTS[player])
+    fitting = sorted(entry for entry, cls in DISCRIMINATOR_REGISTRY if presenter_class(cls, player).player == player)
     if name not in DISCRIMINATOR_REGISTRY:
         check_name(key, name, fitting)
     if name not in fitting:
@@ -45,9 +54,15 @@ def discriminator_class(cfg: CfgNode, player: str) -> type[nn.Module]:
     return DISCRIMINATOR_REGISTRY.get(name)
 
 
-def sight_of(cls: type, player: str) -> str:
-    """What a discriminator of `player` wants to see."""
-    return getattr(cls, "sees", SIGHTS[player][0])
+def presenter_class(cls: type, player: str) -> type[Presenter]:
+    """The presenter of what a discriminator of `player` wants to see.
+
+    Raises:
+        UserError: its attribute `sees` names none.
+    """
+    name = getattr(cls, "sees", _USUALLY[player])
+    name = _FORMERLY.get(name, name)
+    return registered(f"{cls.__name__}.sees", name, PRESENTER_REGISTRY)
 
 
 def build_discriminator(cfg: CfgNode, player: str, input_shape: ShapeSpec) -> nn.Module:

@@ -31,7 +31,7 @@ class PixelMaskDiscriminator(nn.Module):
     a 2x2 convolution over the remaining 2x2 grid gives the logit. The defaults have 11,412,480 parameters.
     """
 
-    sees = "masks"
+    sees = "PixelMasks"
 
     @configurable
     def __init__(
@@ -130,7 +130,7 @@ class PatchMaskDiscriminator(nn.Module):
     With n of them a patch is 5 * 2 ** n - 2 pixels wide; with none, verdicts are per pixel and see 3x3.
     """
 
-    sees = "masks"
+    sees = "PixelMasks"
 
     @configurable
     def __init__(
@@ -181,7 +181,7 @@ class MaskedImageDiscriminator(nn.Module):
     the last one's mean over the picture is weighed to a logit.
     """
 
-    sees = "masked_images"
+    sees = "MaskedImages"
 
     @configurable
     def __init__(
