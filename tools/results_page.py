@@ -4,7 +4,7 @@
     python tools/results_page.py DIR --output docs/results/NAME.md --title "What was compared" [--pictures ARM ...]
 
 DIR is the --output of tools/compare.py. The numbers and charts are those of DIR/results.json; --pictures adds of each
-named arm the greatest gain and the greatest loss of one object, and what its discriminator says, for which
+named arm the three objects that gain and the three that lose most, and what its discriminator says, for which
 DETECTRON2_DATASETS and the runs must be where they were.
 """
 

@@ -206,17 +206,19 @@ def _footnote(results: Mapping[str, Any]) -> str:
 _HEIGHT = 200
 _GAP = 6
 _MOST_PIXELS = 900
+# objects of an arm that gain most, and as many that lose most
+_ROWS = 3
 _COLOURS = "In the differences blue is right, orange too much, yellow missed."
 _ADVICE = "Free some disk space, or choose another folder."
 
 
 def write_pictures(results: Mapping[str, Any], comparison: Path, stem: Path, arms: Sequence[str]) -> list[list[str]]:
-    """For each arm its greatest gain and its greatest loss of one object, and what its discriminator says.
+    """For each arm the objects that gain and lose most, three of either, and what its discriminator says.
 
     Args:
         results: as results.json holds them.
         comparison: the --output of tools/compare.py, with its runs.
-        stem: what the names of the files begin with, such as docs/results/street for street_paper_gain.jpg.
+        stem: what the names of the files begin with, such as docs/results/street for street_paper_gain1.jpg.
         arms: those wanted.
 
     Returns:
@@ -231,11 +233,11 @@ def write_pictures(results: Mapping[str, Any], comparison: Path, stem: Path, arm
         kinds = {"gain": " gains most", "loss": " loses most"}
         for kind, ending in kinds.items():
             rows = [row for group in section["groups"] if group["title"].endswith(ending) for row in group["rows"]]
-            if rows:
-                file = stem.with_name(f"{stem.name}_{section['who']}_{kind}.jpg")
-                _save(_strip(rows[0]["tiles"]), file)
-                tiles = ", ".join(tile["caption"] for tile in rows[0]["tiles"])
-                written.append([file.name, f"{rows[0]['caption']} From left to right: {tiles}. {_COLOURS}"])
+            for number, row in enumerate(rows[:_ROWS], start=1):
+                file = stem.with_name(f"{stem.name}_{section['who']}_{kind}{number}.jpg")
+                _save(_strip(row["tiles"]), file)
+                tiles = ", ".join(tile["caption"] for tile in row["tiles"])
+                written.append([file.name, f"{row['caption']} From left to right: {tiles}. {_COLOURS}"])
         if section["verdict"]:
             file = stem.with_name(f"{stem.name}_{section['who']}_verdicts.jpg")
             picture = _opened(section["verdict"])

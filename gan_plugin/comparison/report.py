@@ -129,6 +129,7 @@ def draw_intervals(
             said.append(f"{metric}, {arm}: {found['mean']:+.2f}")
         axes.set_title(metric, color=INK, fontsize=9)
         axes.tick_params(colors=INK)
+        axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=INK, alpha=0.15)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color(INK)
