@@ -5,8 +5,8 @@ from .discriminators import DISCRIMINATOR_REGISTRY, PixelMaskDiscriminator
 from .lazy_node import AdversarialCascadeROIHeads, AdversarialMaskHead, AdversarialROIHeads
 from .meta_arch import AdversarialModel, AdversarialRCNN, install_switch
 from .objectives import OBJECTIVE_REGISTRY
-from .roi_source import AdversarialPointRendMaskHead, RoISource
 from .presenters import PRESENTER_REGISTRY
+from .roi_source import AdversarialPointRendMaskHead, RoISource
 from .samples import MaskSampler
 from .sources import SAMPLE_SOURCE_REGISTRY, QuerySource, SampleSource
 from .timm_backbone import TimmBackbone
