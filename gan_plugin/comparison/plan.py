@@ -67,7 +67,6 @@ def _family(name: str) -> str:
 
 
 MODEL_A = "a"
-WEIGHTS = "model_final.pth"
 # metrics that verdicts are given on: of every comparison of masks, and of those whose models can be told boxes
 MAIN = ("segm/AP", "boundary/AP")
 MAIN_IN_TRUTH_BOXES = tuple(f"{TASK}/{measure}" for measure in MEASURES)

@@ -6,7 +6,6 @@ Each is a process of tools/train_net.py; how far it has come is read from its fo
 import ctypes
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,12 +19,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from gan_plugin.engine.checkpoint import FINAL, checkpoint_file, periodic_checkpoints
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 from gan_plugin.metrics import final_scores, iterations_done
 from gan_plugin.processes import raise_stopped, stop_signals_answered, take, taken
 
-from .plan import WEIGHTS, Plan, Run, extended
+from .plan import Plan, Run, extended
 
 PLAN = "plan.json"
 CONFIG = "config.yaml"
@@ -101,7 +101,6 @@ def write_if_new(file: Path, text: str) -> None:
 
 # says that the evaluation has ended without any metric that is defined
 _NO_SCORES = "no_scores.txt"
-_PERIODIC = re.compile(r"model_\d{7}\.pth")
 
 
 class State(Enum):
@@ -116,15 +115,15 @@ def state_of(folder: Path, iterations: int) -> State:
     """What is left to do in `folder` for a run of `iterations`."""
     if final_scores(folder, iterations) or (folder / _NO_SCORES).is_file():
         return State.FINISHED
-    return State.EVALUATE if (folder / WEIGHTS).is_file() else State.TRAIN
+    return State.EVALUATE if checkpoint_file(folder, FINAL).is_file() else State.TRAIN
 
 
 def settle(folder: Path, iterations: int) -> None:
     """Note that a run has ended well, and drop the checkpoints that only served to continue it."""
     if not final_scores(folder, iterations):
         (folder / _NO_SCORES).write_text("The evaluation gave no metric: the model has detected nothing.\n")
-    for file in folder.glob("model_*.pth"):
-        if _PERIODIC.fullmatch(file.name) and (folder / WEIGHTS).is_file():
+    if checkpoint_file(folder, FINAL).is_file():
+        for file in periodic_checkpoints(folder).values():
             file.unlink()
 
 
@@ -139,7 +138,7 @@ def arguments_of(run: Run, output: Path) -> list[str]:
     # continues the training, or makes up for a final evaluation that was lost
     flags = ["--resume"] if folder.exists() else []
     if run.parent:
-        settings["MODEL.WEIGHTS"] = str(output / run.parent / WEIGHTS)
+        settings["MODEL.WEIGHTS"] = str(checkpoint_file(output / run.parent, FINAL))
     return ["--config-file", str(output / CONFIG), *flags, *key_values(settings)]
 
 

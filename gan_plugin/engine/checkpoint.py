@@ -3,8 +3,10 @@
 import json
 import os
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import safetensors
@@ -14,10 +16,37 @@ from detectron2.checkpoint import DetectionCheckpointer
 from gan_plugin.errors import UserError
 from gan_plugin.files import UNREADABLE, first_line, read_safely, write_whole
 
-BEST_PREFIX = "model_best"
+SUFFIX = ".pth"
+# what a run calls its checkpoints, as `SafeCheckpointer.save` takes it: the last, its moving average, the best
+FINAL, AVERAGE, BEST = "model_final", "model_final_ema", "model_best"
+# the file that names the checkpoint from which a resumed run goes on
+LAST = "last_checkpoint"
+# those in between, by the finished iterations
+_PERIODIC = re.compile(rf"model_(\d{{7,}}){re.escape(SUFFIX)}")
 # the key under which a checkpoint, or the metadata of a .safetensors, keeps the names of the classes
 _CLASSES = "thing_classes"
 _ADVICE = "The checkpoints before it are kept; free some disk space and continue with --resume."
+
+
+def checkpoint_file(folder: str | Path, name: str) -> Path:
+    """The file that a run in `folder` keeps its checkpoint `name` in."""
+    return Path(folder, f"{name}{SUFFIX}")
+
+
+def best_name(label: str = "") -> str:
+    """What the best checkpoint by one of several scores is called, such as `model_best_fid`."""
+    return f"{BEST}_{label}" if label else BEST
+
+
+def is_best(name: str) -> bool:
+    """Whether a checkpoint, or its file, is the best by some score, which no run goes on from."""
+    return name.startswith(BEST)
+
+
+def periodic_checkpoints(folder: str | Path) -> dict[int, Path]:
+    """{number: file} of the checkpoints from within a run, oldest first; the number is what their names say."""
+    found = ((_PERIODIC.fullmatch(file.name), file) for file in sorted(Path(folder).glob(f"*{SUFFIX}")))
+    return dict(sorted((int(match[1]), file) for match, file in found if match))
 
 
 def trained_classes(weights: str) -> list[str]:
@@ -102,23 +131,24 @@ class SafeCheckpointer(DetectionCheckpointer):
         }
         data.update(kwargs)
         self._refuse_non_finite(data["model"], name, data.get("iteration"))
-        path = os.path.join(self.save_dir, f"{name}.pth")
+        path = checkpoint_file(self.save_dir, name)
         self.logger.info(f"Saving checkpoint to {path}")
         write_whole(path, lambda file: torch.save(data, file), _ADVICE)
-        if not name.startswith(BEST_PREFIX):
-            self.tag_last_checkpoint(os.path.basename(path))
+        if not is_best(name):
+            self.tag_last_checkpoint(path.name)
 
     def save_weights(self, name: str, weights: dict[str, torch.Tensor]) -> None:
         """Save `weights` alone as `name`.pth, to be used as MODEL.WEIGHTS; errors as in `save`."""
         self._refuse_non_finite(weights, name)
-        path = os.path.join(self.save_dir, f"{name}.pth")
+        path = checkpoint_file(self.save_dir, name)
         data = {"model": weights, **named_classes(self.thing_classes)}
         write_whole(path, lambda file: torch.save(data, file), _ADVICE)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make `last_filename_basename` the file that `--resume` continues from."""
-        path = os.path.join(self.save_dir, "last_checkpoint")
-        write_whole(path, lambda file: file.write(last_filename_basename.encode()), _ADVICE)
+        write_whole(
+            os.path.join(self.save_dir, LAST), lambda file: file.write(last_filename_basename.encode()), _ADVICE
+        )
 
     def _refuse_non_finite(self, weights: dict[str, torch.Tensor], name: str, iteration: int | None = None) -> None:
         when = "" if iteration is None else f" after iteration {iteration}"

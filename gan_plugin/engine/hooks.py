@@ -1,11 +1,9 @@
 """What happens around the step; AdversarialTrainer.build_hooks says in which order and why."""
 
-import glob
 import json
 import logging
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -21,7 +19,7 @@ from gan_plugin.engine.checkpoint import with_versions
 from gan_plugin.files import write_whole
 from gan_plugin.modeling.masks_of_some import modes_kept
 
-from .checkpoint import BEST_PREFIX, SafeCheckpointer
+from .checkpoint import SafeCheckpointer, best_name, periodic_checkpoints
 from .distributed import StopOnSignal, preserved_rng
 
 __all__ = [
@@ -175,9 +173,7 @@ class PeriodicCheckpoint(PeriodicCheckpointer):
 
     def before_train(self) -> None:
         super().before_train()
-        folder = self.checkpointer.save_dir
-        files = glob.glob(os.path.join(glob.escape(folder), "model_*.pth"))
-        own = sorted(file for file in files if re.fullmatch(r"model_\d{7,}\.pth", os.path.basename(file)))
+        own = [str(file) for file in periodic_checkpoints(self.checkpointer.save_dir).values()]
         self.recent_checkpoints = own if self.trainer.start_iter > 0 else []
 
 
@@ -216,7 +212,7 @@ class BestCheckpoint(HookBase):
         self.metric = metric.removeprefix("-")
         self._sign = -1.0 if metric.startswith("-") else 1.0
         self._ema = ema
-        self._name = f"{BEST_PREFIX}_{label}" if label else BEST_PREFIX
+        self._name = best_name(label)
         self._record = os.path.join(checkpointer.save_dir, f"{self._name}.json")
         # times the sign, so that larger is better
         self._best = -math.inf

@@ -17,7 +17,7 @@ from gan_plugin.metrics import FILE, final_scores, read_metrics
 from gan_plugin.modeling.meta_arch import discriminator_parameters, lend_average
 
 from .check_config import NonFiniteLossError, diverged, quiet_user_errors
-from .checkpoint import SafeCheckpointer
+from .checkpoint import AVERAGE, FINAL, SafeCheckpointer, checkpoint_file
 from .distributed import StopOnSignal, capture_rng_state, preserved_rng, restore_rng_state
 from .hooks import (
     BestCheckpoint,
@@ -33,8 +33,6 @@ from .train_loader import ResumableTrainLoader
 from .writers import GamePrinter, SamplePictureWriter, append_metrics, finite_metrics, log_results
 
 _logger = logging.getLogger(__name__)
-_FINAL = "model_final"
-_AVERAGE = "model_final_ema"
 # what the results with test-time augmentation are filed under
 TTA = "tta"
 
@@ -170,7 +168,7 @@ class GameLoop(TrainerBase):
     def after_train(self) -> None:
         try:
             if self._ema is not None and self.iter >= self.max_iter and comm.is_main_process():
-                self.checkpointer.save_weights(_AVERAGE, self._ema.generator_state())
+                self.checkpointer.save_weights(AVERAGE, self._ema.generator_state())
             super().after_train()
         finally:
             self._stop.restore()
@@ -178,7 +176,7 @@ class GameLoop(TrainerBase):
     def train(self) -> OrderedDict | None:
         """Train from `start_iter` to `max_iter`; returns the last evaluation's results, if any."""
         if self.start_iter >= self.max_iter:
-            final = os.path.join(self._output_dir, f"{_FINAL}.pth")
+            final = checkpoint_file(self._output_dir, FINAL)
             done = f"The run in {self._output_dir} has its {self.max_iter} iterations: nothing left to train"
             _logger.info(f"{done}. Its weights are {final}.")
             self._write_lost_files()
@@ -193,13 +191,12 @@ class GameLoop(TrainerBase):
         # A run may be killed after its last periodic checkpoint, which holds all of them, and before the last of these.
         if self.start_iter > self.max_iter or not comm.is_main_process():
             return
-        present = os.listdir(self._output_dir)
-        if f"{_FINAL}.pth" not in present:
+        if not checkpoint_file(self._output_dir, FINAL).exists():
             if self._rng_state is not None:
                 restore_rng_state(self._rng_state)
-            self.checkpointer.save(_FINAL, iteration=self.iter)
-        if self._ema is not None and f"{_AVERAGE}.pth" not in present:
-            self.checkpointer.save_weights(_AVERAGE, self._ema.generator_state())
+            self.checkpointer.save(FINAL, iteration=self.iter)
+        if self._ema is not None and not checkpoint_file(self._output_dir, AVERAGE).exists():
+            self.checkpointer.save_weights(AVERAGE, self._ema.generator_state())
 
     def _make_up_for_a_lost_evaluation(self) -> None:
         # A kill may come between a checkpoint and the end of the evaluation after it, whose numbers are written when
@@ -222,7 +219,8 @@ class GameLoop(TrainerBase):
         if not self.start_iter or not self._eval_period or self.start_iter % self._eval_period:
             return False
         lines = read_metrics(os.path.join(self._output_dir, FILE))
-        known = next((line for line in lines if line["iteration"] == self.iter), {})
+        # An evaluation has a line of its own, which counts one more where it was the last of a run that goes on longer.
+        known = {key for line in lines if line["iteration"] in (self.iter, self.start_iter) for key in line}
         return any(hook.metric not in known for hook in self._best_checkpoints())
 
     def _best_checkpoints(self) -> list[BestCheckpoint]:

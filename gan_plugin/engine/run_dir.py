@@ -2,7 +2,6 @@
 
 import glob
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -19,12 +18,11 @@ from gan_plugin.config_files import Change, differences, flat, look_up, read_yam
 from gan_plugin.errors import UserError
 from gan_plugin.files import UNFINISHED, write_whole
 
-from .checkpoint import BEST_PREFIX
+from .checkpoint import FINAL, LAST, SUFFIX, checkpoint_file, is_best, periodic_checkpoints
 from .setup import default_config
 
 CONFIG = "config.yaml"
 _PROBE_BYTES = 1 << 16
-_TAG = "last_checkpoint"
 # What of MODEL a resumed run may change: where it runs, what it starts from, what only tests and pictures look at.
 FREE_KEYS = (
     "MODEL.DEVICE",
@@ -104,7 +102,7 @@ def claim_folder(
         ) from error
     if eval_only:
         return
-    checkpoints = _names(path, "*.pth")
+    checkpoints = _names(path, f"*{SUFFIX}")
     if checkpoints and not resume:
         raise UserError(
             f"{key} {path} already holds a checkpoint of another run ({checkpoints[-1]}); add --resume to "
@@ -119,9 +117,9 @@ def claim_folder(
                 f"The run in {path} was begun with {told(changes)}; resume it with what it had ({config} has it all), "
                 f"or start another run{other} another {key}."
             )
-        if not os.path.exists(os.path.join(path, _TAG)):
-            write_whole(os.path.join(path, _TAG), lambda file: file.write(last.encode()), "Free some disk space.")
-    for name in [*_names(path, f"model_*{UNFINISHED}"), *_names(path, f"{_TAG}{UNFINISHED}")]:
+        if not os.path.exists(os.path.join(path, LAST)):
+            write_whole(os.path.join(path, LAST), lambda file: file.write(last.encode()), "Free some disk space.")
+    for name in [*_names(path, f"model_*{UNFINISHED}"), *_names(path, f"{LAST}{UNFINISHED}")]:
         os.remove(os.path.join(path, name))
 
 
@@ -131,11 +129,12 @@ def _names(folder: str, pattern: str) -> list[str]:
 
 def _last_checkpoint(folder: str, checkpoints: list[str]) -> str:
     """The one to resume from, which is "" for a run that was killed before its first."""
-    tag = os.path.join(folder, _TAG)
+    tag = os.path.join(folder, LAST)
     if not os.path.exists(tag) and os.path.exists(os.path.join(folder, "config.yaml")):
         # A kill may come after the first checkpoint and before it is named there, but not after two.
-        current = [name for name in checkpoints if not name.startswith(BEST_PREFIX)]
-        if not current or len(current) == 1 and re.fullmatch(r"model_(\d{7}|final)\.pth", current[0]):
+        current = [name for name in checkpoints if not is_best(name)]
+        goes_on = [file.name for file in (*periodic_checkpoints(folder).values(), checkpoint_file(folder, FINAL))]
+        if not current or len(current) == 1 and current[0] in goes_on:
             return "".join(current)
     try:
         with open(tag, encoding="utf-8") as file:
@@ -144,7 +143,7 @@ def _last_checkpoint(folder: str, checkpoints: list[str]) -> str:
         last = ""
     if last not in checkpoints:
         raise UserError(
-            f"{folder}/{_TAG} does not name one of the checkpoints there ({', '.join(checkpoints)}), "
+            f"{folder}/{LAST} does not name one of the checkpoints there ({', '.join(checkpoints)}), "
             "so there is nothing certain to resume from; write the name of one of them into it."
         )
     return last

@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import gan_plugin
 from gan_plugin.data.pictures import image_problem
+from gan_plugin.engine.checkpoint import FINAL, checkpoint_file
 from gan_plugin.errors import UserError
 from gan_plugin.metrics import final_evaluation, read_metrics, scores_by_task
 
@@ -109,7 +110,7 @@ def _problem(folder: Path, metrics: Sequence[Mapping[str, float]], log: Sequence
     if any(line.startswith("Traceback (most recent call last)") or " ERROR: " in line for line in recent):
         return "The log of this run ends with an error."
     eval_only = bool(recent) and "eval_only=True" in recent[0]
-    if eval_only and final_evaluation(metrics) or (folder / "model_final.pth").is_file():
+    if eval_only and final_evaluation(metrics) or checkpoint_file(folder, FINAL).is_file():
         return ""
     return "This run did not come to its end: there is no model_final.pth."
 

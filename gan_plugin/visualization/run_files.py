@@ -13,20 +13,20 @@ from detectron2.modeling import build_model
 from gan_plugin.config import add_gan_config
 from gan_plugin.config_files import read_yaml
 from gan_plugin.data.builtin import prepare_datasets
-from gan_plugin.engine.checkpoint import SafeCheckpointer
+from gan_plugin.engine.checkpoint import FINAL, SafeCheckpointer, checkpoint_file
+from gan_plugin.engine.run_dir import CONFIG
 from gan_plugin.engine.setup import load_config
 from gan_plugin.engine.trainer import AdversarialTrainer
 from gan_plugin.errors import UserError
 
 from .panels import Instance, instance_from_mask, read_predictions
 
-_CONFIG, _WEIGHTS = "config.yaml", "model_final.pth"
 _RESULTS = "coco_instances_results.json"
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], list[str], str]:
     """The config of a run as nested dicts, the test sets that could be made ready, and what went wrong, a sentence."""
-    file = folder / _CONFIG
+    file = folder / CONFIG
     if not file.is_file():
         return {}, [], "The run left no config.yaml, so its settings and its test set are unknown."
     cfg = get_cfg()
@@ -121,10 +121,11 @@ def load_run(folder: Path) -> tuple[CfgNode, torch.nn.Module]:
     Raises:
         UserError: config.yaml or model_final.pth is missing, or not ours to read.
     """
-    for file in (folder / _CONFIG, folder / _WEIGHTS):
+    weights = checkpoint_file(folder, FINAL)
+    for file in (folder / CONFIG, weights):
         if not file.is_file():
             raise UserError(f"{file} is missing; let the run come to its end.")
-    cfg = load_config(argparse.Namespace(config_file=str(folder / _CONFIG), opts=[]))
+    cfg = load_config(argparse.Namespace(config_file=str(folder / CONFIG), opts=[]))
     model = build_model(cfg)
-    SafeCheckpointer(model, save_to_disk=False).load(str(folder / _WEIGHTS))
+    SafeCheckpointer(model, save_to_disk=False).load(str(weights))
     return cfg, model

@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from coigan.data.objects import write_objects
 from coigan.data.regions import Region, components
+from gan_plugin.engine.checkpoint import AVERAGE, checkpoint_file
 from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.engine.image_game import ImageLoop, ImageLoopOptions
 from gan_plugin.engine.train_loader import ResumableTrainLoader
@@ -74,9 +75,7 @@ def write_bank(loop: ImageLoop, cfg: CfgNode, count: int, folder: Path) -> int:
     """
     game = loop.game
     assert isinstance(game, ShapeGame)
-    average = (
-        torch.load(Path(cfg.OUTPUT_DIR) / "model_final_ema.pth", weights_only=True) if cfg.SHAPES.EMA_DECAY else None
-    )
+    average = torch.load(checkpoint_file(cfg.OUTPUT_DIR, AVERAGE), weights_only=True) if cfg.SHAPES.EMA_DECAY else None
     if average:
         game.generator.load_state_dict(average["model"])
     game.eval()

@@ -10,6 +10,7 @@ import torch
 
 from car_gan.data.crop_dataset import CropDataset, has_ground
 from car_gan.figures import inline_picture
+from gan_plugin.engine.checkpoint import best_name, checkpoint_file
 from gan_plugin.evaluation.image_scores import ImageScores
 from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import Curve, draw_lines
@@ -179,7 +180,7 @@ def _section(arm: Arm) -> dict[str, Any]:
     if trained.labels:
         by_label, caption = label_sheet(trained, seed)
         pictures.append(inline_picture(by_label, "Generated cars by label.", caption))
-    best_is = trained.run / "model_best_is.pth"
+    best_is = checkpoint_file(trained.run, best_name("is"))
     if best_is.is_file():
         other = load_trained(trained.run, best_is.name, ["MODEL.DEVICE", trained.cfg.MODEL.DEVICE])
         pictures.append(

@@ -13,12 +13,13 @@ from car_gan.config import load_config
 from car_gan.game import Latents
 from car_gan.networks import build_networks
 from car_gan.networks.build import DISCRIMINATOR, GENERATOR, build_generator, load_network, read_weights
+from gan_plugin.engine.checkpoint import AVERAGE, FINAL, LAST, SUFFIX, best_name
 from gan_plugin.errors import UserError
 
 from .training import CONFIG, PROVENANCE
 
 # the first that is there: the best in FID, the average, the last
-_CHOICE = ("model_best_fid.pth", "model_final_ema.pth", "model_final.pth")
+_CHOICE = [f"{name}{SUFFIX}" for name in (best_name("fid"), AVERAGE, FINAL)]
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def load_discriminator(trained: Trained) -> nn.Module | None:
 
 
 def _last(run: Path) -> str:
-    tag = run / "last_checkpoint"
+    tag = run / LAST
     return tag.read_text(encoding="utf-8").strip() if tag.is_file() else ""
 
 

@@ -20,6 +20,7 @@ from car_gan.data.crop_dataset import CropDataset
 from car_gan.game import CarGame, build_game
 from car_gan.networks.build import DISCRIMINATOR, GENERATOR, load_network, read_weights
 from gan_plugin.config_files import flat
+from gan_plugin.engine.checkpoint import LAST
 from gan_plugin.engine.image_game import ImageLoop, ImageLoopOptions, Phase
 from gan_plugin.engine.run_dir import claim_folder, values_of
 from gan_plugin.errors import explanations_logged
@@ -59,7 +60,7 @@ def train(cfg: CfgNode, *, resume: bool) -> None:
     for name in ("fvcore", "detectron2", "gan_plugin", "car_gan"):
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name, abbrev_name=name)
     with explanations_logged():
-        goes_on = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file()
+        goes_on = resume and (Path(cfg.OUTPUT_DIR) / LAST).is_file()
         loop = build_loop(cfg, crops, loader, "" if goes_on else cfg.MODEL.WEIGHTS)
         loop.resume_or_load(resume=resume)
         if comm.is_main_process():

@@ -1,20 +1,18 @@
 """What a trial leaves in its folder, for the study's workers to read: how its training has ended, losses, weights."""
 
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gan_plugin.engine.checkpoint import BEST, FINAL, SUFFIX, checkpoint_file, periodic_checkpoints
 from gan_plugin.errors import history, worker_death
 from gan_plugin.files import write_whole
 from gan_plugin.metrics import iterations_done
 
 FILE, HISTORY, LR_RANGE = "outcome.json", "validation.json", "lr_range.json"
-BEST, FINAL = "model_best.pth", "model_final.pth"
-_PERIODIC = re.compile(r"model_\d{7}\.pth")
 FINISHED, STOPPED_EARLY, DIVERGED, OUT_OF_MEMORY = "finished", "stopped early", "diverged", "out of memory"
 
 
@@ -99,13 +97,13 @@ def ramp_loss(folder: Path) -> float | None:
 
 def weights_of(folder: Path) -> Path:
     """The weights that a trial is known by: the best ones by validation loss where they are kept, else the last."""
-    best = folder / BEST
-    return best if best.is_file() else folder / FINAL
+    best = checkpoint_file(folder, BEST)
+    return best if best.is_file() else checkpoint_file(folder, FINAL)
 
 
 def checkpoints_of(folder: Path, *, delete: bool = False) -> list[Path]:
     """The checkpoints in a trial's folder, deleted if asked to."""
-    files = sorted(folder.glob("*.pth"))
+    files = sorted(folder.glob(f"*{SUFFIX}"))
     if delete:
         for file in files:
             file.unlink(missing_ok=True)
@@ -114,9 +112,8 @@ def checkpoints_of(folder: Path, *, delete: bool = False) -> list[Path]:
 
 def drop_periodic(folder: Path) -> None:
     """Delete the checkpoints of a finished trial that only served to continue it."""
-    for file in checkpoints_of(folder):
-        if _PERIODIC.fullmatch(file.name):
-            file.unlink(missing_ok=True)
+    for file in periodic_checkpoints(folder).values():
+        file.unlink(missing_ok=True)
 
 
 def size_gb(folder: Path) -> float:

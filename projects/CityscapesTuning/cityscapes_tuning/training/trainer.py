@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from gan_plugin import AdversarialTrainer
-from gan_plugin.engine.checkpoint import BEST_PREFIX, SafeCheckpointer
+from gan_plugin.engine.checkpoint import BEST, SafeCheckpointer, checkpoint_file
 from gan_plugin.engine.distributed import StopOnSignal
 from gan_plugin.engine.train_loader import ResumableTrainLoader, build_resumable_train_loader
 from gan_plugin.engine.writers import finite_metrics, log_results
@@ -121,9 +121,9 @@ class TuningTrainer(AdversarialTrainer):
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.DATASETS.TEST = tuple(cfg.TUNING.TEST)
-        best = os.path.join(cfg.OUTPUT_DIR, f"{BEST_PREFIX}.pth")
-        if cfg.TEST.BEST_METRIC and os.path.isfile(best):
-            SafeCheckpointer(self.model).load(best, checkpointables=[])
+        best = checkpoint_file(cfg.OUTPUT_DIR, BEST)
+        if cfg.TEST.BEST_METRIC and best.is_file():
+            SafeCheckpointer(self.model).load(str(best), checkpointables=[])
         results: Mapping[str, Any] = self.test(cfg, self.model)
         if not comm.is_main_process():
             return {}
