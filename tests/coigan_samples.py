@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 from coigan.config import load_config
-from coigan.engine.training import TrainingData, build_loop
+from coigan.data.samples import TrainingData
+from coigan.engine.training import build_loop
 from detectron2.utils import comm
 
 CLASSES = ("scratch", "hole")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ["gan_plugin", "projects/CarGAN/car_gan", "projects/CityscapesTuning/cityscapes_tuning"]
+PROJECTS = ["CarGAN/car_gan", "CityscapesTuning/cityscapes_tuning", "COIGAN/coigan"]
+PACKAGES = ["gan_plugin", *(f"projects/{name}" for name in PROJECTS)]
 # each may import those behind it
 ORDER = ["comparison", "visualization", "engine", "evaluation", "modeling", "layers"]
 

@@ -5,6 +5,7 @@ import itertools
 import math
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,18 @@ from torch import nn
 from yacs.config import CfgNode
 
 from gan_plugin.engine.image_game import ImageGame, ImageStep
+from gan_plugin.engine.train_loader import ResumableTrainLoader
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "projects/COIGAN"))
 
+from coigan.batch import collate, cut_defects  # noqa: E402
 from coigan.config import load_config  # noqa: E402
 from coigan.data.prepare import PrepareOptions, prepare  # noqa: E402
-from coigan.engine.batch import collate, cut_defects  # noqa: E402
-from coigan.engine.players import build_game  # noqa: E402
-from coigan.engine.throughput import samples_per_second  # noqa: E402
+from coigan.data.samples import SampleMapper, open_data  # noqa: E402
+from coigan.engine.game import build_game  # noqa: E402
 from coigan.modeling import LamaFourier, WaveletDiscriminator  # noqa: E402
-from coigan.modeling.equalised import EqualConv2d, EqualLinear  # noqa: E402
 from coigan.modeling.fourier import FFC  # noqa: E402
+from coigan.modeling.layers import EqualConv2d, EqualLinear  # noqa: E402
 from coigan.modeling.wavelet import dwt, iwt  # noqa: E402
 
 PLAIN, FROZEN, OURS = "plain loop", "plain loop, judge frozen in the generator's turn", "COIGAN's trainer"
@@ -209,3 +211,31 @@ def _plain_step(
         loss.item()
 
     return step
+
+
+def samples_per_second(cfg: CfgNode, workers: int, batches: int = 20, batch: int = 8) -> float:
+    """Samples of the prepared data set DATA.ROOT a second, after a first batch that starts the workers.
+
+    Args:
+        cfg: with DATA.ROOT and INPUT.
+        workers: processes that load; 0 for this one.
+        batches: that are timed.
+        batch: samples in one.
+
+    Raises:
+        UserError: there is no prepared data set.
+    """
+    loader = ResumableTrainLoader(
+        [{"number": number} for number in range(batch)],
+        SampleMapper(open_data(cfg).draw),
+        seed=cfg.SEED,
+        total_batch_size=batch,
+        num_workers=workers,
+        aspect_ratio_grouping=False,
+    )
+    stream = iter(loader)
+    next(stream)
+    start = time.perf_counter()
+    for _ in range(batches):
+        next(stream)
+    return batches * batch / (time.perf_counter() - start)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from _bench_coigan import CLASSES, random_sample, small_config
 from _bench_timing import Table, interleave, summarise
-from coigan.engine.players import build_game
+from coigan.engine.game import build_game
 
 from gan_plugin.layers.double_backward import CheapDoubleBackward
 

@@ -3,19 +3,21 @@
 
     python projects/COIGAN/demo_coigan.py [--out output/demo-coigan] [--iters N] [--seed 0]
 
-The last line on stdout holds the scores and the path of the report. A later demo in the same folder replaces the run.
+The last line on stdout holds the crop FID of painted, copied, unpainted and real objects, the invisible labels, and the
+path of the report. A later demo in the same folder replaces the run.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import inpaint
 from _command_line import Parser, positive, run_command_line
 
 PROJECT = Path(__file__).resolve().parent
-SHEETS, SIZE, TILE, PAINTED = 120, "64x400", 64, 20
+SHEETS, SIZE, TILE, PAINTED, SCORED = 120, "64x400", 64, 20, 200
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -28,28 +30,39 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def work(args: argparse.Namespace) -> None:
     """All steps, and a line with the scores."""
-    from gan_plugin.demos import clear_folder, shown_path
+    from gan_plugin.demos import clear_folder
 
     clear_folder(args.out)
-    toy, data, run, augmented = (args.out / name for name in ("toy", "data", "run", "augmented"))
+    data, run, augmented = (args.out / name for name in ("data", "run", "augmented"))
+    toy = ["--toy-count", SHEETS, "--toy-size", SIZE, "--toy-seed", args.seed]
     options = ["OUTPUT_DIR", run, "SEED", args.seed, *([] if args.iters is None else ["SOLVER.MAX_ITER", args.iters])]
     weights = run / "model_final.pth"
     steps: dict[str, list[object]] = {
-        "1/6 Toy steel": ["toy", toy, "--count", SHEETS, "--size", SIZE, "--seed", args.seed],
-        "2/6 Split, tiles, objects": ["prepare", toy, data, "--tile", TILE],
-        "3/6 Training": ["train", "--config-file", PROJECT / "configs/toy.yaml", "--data", data, *options],
-        "4/6 Scores": ["evaluate", weights, "--count", 300],
-        "5/6 Synthetic images": ["augment", weights, "--out", augmented, "--count", PAINTED, "--clean", 0],
-        "6/6 Report": ["report", run, "--out", args.out / "report.html", "--augmented", augmented],
+        "1/5 Toy steel: split, tiles, objects": ["prepare", "toy", data, "--tile", TILE, *toy],
+        "2/5 Training": ["train", "--config-file", PROJECT / "configs/toy.yaml", "--data", data, *options],
+        "3/5 Scores": ["evaluate", weights, "--count", SCORED, "--crops", SCORED],
+        "4/5 Synthetic images": ["augment", weights, "--out", augmented, "--count", PAINTED, "--clean", 0],
+        "5/5 Report": ["report", run, "--out", args.out / "report.html", "--augmented", augmented],
     }
     for title, words in steps.items():
         do_step(title, [str(word) for word in words])
-    scores = json.loads((run / "report.json").read_text(encoding="utf-8"))
-    painted, real = (scores[name]["FID"] for name in ("painted_vs_test", "train_vs_test"))
-    print(
-        f"demo-coigan: FID {painted:.2f} painted vs test, {real:.2f} train vs test ({scores['extractor']}), "
-        f"{PAINTED} synthetic images with {count_labels(augmented)} labelled defects, "
-        f"report {shown_path(args.out / 'report.html')}"
+    print(last_line(json.loads((run / "report.json").read_text(encoding="utf-8")), augmented, args.out / "report.html"))
+
+
+def last_line(report: dict[str, Any], augmented: Path, page: Path) -> str:
+    """Crop FID of each row, invisible labels, and where the report is."""
+    from coigan.evaluation.crops import POOLED
+
+    from gan_plugin.demos import shown_path
+
+    crops = report["crops"]
+    rows = crops["scores"][POOLED]["rows"]
+    names = ("painted", "copied", "unpainted", "real")
+    fids = ", ".join(f"{rows[name]['FID']:.1f} {name}" if name in rows else f"none {name}" for name in names)
+    invisible, labels = crops["invisible_labels"]["painted"]
+    return (
+        f"demo-coigan: crop FID {fids} ({crops['extractor']}), invisible labels {invisible} of {labels}, "
+        f"{PAINTED} synthetic images with {count_labels(augmented)} labelled defects, report {shown_path(page)}"
     )
 
 

@@ -4,7 +4,7 @@
     python projects/COIGAN/inpaint.py VERB [ARGUMENTS ...]
     python projects/COIGAN/inpaint.py VERB --help
 
-The verbs toy, prepare, split, derive and inspect deal with data; README.md has the rest.
+The verbs prepare, derive and inspect deal with data; README.md has the rest.
 """
 
 import argparse
@@ -21,19 +21,15 @@ from _command_line import Parser, run_command_line  # noqa: E402
 
 # verb -> the module with add_arguments(parser) and run(args); imported only when it is called for
 VERBS = {
-    "toy": "coigan.commands.toy",
     "prepare": "coigan.commands.prepare",
-    "split": "coigan.commands.split",
     "derive": "coigan.commands.derive",
     "inspect": "coigan.commands.inspect",
     "train": "coigan.commands.train",
-    "resume": "coigan.commands.resume",
     "shapes-train": "coigan.commands.shapes_train",
     "evaluate": "coigan.commands.evaluate",
     "infer": "coigan.commands.infer",
     "gui": "coigan.commands.gui",
     "augment": "coigan.commands.augment",
-    "audit": "coigan.commands.audit",
     "segment": "coigan.commands.segment",
     "ab": "coigan.commands.ab",
     "export": "coigan.commands.export",

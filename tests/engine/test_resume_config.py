@@ -12,7 +12,7 @@ import yaml
 from car_gan.config import default_config as car_defaults
 from car_gan.runs import training as car_training
 from coigan.config import get_cfg as coigan_defaults
-from coigan.engine import run as coigan_run
+from coigan.engine import training as coigan_run
 from detectron2.modeling import build_model
 
 from gan_plugin import UserError

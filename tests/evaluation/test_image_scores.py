@@ -10,7 +10,7 @@ import pytest
 import scipy.linalg
 import timm
 import torch
-from coigan.toy.defects import make_sheet
+from coigan.data.toy import make_sheet
 from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 

@@ -1,14 +1,92 @@
-"""Every config key with its default and one comment, SHAPES in config_shapes; no other place knows a default.
+"""Every config key with its default and one comment, and which values may be; no other place knows a default.
 
 The defaults are COIGAN's own (thesis 4.4; its code's first release). configs/ has the other presets.
 """
 
 from detectron2.config import CfgNode as CN
+from yacs.config import CfgNode
 
+from gan_plugin.config import check_name
 from gan_plugin.engine.setup import merge_options
+from gan_plugin.errors import UserError
+from gan_plugin.modeling.timm_weights import FEATURES
 
-from .config_rules import check_config
-from .config_shapes import shapes_defaults
+_NORMS = ("BN", "GN", "SyncBN")
+# of gan_plugin's; colours are for single images, not for a canvas of each class
+_AUGMENTS = ("translation", "cutout", "flip")
+# key of SOLVER -> the least value
+_LEAST = {
+    "MAX_ITER": 1,
+    "IMS_PER_BATCH": 1,
+    "DISC_STEPS": 1,
+    "GEN_STEPS": 1,
+    "REF_DISC_STEPS_DELAY": 1,
+    "NUM_WORKERS": 0,
+    "CHECKPOINT_PERIOD": 1,
+    "WRITE_PERIOD": 1,
+}
+
+
+def check_config(cfg: CfgNode) -> None:
+    """Raise a UserError for a value out of range or values that cannot work together, before anything is loaded."""
+    for key, bound in _LEAST.items():
+        if cfg.SOLVER[key] < bound:
+            raise UserError(f"SOLVER.{key} is {cfg.SOLVER[key]}; set it to {bound} or more.")
+    for name in ("PATH_LENGTH", "R1"):
+        if cfg.LOSS[name].EVERY < 1:
+            raise UserError(f"LOSS.{name}.EVERY is {cfg.LOSS[name].EVERY}; set it to 1 or more.")
+    for name in ("GENERATOR", "DISCRIMINATOR", "REF_DISCRIMINATOR"):
+        if cfg.MODEL[name].NORM not in _NORMS:
+            raise UserError(f"MODEL.{name}.NORM is {cfg.MODEL[name].NORM!r}; set it to BN, GN or SyncBN.")
+    for key, choice in (("TEST.FEATURES", cfg.TEST.FEATURES), ("LOSS.FEATURES.NETWORK", cfg.LOSS.FEATURES.NETWORK)):
+        check_name(key, choice, FEATURES)
+    if not cfg.MODEL.REF_DISCRIMINATOR.ENABLED:
+        for name in ("FEATURE_MATCHING", "DISC_PERCEPTUAL"):
+            if cfg.LOSS[name].WEIGHT > 0:
+                raise UserError(f"LOSS.{name} needs MODEL.REF_DISCRIMINATOR.ENABLED True.")
+    augments = {name.strip() for name in cfg.LOSS.DIFFAUG.split(",") if name.strip()}
+    if not augments <= set(_AUGMENTS):
+        raise UserError(f"LOSS.DIFFAUG is {cfg.LOSS.DIFFAUG!r}; set it to some of {','.join(_AUGMENTS)}, or to ''.")
+    if cfg.LOSS.MASKED_PATCHES:
+        if cfg.MODEL.REF_DISCRIMINATOR.NAME != "PatchDiscriminator":
+            raise UserError("LOSS.MASKED_PATCHES needs MODEL.REF_DISCRIMINATOR.NAME PatchDiscriminator.")
+        # they would move the patches away from the masks
+        if augments - {"cutout"}:
+            raise UserError(
+                f"LOSS.MASKED_PATCHES is for images that stay where their masks are, but LOSS.DIFFAUG is "
+                f"{cfg.LOSS.DIFFAUG!r}; set it to cutout or '', or LOSS.MASKED_PATCHES to False."
+            )
+
+
+def shapes_defaults() -> CN:
+    """SHAPES, which shapes-train reads."""
+    shapes = CN()
+    # SWAGAN's latent, mapping layers and channels
+    shapes.STYLE_SIZE = 512
+    shapes.MAPPING_LAYERS = 8
+    shapes.WIDTH = 512
+    shapes.CHANNEL_MULTIPLIER = 2
+    # "masks" learns the masks of one class, "base" the base tiles
+    shapes.SOURCE = "masks"
+    # the index of the class whose masks are learnt, and how many of them a tile holds
+    shapes.CLASS = 0
+    shapes.COUNTS = (1, 3)
+    shapes.MAX_ITER = 800000
+    shapes.IMS_PER_BATCH = 32
+    # Adam; rate and betas are corrected for the lazy regularisers (Karras et al. 2020, appendix B)
+    shapes.LR = 0.002
+    shapes.BETAS = (0.0, 0.99)
+    # probability of two latents in one image
+    shapes.MIXING = 0.9
+    # gamma of R1, with the paper's 1/2
+    shapes.R1 = 10.0
+    shapes.R1_EVERY = 16
+    shapes.PATH_LENGTH = 2.0
+    shapes.PATH_EVERY = 4
+    # the path length takes this part of a batch
+    shapes.BATCH_SHRINK = 2
+    shapes.EMA_DECAY = 0.5 ** (32 / 10000)
+    return shapes
 
 
 def get_cfg() -> CN:
@@ -56,7 +134,7 @@ def _data() -> CN:
     data.FORCE_NON_EMPTY = "retry"
     # turn, scale and shear the objects
     data.AUGMENT = True
-    # a preset of coigan.data.augmentor in place of that, such as inpainting or defects; "" for none
+    # a preset of coigan.data.placer in place of that, such as inpainting or defects; "" for none
     data.PRESET = ""
     # objects may lie on one another
     data.OVERLAP = False

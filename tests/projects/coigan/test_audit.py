@@ -91,7 +91,7 @@ def test_audit_on_the_command_line(painted, tmp_path, capsys):
     with torch.no_grad():
         expected = network.eval()(image[None]).sigmoid()[0] > 0.4
     assert (segmenter.find(image) == expected).all() and segmenter.options.threshold == 0.4
-    words = ["audit", str(painted), "--segmenter", str(tmp_path / "s.pth")]
+    words = ["segment", "--audit", str(painted), "--segmenter", str(tmp_path / "s.pth")]
     assert not inpaint.main(words)
     assert "4 images have an object below 0.3" in capsys.readouterr().out
     report = json.loads((painted / "audit.json").read_text())
@@ -104,4 +104,4 @@ def test_audit_on_the_command_line(painted, tmp_path, capsys):
         with pytest.raises(UserError, match=said):
             inpaint.main([*words, *change])
     with pytest.raises(UserError, match="holds no set of inpaint.py augment"):
-        inpaint.main(["audit", str(tmp_path), *words[2:]])
+        inpaint.main(["segment", "--audit", str(tmp_path), *words[3:]])

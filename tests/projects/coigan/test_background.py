@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from coigan.engine.batch import Batch
-from coigan.evaluation.background import BackgroundChange
+from coigan.batch import Batch
+from coigan.evaluation.protocol import BackgroundChange
 
 
 def make_batch(seed):

@@ -1,7 +1,7 @@
 """What a batch becomes, and the picture of it."""
 
 import torch
-from coigan.engine.batch import blend, collate, cut_defects
+from coigan.batch import blend, collate, cut_defects
 from coigan.visualization.grid import comparison_grid
 
 

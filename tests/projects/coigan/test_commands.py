@@ -1,6 +1,9 @@
 """The whole way on the command line: toy steel, preparation, training, scores, synthetic data, report."""
 
+import importlib
 import json
+import re
+import shlex
 from pathlib import Path
 
 import inpaint
@@ -33,8 +36,7 @@ def call(*words):
 def work(tmp_path_factory):
     """A folder with toy steel, its prepared form, and a run of four iterations."""
     folder = tmp_path_factory.mktemp("coigan")
-    call("toy", folder / "toy", "--count", 16, "--size", "64x200")
-    call("prepare", folder / "toy", folder / "data", "--tile", 64)
+    call("prepare", "toy", folder / "data", "--tile", 64, "--toy-count", 16, "--toy-size", "64x200")
     train = ["train", "--config-file", CONFIG, "--data", folder / "data", "OUTPUT_DIR", folder / "run", *TINY]
     call(*train, "SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 2)
     return folder
@@ -79,7 +81,7 @@ def test_scores_and_report(work, capsys):
         call("evaluate", work / "run", "--all", "--min-checkpoint", 99)
     call("augment", work / "run/model_final.pth", "--out", work / "shown", "--count", 2, "--clean", 0)
     write_segmenter(work / "s.pth", build_segmenter("unet_small"), SegmentOptions("unet_small"))
-    call("audit", work / "shown", "--segmenter", work / "s.pth")
+    call("segment", "--audit", work / "shown", "--segmenter", work / "s.pth")
     call("report", work / "run", "--out", work / "page.html", "--augmented", work / "shown")
     page = (work / "page.html").read_text()
     assert "Do the labels hold?" in page and "of 2 images have an object below 0.3" in page
@@ -98,8 +100,8 @@ def test_resume_continues_with_its_own_config(work):
         call("train", "--config-file", CONFIG, "--data", work / "data", "OUTPUT_DIR", work / "run", *TINY)
     before = read_config(work / "run")
     with pytest.raises(UserError, match="REF_DISCRIMINATOR.WIDTH .* or start another run in another OUTPUT_DIR"):
-        call("resume", work / "run", "SOLVER.MAX_ITER", 6, "MODEL.REF_DISCRIMINATOR.WIDTH", 99)
-    call("resume", work / "run", "SOLVER.MAX_ITER", 6)
+        call("train", "--resume", "OUTPUT_DIR", work / "run", "SOLVER.MAX_ITER", 6, "MODEL.REF_DISCRIMINATOR.WIDTH", 99)
+    call("train", "--resume", "OUTPUT_DIR", work / "run", "SOLVER.MAX_ITER", 6)
     after = read_config(work / "run")
     assert "model_0000005.pth" in {path.name for path in (work / "run").iterdir()}
     assert before.replace("MAX_ITER: 4", "MAX_ITER: 6") == after
@@ -188,7 +190,7 @@ def test_masks_from_a_generator_of_masks(work):
     assert not run.exists()  # said before the training, not after it
     call("shapes-train", "--bank", 5, *words, *small, *TINY)
     assert (run / "model_final_ema.pth").is_file() and len((run / "bank/dataset.jsonl").read_text().splitlines()) == 5
-    call("resume", run, "SHAPES.MAX_ITER", 3)
+    call("train", "--resume", "OUTPUT_DIR", run, "SHAPES.MAX_ITER", 3)
     assert (run / "model_final.pth").is_file()
     banks = str(tuple([str(run / "bank")] * 4))
     options = ["DATA.SHAPE_SOURCE", "generated", "DATA.SHAPE_BANKS", banks, "SOLVER.MAX_ITER", 2]
@@ -246,7 +248,7 @@ def test_segmenters_are_compared(work, capsys):
         (["train"], "no data to train on"),
         (["train", "--data", "/nowhere"], "holds no prepared data set"),
         (["export", "nothing.pth", "x.pth"], "do not exist"),
-        (["resume", "/nowhere"], "holds no config.yaml"),
+        (["train", "--resume", "OUTPUT_DIR", "/nowhere"], "holds no config.yaml"),
         (["augment", "nothing.pth", "--out", "x", "--count", "1"], "do not exist"),
     ],
 )
@@ -259,3 +261,27 @@ def test_mistakes_get_a_sentence(words, said, tmp_path, monkeypatch):
 def test_tiles_of_another_size_are_refused(work):
     with pytest.raises(UserError, match="have 64 pixels, but INPUT.SIZE is 128"):
         call("train", "--data", work / "data", "INPUT.SIZE", 128, "OUTPUT_DIR", work / "never")
+
+
+# a command of inpaint.py, in the pages or in a verb's own help
+_PRINTED = re.compile(r"\s*(?:\.venv/bin/python (?:\$I|projects/COIGAN/inpaint\.py)|inpaint\.py) (\S.*)")
+
+
+def printed_commands():
+    """All of them, without what stands for optional parts."""
+    folder = Path(inpaint.__file__).parent
+    texts = [(folder / name).read_text() for name in ("README.md", "DATA.md")]
+    texts += [importlib.import_module(module).__doc__ for module in inpaint.VERBS.values()]
+    for text in texts:
+        for line in text.replace("\\\n", " ").splitlines():
+            if match := _PRINTED.match(line):
+                yield re.sub(r"\[[^\]]*\]", "", match[1])
+
+
+def test_printed_commands_are_understood():
+    verbs = set()
+    for command in printed_commands():
+        words = shlex.split(command, comments=True)
+        verbs.add(words[0])
+        inpaint.parse(words)
+    assert verbs == set(inpaint.VERBS)

@@ -10,8 +10,7 @@ import inpaint
 import numpy as np
 import pytest
 from coigan.data.images import write_png
-from coigan.data.line_sets import LineSet, write_line_set
-from coigan.data.line_store import LineStore, LineWriter
+from coigan.data.line_sets import LineSet, LineStore, LineWriter, write_line_set
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Placer
 from coigan.data.prepare import PrepareOptions, prepare

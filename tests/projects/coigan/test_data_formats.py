@@ -6,12 +6,11 @@ import struct
 
 import numpy as np
 import pytest
-from coigan.data import rle
 from coigan.data.images import write_png
-from coigan.data.line_store import LineStore, LineWriter
+from coigan.data.line_sets import LineStore, LineWriter
 from coigan.data.objects import ObjectStore, write_objects
-from coigan.data.regions import Region, components, from_record, tight, to_record
-from coigan.data.tiles import tile_offsets
+from coigan.data.prepare import tile_offsets
+from coigan.data.regions import Region, components, decode_runs, encode_runs, from_record, tight, to_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -36,7 +35,7 @@ def _ring():
 @settings(max_examples=60, deadline=None)
 @given(MASKS)
 def test_run_lengths_agree_with_pycocotools(mask):
-    text = rle.encode(mask)
+    text = encode_runs(mask)
     # COCO's uncompressed counts of the same column-major image alternate background and object
     counts, place = [], 0
     numbers = list(map(int, text.split()))
@@ -46,19 +45,19 @@ def test_run_lengths_agree_with_pycocotools(mask):
     counts.append(mask.size - place)
     theirs = coco_mask.frPyObjects({"size": list(mask.shape), "counts": counts}, *mask.shape)
     assert (coco_mask.decode(theirs).astype(bool) == mask).all()
-    assert (rle.decode(text, *mask.shape) == mask).all()
+    assert (decode_runs(text, *mask.shape) == mask).all()
 
 
 def test_run_lengths_of_the_thesis_table_go_down_columns():
     # the first row of table 4.1: 29102 is row 173 of column 113 in 256 rows (both from 0)
-    mask = rle.decode("29102 12 29346 24", 256, 1600)
+    mask = decode_runs("29102 12 29346 24", 256, 1600)
     assert mask.sum() == 36 and mask[173:185, 113].all() and mask[161:185, 114].all()
 
 
 @pytest.mark.parametrize("text", ["1", "0 3", "5 0", "60 9", "1 x"])
 def test_run_lengths_that_cannot_be_are_refused(text):
     with pytest.raises(ValueError):
-        rle.decode(text, 8, 8)
+        decode_runs(text, 8, 8)
 
 
 @settings(max_examples=60, deadline=None)

@@ -6,13 +6,12 @@ import inpaint
 import numpy as np
 import pytest
 import torch
-from coigan.data.convert import open_any
-from coigan.data.derive import Changes, derive
+from coigan.data.convert import Changes, derive, open_any
 from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
 from coigan.data.objects import ObjectStore, write_objects
 from coigan.data.regions import Region
-from coigan.inspection.loading import l1_steps
+from coigan.visualization.loading import l1_steps
 from detectron2.data.datasets.coco import load_coco_json
 from pycocotools import mask as coco_mask
 

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from coigan.batch import Batch, cut_defects
 from coigan.config import load_config
-from coigan.engine.batch import Batch, cut_defects
-from coigan.engine.game import DISCRIMINATOR, GENERATOR, Turns
-from coigan.engine.players import build_game
+from coigan.engine.game import DISCRIMINATOR, GENERATOR, Turns, build_game
 from coigan.losses import smooth_masked_l1
 from detectron2.utils.events import EventStorage
 from torch import nn

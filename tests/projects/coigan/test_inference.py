@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 from coigan.config import load_config
-from coigan.engine.players import build_generator
-from coigan.inference.inpainter import Inpainter, paint_large, starts
-from coigan.inference.weights import TrainedGenerator, digest_of
+from coigan.inference import Inpainter, TrainedGenerator, digest_of, paint_large, starts
+from coigan.modeling.build import build_generator
 from coigan_samples import CLASSES, SMALL
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from coigan.modeling.equalised import EqualConv2d, EqualLinear, MinibatchStd, double, halve
 from coigan.modeling.fourier import FFC, FourierUnit, SpectralTransform
-from coigan.modeling.modulated import ModulatedConv2d
+from coigan.modeling.layers import EqualConv2d, EqualLinear, MinibatchStd, ModulatedConv2d, double, halve
 from coigan.modeling.resnet_generator import MultiDilatedConv
 from coigan.modeling.wavelet import dwt, iwt
 from hypothesis import given, settings

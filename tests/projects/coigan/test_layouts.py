@@ -14,9 +14,9 @@ import pytest
 from coigan.data.images import safe_path, whole_folder
 from coigan.data.line_sets import LineSet
 from coigan.data.prepare import PrepareOptions, prepare
-from coigan.data.regions import class_masks
 from coigan.data.sources import open_source
 from coigan.data.split import fingerprint, groups_of, near_duplicates, part_sizes, split
+from coigan_steel import class_masks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -1,19 +1,15 @@
-"""Placing objects, and the data sets over line stores, against cases worked by hand."""
+"""Placing objects, and the page on a data set, against cases worked by hand."""
 
 import numpy as np
 import pytest
-import torch
-from coigan.config import get_cfg, load_config
-from coigan.data.augmentor import augmentor_of
+from coigan.config import load_config
 from coigan.data.images import write_png
-from coigan.data.line_datasets import ImageMaskDataset, MaskDataset, SeparateMaskDataset
 from coigan.data.objects import ObjectStore, write_objects
-from coigan.data.placer import Placer
+from coigan.data.placer import Placer, augmentor_of
 from coigan.data.prepare import PrepareOptions, prepare
 from coigan.data.regions import Region
 from coigan.data.samples import MaskNoise, SampleSource
-from coigan.engine.throughput import samples_per_second
-from coigan.inspection.report import write_data_report
+from coigan.visualization.data_report import write_data_report
 
 from gan_plugin.errors import UserError
 
@@ -76,25 +72,6 @@ def steel(tmp_path_factory):
     out = tmp_path_factory.mktemp("loading") / "steel"
     prepare("toy", out, PrepareOptions(tile=64, workers=1, toy_count=12, toy_size=(64, 200)))
     return out
-
-
-def test_data_sets_over_lines_agree_with_each_other(steel):
-    masks, each, both = (kind(steel / "train") for kind in (MaskDataset, SeparateMaskDataset, ImageMaskDataset))
-    assert len(masks) == len(each) == len(both) > 5
-    for number in range(len(masks)):
-        separate = each[number]
-        union = torch.zeros_like(masks[number])
-        for mask, label in zip(separate["masks"], separate["labels"], strict=True):
-            union[label] |= mask
-        assert torch.equal(union, masks[number]) and torch.equal(both[number]["masks"], masks[number])
-        assert both[number]["image"].shape == (3, 64, 64) and both[number]["image"].min() >= 0
-
-
-def test_augmented_data_sets_depend_on_seed_and_number_alone(steel):
-    one, again, other = (ImageMaskDataset(steel / "train", augmentor_of("base"), seed) for seed in (1, 1, 2))
-    again[0]
-    assert all(torch.equal(one[n]["image"], again[n]["image"]) for n in (3, 1))
-    assert any(not torch.equal(one[n]["image"], other[n]["image"]) for n in range(6))
 
 
 def test_the_page_on_a_data_set_says_what_is_there(steel, tmp_path):
@@ -216,10 +193,3 @@ def test_tiles_are_mirrored_along_the_named_axes_only(tmp_path, flip, seen):
     assert drawn == {way.tobytes() for way in ways[flip]} and len(drawn) == seen
     with pytest.raises(UserError, match="DATA.FLIP"):
         SampleSource([tmp_path / "tile.png"], [], placer, MaskNoise(), flip="diagonal")
-
-
-@pytest.mark.parametrize("preset", ["", "inpainting"])
-def test_loading_can_be_timed(steel, preset):
-    cfg = get_cfg()
-    cfg.INPUT.SIZE, cfg.DATA.ROOT, cfg.DATA.PRESET = 64, str(steel), preset
-    assert 0 < samples_per_second(cfg, workers=0, batches=2, batch=2) < 1e5

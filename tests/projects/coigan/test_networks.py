@@ -12,8 +12,8 @@ from coigan.modeling import (
     WaveletGenerator,
     build_network,
 )
-from coigan.modeling.equalised import halve
-from coigan.modeling.registry import judge_pair
+from coigan.modeling.build import judge_pair
+from coigan.modeling.layers import halve
 from coigan.modeling.wavelet import dwt, iwt
 
 from gan_plugin.errors import UserError

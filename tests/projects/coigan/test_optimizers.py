@@ -3,7 +3,7 @@
 import pytest
 import torch
 from coigan.config import load_config
-from coigan.engine.optimizers import build_optimizer
+from coigan.modeling.build import build_optimizer
 
 from gan_plugin.errors import UserError
 

@@ -1,7 +1,7 @@
 """Poisson blending against cases with a known solution."""
 
 import numpy as np
-from coigan.poisson import poisson_blend
+from coigan.augmentation import poisson_blend
 
 
 def test_a_flat_object_continues_the_image():

@@ -1,7 +1,6 @@
 """Preparation: its stages, the tiles, the cut-outs and their statistics."""
 
 import json
-import re
 import shutil
 from dataclasses import replace
 
@@ -11,11 +10,11 @@ import pytest
 from coigan.data.convert import convert
 from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet
+from coigan.data.objects import brief, measure
 from coigan.data.prepare import PrepareOptions, prepare
 from coigan.data.sources import open_source
 from coigan.data.stages import open_prepared
-from coigan.data.statistics import brief, measure
-from coigan.toy import write_toy_steel
+from coigan.data.toy import write_toy_steel
 from coigan_steel import OPTIONS
 from detectron2.data.datasets.coco import load_coco_json
 from pycocotools import mask as coco_mask
@@ -124,15 +123,16 @@ def test_stages_are_kept_rebuilt_when_damaged_or_changed_and_forced(steel, tmp_p
     assert found["objects"] == "kept" and found["base"].startswith("settings") and open_prepared(out).tile == 48
 
 
-def test_sizes_have_one_form_and_toys_next_step_works(tmp_path, monkeypatch, capsys):
+def test_a_folder_called_toy_is_told_from_toy_steel(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    inpaint.main(["toy", "toy", "--count", "8", "--size", "64x136"])
-    (advice,) = re.findall("continue with inpaint.py (.*)[.]", capsys.readouterr().out)
-    inpaint.main([*advice.split(), "--tile", "64", "--workers", "1"])
-    shutil.rmtree("toy")
     options = ["--toy-count", "8", "--toy-size", "64x136", "--tile", "64", "--workers", "1"]
     inpaint.main(["prepare", "toy", "made", *options])
-    for line in ("toy other --size 64", "prepare toy other --toy-size 64", "derive toy other --size 64x"):
+    shutil.copytree("made/source", "toy")
+    with pytest.raises(UserError, match="write ./toy for that one"):
+        inpaint.main(["prepare", "toy", "other", *options])
+    inpaint.main(["prepare", "./toy", "own", "--tile", "64", "--workers", "1"])
+    assert open_prepared("own").tiles("base") and len(LineSet("own/converted")) == len(LineSet("made/converted"))
+    for line in ("prepare toy other --toy-size 64", "derive toy other --size 64x"):
         with pytest.raises(SystemExit):
             inpaint.main(line.split())
         assert "is no size; write HEIGHTxWIDTH" in capsys.readouterr().err

@@ -3,8 +3,7 @@
 import pytest
 import torch
 from coigan.config import get_cfg
-from coigan.engine.data import open_data
-from coigan.engine.training import SampleMapper
+from coigan.data.samples import SampleMapper, open_data
 from detectron2.utils import comm
 
 from gan_plugin.engine.train_loader import ResumableTrainLoader

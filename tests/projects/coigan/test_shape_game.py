@@ -3,7 +3,7 @@
 import pytest
 import torch
 from coigan.config import load_config
-from coigan.engine.shape_game import ShapeGame
+from coigan.engine.shapes import ShapeGame
 from detectron2.utils.events import EventStorage
 
 SMALL = [

@@ -6,14 +6,13 @@ import zipfile
 
 import numpy as np
 import pytest
-from coigan.data import rle
 from coigan.data.convert import convert
 from coigan.data.images import write_png
 from coigan.data.line_sets import LineSet, coco_content
 from coigan.data.prepare import PrepareOptions, prepare
-from coigan.data.regions import class_masks
+from coigan.data.regions import decode_runs
 from coigan.data.sources import open_source
-from coigan_steel import OPTIONS
+from coigan_steel import OPTIONS, class_masks
 from PIL import Image
 
 from gan_plugin.data.pictures import read_rgb
@@ -89,7 +88,7 @@ def test_a_bad_line_of_the_table_is_named(steel, tmp_path, line, words):
 def test_masks_are_those_of_the_table_and_classes_come_in_the_order_asked_for(steel, tmp_path):
     source = open_source(steel / "source")
     rows = [line.split(",") for line in (steel / "source/train.csv").read_text().splitlines()[1:]]
-    table = {(name, int(label) - 1): rle.decode(text, 96, 200) for name, label, text in rows}
+    table = {(name, int(label) - 1): decode_runs(text, 96, 200) for name, label, text in rows}
     found = {}
     for number, image in enumerate(source.images):
         for region in source.regions(number, 96, 200):

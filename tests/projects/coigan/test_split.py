@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 import pytest
 from coigan.choices import SPLITS
-from coigan.commands import split as split_command
+from coigan.commands import prepare as prepare_command
 from coigan.data.line_sets import LineSet
 from coigan.data.split import split, split_report
 
@@ -59,8 +59,9 @@ def test_ratios_that_cannot_be(tmp_path):
 
 def test_the_verb_split_shares_the_pictures(steel, tmp_path, capsys):
     parser = argparse.ArgumentParser()
-    split_command.add_arguments(parser)
-    split_command.run(parser.parse_args([str(steel / "converted"), str(tmp_path / "out"), "a=3", "b=1"]))
+    prepare_command.add_arguments(parser)
+    words = [str(steel / "converted"), str(tmp_path / "out"), "--parts", "a=3", "b=1"]
+    prepare_command.run(parser.parse_args(words))
     assert "a: 12 images" in capsys.readouterr().out
     names = []
     for part in ("a", "b"):

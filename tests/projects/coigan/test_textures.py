@@ -3,7 +3,7 @@
 import pytest
 import torch
 from coigan.modeling import LamaFourier, PatchDiscriminator, WaveletDiscriminator
-from coigan.modeling.contrast import stretch_contrast
+from coigan.modeling.layers import stretch_contrast
 
 from gan_plugin.errors import UserError
 

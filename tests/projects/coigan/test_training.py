@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from coigan.data.images import write_png
-from coigan.engine.training import TrainingData
-from coigan.inference.weights import read_trained, write_trained
+from coigan.data.samples import TrainingData
+from coigan.inference import read_trained, write_trained
 from coigan_samples import CLASSES, SIZE, draw, run, train_and_save
 from PIL import Image
 from support import assert_same, in_two_processes

@@ -9,7 +9,7 @@ from _command_line import add_process_arguments
 from coigan.choices import FORMATS
 
 if TYPE_CHECKING:
-    from coigan.inference.inpainter import Inpainter
+    from coigan.inference import Inpainter
 
 
 def size(text: str) -> tuple[int, int]:
@@ -56,9 +56,8 @@ def open_inpainter(args: argparse.Namespace) -> "Inpainter":
     Raises:
         UserError: the weights or their config cannot be used.
     """
-    from coigan.engine.data import noise_of
-    from coigan.inference.inpainter import Inpainter
-    from coigan.inference.weights import read_trained
+    from coigan.data.samples import noise_of
+    from coigan.inference import Inpainter, read_trained
 
     trained = read_trained(args.weights, args.config_file, average=not args.last)
     return Inpainter(trained, noise_of(trained.cfg), args.device)
@@ -69,8 +68,8 @@ def options_of(args: argparse.Namespace) -> list[str]:
     return [*args.opts, *(["DATA.ROOT", str(Path(args.data))] if args.data else [])]
 
 
-def add_sets_arguments(parser: argparse.ArgumentParser) -> None:
+def add_sets_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """The real sets, and the synthetic ones that are compared."""
-    parser.add_argument("--train", required=True, metavar="JSON", help="COCO JSON of the real training images")
-    parser.add_argument("--test", required=True, metavar="JSON", help="COCO JSON of the real test images")
+    parser.add_argument("--train", required=required, metavar="JSON", help="COCO JSON of the real training images")
+    parser.add_argument("--test", required=required, metavar="JSON", help="COCO JSON of the real test images")
     parser.add_argument("--extra", nargs="+", default=[], metavar="NAME=JSON", help="synthetic images, an arm each")

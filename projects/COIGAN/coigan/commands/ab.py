@@ -2,8 +2,8 @@
 
     inpaint.py augment RUN/model_final.pth --out gan --count 5000
     inpaint.py augment RUN/model_final.pth --out copies --count 5000 --method copy_paste
-    inpaint.py ab --config-file projects/COIGAN/configs/detector/mask_rcnn_tiles.yaml --iters-a N --iters-b M \\
-        --train DATA/train/annotations.json --test DATA/test/annotations.json \\
+    inpaint.py ab --config-file projects/COIGAN/configs/detector/mask_rcnn_tiles.yaml \\
+        --iters-a 10000 --iters-b 10000 --train DATA/train/annotations.json --test DATA/test/annotations.json \\
         --extra gan=gan/annotations.json copy_paste=copies/annotations.json --output OUT
 
 OUT gets results.json, results.csv, report.html and an ordinary run of tools/train_net.py in seed<S>/<arm>. The same
@@ -15,7 +15,7 @@ from functools import partial
 
 from _command_line import add_plan_arguments
 
-from ._arguments import add_sets_arguments
+from coigan.commands._arguments import add_sets_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

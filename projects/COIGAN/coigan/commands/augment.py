@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coigan.choices import BASELINES
-
-from ._arguments import add_weights_arguments, open_inpainter
+from coigan.commands._arguments import add_weights_arguments, open_inpainter
 
 if TYPE_CHECKING:
     from coigan.augmentation import Paint
@@ -69,8 +68,8 @@ def run(args: argparse.Namespace) -> None:
     from coigan.data.line_sets import LineSet
     from coigan.data.objects import ObjectStore
     from coigan.data.placer import Placer
-    from coigan.engine.data import augmentation_of, open_root
-    from coigan.inference.weights import read_trained
+    from coigan.data.samples import augmentation_of, open_root
+    from coigan.inference import read_trained
     from gan_plugin.errors import UserError
 
     if args.counts and (min(args.counts) < 0 or sum(args.counts) <= 0):

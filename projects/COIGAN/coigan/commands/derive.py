@@ -6,14 +6,14 @@
     inpaint.py derive instances.json output/thick --dilate 3 --kernel 2
 
 DATA is anything that prepare or inspect takes. OUT gets the pictures and annotations.json, a COCO JSON, which prepare
-and Detectron2 read; and the records of a line set, which inspect and split read.
+and Detectron2 read; and the records of a line set, which inspect reads.
 """
 
 import argparse
 import tempfile
 from pathlib import Path
 
-from ._arguments import add_source_arguments, size
+from coigan.commands._arguments import add_source_arguments, size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +37,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: see `open_any` and `derive`.
     """
-    from coigan.data.convert import open_any
-    from coigan.data.derive import Changes, derive
+    from coigan.data.convert import Changes, derive, open_any
 
     changes = Changes(args.with_objects, args.size or args.scale, args.kernel, args.dilate)
     with tempfile.TemporaryDirectory() as scratch:

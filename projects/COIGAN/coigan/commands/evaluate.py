@@ -19,7 +19,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ._arguments import add_scores_arguments, add_weights_arguments
+from coigan.commands._arguments import add_scores_arguments, add_weights_arguments
 
 _SCORES = ("FID", "KID", "precision", "recall")
 
@@ -53,11 +53,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _one(args: argparse.Namespace) -> None:
-    from coigan.engine.data import open_data, open_root
-    from coigan.engine.players import choose_device
+    from coigan.data.samples import open_data, open_root
     from coigan.evaluation.crops import evaluate_crops
     from coigan.evaluation.protocol import evaluate_trained
-    from coigan.inference.weights import read_trained
+    from coigan.inference import read_trained
+    from coigan.modeling.build import choose_device
     from gan_plugin.evaluation.image_features import build_extractor
 
     trained = read_trained(args.weights, args.config_file, average=not args.last)
@@ -102,12 +102,11 @@ def _print_scores(report: dict[str, Any]) -> None:
 
 
 def _all_checkpoints(args: argparse.Namespace) -> None:
-    from coigan.engine.data import open_data, open_root
-    from coigan.engine.players import choose_device
+    from coigan.data.samples import open_data, open_root
     from coigan.evaluation.crops import POOLED, evaluate_crops
-    from coigan.evaluation.features import real_features
-    from coigan.evaluation.protocol import left_alone, made_set, painter, pasted
-    from coigan.inference.weights import read_trained
+    from coigan.evaluation.protocol import left_alone, made_set, painter, pasted, real_features
+    from coigan.inference import read_trained
+    from coigan.modeling.build import choose_device
     from gan_plugin.errors import UserError
     from gan_plugin.evaluation.image_features import build_extractor
     from gan_plugin.evaluation.image_scores import score

@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the weights cannot be read, or the file cannot be written.
     """
-    from coigan.inference.weights import read_trained, write_trained
+    from coigan.inference import read_trained, write_trained
 
     trained = read_trained(args.weights, args.config_file, average=not args.last)
     trained.build()  # so that what is written is known to fit its config

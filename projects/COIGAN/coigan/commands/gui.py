@@ -8,7 +8,7 @@ Then open the address that it prints. Ctrl-C ends it.
 import argparse
 from pathlib import Path
 
-from ._arguments import add_weights_arguments, open_inpainter
+from coigan.commands._arguments import add_weights_arguments, open_inpainter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

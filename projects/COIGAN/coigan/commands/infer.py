@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._arguments import add_weights_arguments, open_inpainter
+from coigan.commands._arguments import add_weights_arguments, open_inpainter
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ anything that prepare takes.
 
 import argparse
 
-from ._arguments import add_source_arguments
+from coigan.commands._arguments import add_source_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: see `write_data_report`.
     """
-    from coigan.inspection.report import write_data_report
+    from coigan.visualization.data_report import write_data_report
 
     page = write_data_report(args.data, args.out, args.seed, args.format, args.images, args.workers, args.numbers)
     print(f"Report: {page}")

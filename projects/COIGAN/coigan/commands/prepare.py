@@ -1,23 +1,31 @@
 """Prepare a data set for training: fair split, objects, tiles, reports.
 
-    inpaint.py prepare toy OUT
+    inpaint.py prepare toy OUT --toy-count 120
     inpaint.py prepare severstal.zip OUT --tile 256 --train-share 0.5
     inpaint.py prepare instances.json OUT --images pictures/ --classes crack spalling
+    inpaint.py prepare output/steel OUT --parts train=0.7 val=0.1 test=0.2
     inpaint.py prepare magnetic_tiles/ OUT --tile 64 --group '_num_(\\d+)' --group-within 200
 
 SOURCE is a folder or zip in Severstal's format (train_images/, train.csv), a folder with images/ and masks/ (or
 masks/<class>/), folders of pictures by class with their masks beside them, one with Cityscapes, a COCO JSON, "toy" for
 made-up steel, or "kaggle" for a download by Kaggle's command line. Stages whose results are there and whole are kept;
---force names some to do again. What shows the same part, sheet or day belongs into one --group.
+--force names some to do again.
+--parts writes nothing but a split, also of what has been prepared: a line set for each part.
+What shows the same part, sheet or day belongs into one --group.
 """
 
 import argparse
+import os
+import tempfile
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coigan.choices import ENCODINGS, FORMATS, SPLITS, STAGES
+from coigan.commands._arguments import size
 
-from ._arguments import size
+if TYPE_CHECKING:
+    from coigan.data.prepare import PrepareOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("out", metavar="OUT")
     parser.add_argument("--force", nargs="+", default=[], metavar="STAGE", help=f"of {', '.join(STAGES)}")
+    shares = "split only, into these parts; normalised to a sum of 1"
+    parser.add_argument("--parts", nargs="+", default=[], metavar="NAME=SHARE", help=shares)
     # the rest are the fields of PrepareOptions, which has the defaults
     parser.argument_default = argparse.SUPPRESS
     parser.add_argument("--format", choices=FORMATS, help="of SOURCE, if it cannot be told")
@@ -59,6 +69,9 @@ def run(args: argparse.Namespace) -> None:
 
     given = {field.name: getattr(args, field.name) for field in fields(PrepareOptions) if field.name in args}
     options = PrepareOptions(**given)
+    if args.parts:
+        _split_only(args, options)
+        return
     content = prepare(args.source, args.out, options, tuple(args.force))
     for name, state in content["stages"].items():
         print(f"{name}: {state}")
@@ -81,3 +94,30 @@ def run(args: argparse.Namespace) -> None:
     if content["left_out_as_black"]:
         limits = f"--black {options.black} --most-black {options.most_black}"
         print(f"{content['left_out_as_black']} tiles of the training images are too black and were left out ({limits})")
+
+
+def _split_only(args: argparse.Namespace, options: "PrepareOptions") -> None:
+    from coigan.data.convert import open_any
+    from coigan.data.images import whole_folder
+    from coigan.data.prepare import write_split
+    from gan_plugin.errors import UserError
+
+    ratios = {}
+    for text in args.parts:
+        name, _, share = text.partition("=")
+        try:
+            ratios[name] = float(share)
+        except ValueError as error:
+            raise UserError(f"{text!r} is no NAME=SHARE; write it like train=0.7.") from error
+        if not name or Path(name).name != name:
+            raise UserError(f"{name!r} is no name of a folder; write it like train=0.7.")
+    with tempfile.TemporaryDirectory() as scratch:
+        lines = open_any(args.source, Path(scratch), options.format, options.images, options.workers)
+        images = os.path.relpath(lines.images.resolve(), (Path(args.out) / "part").resolve())
+        with whole_folder(args.out) as part:
+            rule = (options.group, options.group_within)
+            report = write_split(lines, part, ratios, options.split_mode, options.seed, images, *rule)
+    for name, found in report["parts"].items():
+        errors = ", ".join("none" if error is None else f"{error:+.2f}" for error in found["error_points"])
+        print(f"{name}: {found['images']} images, objects {found['objects']}, errors in points {errors}")
+    print(f"largest error: {report['largest_error_points']:.2f} points")

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     from coigan.audit import AUDIT
     from coigan.augmentation import ANNOTATIONS
     from coigan.visualization.grid import outlined
-    from coigan.visualization.report import write_run_report
+    from coigan.visualization.run_report import write_run_report
     from gan_plugin.errors import UserError
 
     folder = Path(args.folder)

@@ -2,10 +2,15 @@
 
     inpaint.py segment --train real.json --test test.json --output output/segment --seeds 0 1 2 3 4 \\
         --extra gan=gan/annotations.json copy_paste=copies/annotations.json
+    inpaint.py segment --audit output/augmented --segmenter output/segment/segmenter_seed0.pth
 
 All arms of a seed start from the same weights and take as many steps. A run that was stopped continues. A fifth of the
 real training images (--val-share), or those of --val, train no arm: learning rate and choice of weights go by them. The
 test images are looked at once, in the end.
+
+--audit asks a segmenter of real images alone for each object of a synthetic set whether it sees it: the agreement is
+the IoU of its label with what the segmenter sees there. audit.json in the set's folder has it, with counts and
+histograms. With --out a set is written without the images of which an object is below --min-agreement.
 """
 
 import argparse
@@ -16,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from coigan.choices import LOSSES, NETWORKS
-
-from ._arguments import add_sets_arguments
+from coigan.commands._arguments import add_sets_arguments
 
 _logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_sets_arguments(parser)
+    add_sets_arguments(parser, required=False)
     parser.add_argument("--val", default="", metavar="JSON", help="COCO JSON of real images to validate with")
     parser.add_argument("--val-share", type=float, default=0.2, metavar="F", help="of --train, without --val")
     parser.add_argument("--group", default="", metavar="REGEX|CSV", help="what stays together there, as in prepare")
@@ -40,18 +44,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val-every", type=int, metavar="N", help="steps between validations")
     parser.add_argument("--average", type=float, default=0.0, metavar="DECAY", help="score an average of the weights")
     parser.add_argument("--device", default="", metavar="NAME")
+    parser.add_argument("--audit", default="", metavar="SET", help="check a set that inpaint.py augment has written")
+    parser.add_argument(
+        "--segmenter", default="", metavar="FILE", help="for --audit: segmenter_seed*.pth of a comparison"
+    )
+    parser.add_argument("--min-agreement", type=float, default=0.3, metavar="IOU", help="in [0, 1] (default: 0.3)")
+    parser.add_argument("--out", default="", metavar="DIR", help="where --audit writes the set without weak images")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compare, write results.json, print the table.
+    """Compare, write results.json, print the table; or audit a set.
 
     Raises:
         UserError: an argument makes no sense, a data set cannot be read, or the test set holds a training image.
     """
+    from gan_plugin.errors import UserError
+
+    if args.audit:
+        if not args.segmenter:
+            raise UserError("--audit needs --segmenter, a segmenter_seed*.pth that inpaint.py segment has left.")
+        _audit(args)
+        return
+    if not (args.train and args.test):
+        raise UserError("A comparison needs --train and --test; --audit SET checks a synthetic set.")
+    _compare(args)
+
+
+def _compare(args: argparse.Namespace) -> None:
     from detectron2.utils.logger import setup_logger
 
     from coigan.data.split import check_apart
-    from coigan.engine.players import choose_device
+    from coigan.modeling.build import choose_device
     from coigan.segmentation.coco import CocoMasks
     from coigan.segmentation.comparison import BASELINE, compare
     from coigan.segmentation.training import SegmentOptions, cccd
@@ -133,3 +156,37 @@ def _table(summary: dict, arms: list[str]) -> str:
             rows.append([metric, arm, entry["mean"], entry["std"], shown, gap["verdict"] if gap else ""])
     heads = ["metric", "arm", "mean", "std", "difference to real alone", "shows"]
     return tabulate(rows, heads, "github", floatfmt=".4f")
+
+
+def _audit(args: argparse.Namespace) -> None:
+    import numpy as np
+    import torch
+    from tabulate import tabulate
+
+    from coigan.audit import audit_set, read_set, summarise, write_audit, write_passed
+    from coigan.modeling.build import choose_device
+    from coigan.segmentation.training import read_segmenter
+    from gan_plugin.errors import UserError
+
+    if not 0 <= args.min_agreement <= 1:
+        raise UserError(f"--min-agreement is {args.min_agreement}; set it to a number between 0 and 1.")
+    augmented, least = read_set(args.audit), args.min_agreement
+    segmenter = read_segmenter(args.segmenter, str(choose_device(args.device)))
+
+    def find(pixels: np.ndarray) -> np.ndarray:
+        return segmenter.find(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255).numpy()
+
+    results = audit_set(augmented, find)
+    summary = summarise(results, augmented, least)
+    facts = {"segmenter": segmenter.options.model, "segmenter_sha256": segmenter.digest}
+    report = write_audit(augmented, results, summary, facts)
+    rows = [
+        [name, row["objects"], row["weak"], row["IoU"], row["recall"], " ".join(map(str, row["histogram"]))]
+        for name, row in summary["classes"].items()
+    ]
+    headers = ["class", "objects", "weak", "mean IoU", "mean recall", "objects by IoU, 0 to 1 in tenths"]
+    print(tabulate(rows, headers, "github", floatfmt=".3f"))
+    print(f"{summary['weak_images']} of {summary['images']} images have an object below {least}; {report}")
+    if args.out:
+        left = write_passed(augmented, Path(args.out), results, least)
+        print(f"{left} synthetic images are left: {args.out}")

@@ -8,7 +8,7 @@ the format of an object data set; train with DATA.SHAPE_SOURCE generated and DAT
 
 import argparse
 
-from ._arguments import add_run_arguments, options_of
+from coigan.commands._arguments import add_run_arguments, options_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _work(args: argparse.Namespace) -> None:
     from coigan.config import load_config
-    from coigan.engine.run import train_shapes
+    from coigan.engine.training import train_shapes
 
     train_shapes(load_config(args.config_file, ["GAME", "shapes", *options_of(args)]), args, resume=args.resume)

@@ -20,15 +20,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from coigan.data.line_sets import LINES
+from coigan.data.regions import Region, components
+from coigan.data.stages import PREPARED
 from gan_plugin.data.findings import Findings
 from gan_plugin.data.mask_files import NO_PICTURE_OF, Pair, images_in, label_images
 from gan_plugin.data.masks import read_mask
 from gan_plugin.data.pictures import examine_pictures
 from gan_plugin.errors import UserError
-
-from .line_store import LINES
-from .regions import Region, components
-from .stages import PREPARED
 
 ONE_CLASS = "defect"
 # a folder of pictures without defects, and one of masks, by name

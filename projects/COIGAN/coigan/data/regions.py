@@ -1,7 +1,7 @@
 """One annotated object: its class, its place and its exact mask; and how a record stores it.
 
 A record keeps a region as COCO's compressed run lengths, which are exact, or as polygons with holes, of which some
-points may be left out.
+points may be left out. Severstal's table has run lengths of its own.
 """
 
 from dataclasses import dataclass
@@ -73,14 +73,6 @@ def components(mask: np.ndarray, label: int) -> list[Region]:
         x, y, width, height = (int(value) for value in boxes[number, :4])
         regions.append(Region(label, x, y, numbers[y : y + height, x : x + width] == number))
     return regions
-
-
-def class_masks(regions: list[Region], classes: int, height: int, width: int) -> np.ndarray:
-    """(classes, height, width) bool: for each class the union of its regions."""
-    masks = np.zeros((classes, height, width), bool)
-    for region in regions:
-        masks[region.label, region.y : region.box[3] + 1, region.x : region.box[2] + 1] |= region.mask
-    return masks
 
 
 def to_record(region: Region, height: int, width: int, encoding: Encoding = "rle", keep_every: int = 1) -> dict:
@@ -168,3 +160,37 @@ def _thinned(points: np.ndarray, keep_every: int) -> np.ndarray:
         if len(kept) >= 3 and (np.ptp(kept, axis=0) > 0).all():
             return kept
     return points
+
+
+def decode_runs(text: str, height: int, width: int) -> np.ndarray:
+    """The mask that `text` ("start length start length ...") describes.
+
+    Args:
+        text: starts are 1-based positions in the column-major image; "" is an empty mask.
+        height, width: of the image in pixels.
+
+    Returns:
+        (height, width) bool.
+
+    Raises:
+        ValueError: an odd count of numbers, something else than a whole number, or a run outside of the image.
+    """
+    numbers = np.array(text.split(), dtype=np.int64)
+    if len(numbers) % 2:
+        raise ValueError(f"{len(numbers)} numbers do not make pairs of start and length")
+    starts, lengths = numbers[0::2] - 1, numbers[1::2]
+    if len(numbers) and (starts.min() < 0 or lengths.min() < 1 or (starts + lengths).max() > height * width):
+        raise ValueError(f"a run leaves the image of {width}x{height} pixels")
+    # +1 where a run begins and -1 behind its end: the running sum is the number of runs over a pixel
+    steps = np.zeros(height * width + 1, np.int32)
+    np.add.at(steps, starts, 1)
+    np.add.at(steps, starts + lengths, -1)
+    return (np.cumsum(steps[:-1]) > 0).reshape(width, height).T
+
+
+def encode_runs(mask: np.ndarray) -> str:
+    """The run lengths of `mask`, (height, width), non-zero inside; "" for an empty one."""
+    flat = np.concatenate([[False], np.asarray(mask, dtype=bool).T.ravel(), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts, ends = edges[0::2], edges[1::2]
+    return " ".join(f"{start} {length}" for start, length in zip(starts, ends - starts, strict=True))

@@ -11,6 +11,9 @@ import cv2
 import numpy as np
 
 from coigan.choices import FORMATS
+from coigan.data.masked_pictures import MaskSource, check_pictures, has_pictures_in_folders
+from coigan.data.regions import Region, components, tight
+from coigan.data.regions import decode_runs as decode
 from gan_plugin.data.cityscapes import IMAGE_SUFFIX, files_of, id_image_problem
 from gan_plugin.data.coco_json import load_coco
 from gan_plugin.data.findings import Findings
@@ -18,10 +21,6 @@ from gan_plugin.data.pictures import read_header
 from gan_plugin.data.shapes import decode_mask
 from gan_plugin.errors import UserError
 from gan_plugin.files import read_text
-
-from .masked_pictures import MaskSource, check_pictures, has_pictures_in_folders
-from .regions import Region, components, tight
-from .rle import decode
 
 _COLUMNS = ("ImageId", "ClassId", "EncodedPixels")
 

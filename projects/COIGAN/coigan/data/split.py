@@ -14,11 +14,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from coigan.choices import SPLITS
+from coigan.data.line_sets import write_whole_text
 from gan_plugin.data.subsets import apportion
 from gan_plugin.errors import UserError
 from gan_plugin.files import read_text
-
-from .line_sets import write_whole_text
 
 # a deviation of so much of a class, or of half an object, is none: the solver may stop there
 _TOLERANCE = 0.001

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coigan.toy import write_toy_steel
+from coigan.data.line_sets import INDEX, LineStore, write_json
+from coigan.data.toy import write_toy_steel
 from gan_plugin.errors import UserError
-
-from .line_sets import write_json
-from .line_store import INDEX, LineStore
 
 _logger = logging.getLogger(__name__)
 _FOLDER = "stages"

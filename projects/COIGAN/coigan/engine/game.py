@@ -10,8 +10,10 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 from yacs.config import CfgNode
 
+from coigan.batch import Batch, blend, collate, cut_defects
+from coigan.engine.losses import GeneratorLosses, Judge, LossOptions
 from coigan.losses import PathLength, build_feature_network, masked_patch_loss
-from coigan.modeling.registry import judge_pair
+from coigan.modeling.build import build_discriminator, build_generator, build_optimizer, choose_device, judge_pair
 from coigan.visualization.grid import comparison_grid, detail_columns
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
@@ -19,11 +21,6 @@ from gan_plugin.layers.double_backward import CheapDoubleBackward
 from gan_plugin.modeling.objectives import build_objective
 from gan_plugin.modeling.presenters import DiscriminatorAugment
 from gan_plugin.modeling.stability import AdaptiveAugment, r1
-
-from .batch import Batch, blend, collate, cut_defects
-from .generator_losses import GeneratorLosses, Judge
-from .optimizers import build_optimizer
-from .options import LossOptions
 
 # the discriminators' names in the log
 _IMAGE, _REFERENCE = "image", "reference"
@@ -286,3 +283,17 @@ class TurnPhase(Phase):
 
     def is_due(self, iteration: int) -> bool:
         return self.turns.is_due(self.player, iteration, self.every)
+
+
+def build_game(cfg: CfgNode, classes: int) -> InpaintingGame:
+    """All players of `cfg` for masks of so many classes, on its device, with weights drawn from the global state.
+
+    Raises:
+        UserError: see `build_generator` and InpaintingGame.
+    """
+    device = choose_device(cfg.DEVICE)
+    reference = None
+    if cfg.MODEL.REF_DISCRIMINATOR.ENABLED:
+        reference = build_discriminator(cfg, "REF_DISCRIMINATOR", 3).to(device)
+    generator = build_generator(cfg, classes).to(device)
+    return InpaintingGame(cfg, generator, build_discriminator(cfg, "DISCRIMINATOR", 3 * classes).to(device), reference)

@@ -1,46 +1,33 @@
-"""From a config and prepared data to a finished run."""
+"""From a config and prepared data to a finished run: its folder, its log, its loop."""
 
+import argparse
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.utils import comm
 from yacs.config import CfgNode
 
-from coigan.evaluation.features import painted_batches, real_features
+from coigan.config import get_cfg
+from coigan.data.samples import SampleMapper, TrainingData, open_data
+from coigan.engine.game import InpaintingGame, build_game
+from coigan.engine.shapes import build_shape_loop, write_bank
+from coigan.evaluation.protocol import painted_batches, real_features
+from coigan.modeling.build import choose_device
+from gan_plugin.config_files import flat
 from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.engine.image_game import Evaluate, ImageGame, ImageLoop, ImageLoopOptions
+from gan_plugin.engine.run_dir import begin_run, claim_folder, save_config, values_of
 from gan_plugin.engine.train_loader import ResumableTrainLoader
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, explanations_logged
 from gan_plugin.evaluation.image_features import build_extractor, extract, extractor_label
 from gan_plugin.evaluation.image_scores import score
-
-from .game import InpaintingGame
-from .players import build_game, choose_device
+from gan_plugin.modeling.timm_weights import lite0_or_random
 
 _logger = logging.getLogger(__name__)
 _PREVIEWS = 4
 _EVALUATION_SEED = 10_000
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a run trains on and is scored against.
-
-    Attributes:
-        classes: names of the mask channels.
-        draw: number -> a sample (thesis figure 4.15), drawn from the global random state.
-        test_tiles: real images that training does not see, for FID; may be empty.
-        train_tiles: those that it sees.
-    """
-
-    classes: tuple[str, ...]
-    draw: Callable[[int], Mapping[str, torch.Tensor]]
-    test_tiles: Sequence[Path] = ()
-    train_tiles: Sequence[Path] = ()
 
 
 def build_loop(cfg: CfgNode, data: TrainingData) -> ImageLoop:
@@ -84,16 +71,6 @@ def build_loop(cfg: CfgNode, data: TrainingData) -> ImageLoop:
     return ImageLoop(game, loader, options, evaluate=evaluate)
 
 
-class SampleMapper:
-    """Draws a sample whatever the record is; a class of its own because workers may have to pickle it."""
-
-    def __init__(self, draw: Callable[[int], Mapping[str, torch.Tensor]]) -> None:
-        self._draw = draw
-
-    def __call__(self, record: Mapping[str, int]) -> Mapping[str, torch.Tensor]:
-        return self._draw(int(torch.randint(0, 2**31, ()).item()))
-
-
 def _evaluator(cfg: CfgNode, data: TrainingData) -> Evaluate:
     extractor = build_extractor(cfg.TEST.INCEPTION, choose_device(cfg.DEVICE), cfg.TEST.FEATURES)
     count, batch = cfg.TEST.IMAGES, cfg.TEST.BATCH
@@ -113,3 +90,69 @@ def _evaluator(cfg: CfgNode, data: TrainingData) -> Evaluate:
             game.train(was_training)
 
     return evaluate
+
+
+# what a checkpoint depends on; a resumed run cannot change it
+_FIXED = (
+    "GAME",
+    "INPUT.SIZE",
+    "INPUT.CLASSES",
+    "MODEL",
+    "SHAPES.SOURCE",
+    "SHAPES.STYLE_SIZE",
+    "SHAPES.MAPPING_LAYERS",
+    "SHAPES.WIDTH",
+    "SHAPES.CHANNEL_MULTIPLIER",
+    "SOLVER.DISC_STEPS",
+    "SOLVER.GEN_STEPS",
+    "SOLVER.OPTIMIZER",
+)
+
+
+def train_gan(cfg: CfgNode, args: argparse.Namespace, *, resume: bool) -> None:
+    """Train the inpainting game of `cfg` in OUTPUT_DIR, or continue it.
+
+    Raises:
+        UserError: data or folder cannot be used, or the run diverges.
+    """
+    data = open_data(cfg)
+    cfg = _with_facts(cfg, data.classes)
+    _train(cfg, args, lambda: build_loop(cfg, data), resume)
+
+
+def train_shapes(cfg: CfgNode, args: argparse.Namespace, *, resume: bool) -> None:
+    """Train the game of masks or base tiles, and draw a bank of masks if `args.bank` says so; errors as above."""
+    bank = getattr(args, "bank", 0)
+    if bank > 0 and cfg.SHAPES.SOURCE != "masks":
+        raise UserError("--bank needs SHAPES.SOURCE masks; base tiles are no masks.")
+    loop = _train(cfg, args, lambda: build_shape_loop(cfg), resume)
+    if bank > 0 and comm.is_main_process():
+        folder = Path(cfg.OUTPUT_DIR) / "bank"
+        _logger.info(f"{write_bank(loop, cfg, bank, folder)} masks are in {folder}, for DATA.SHAPE_BANKS.")
+
+
+def _train(cfg: CfgNode, args: argparse.Namespace, build: Callable[[], ImageLoop], resume: bool) -> ImageLoop:
+    if comm.is_main_process():
+        fixed, defaults = values_of(cfg, _FIXED), flat(get_cfg())
+        claim_folder(cfg.OUTPUT_DIR, fixed, defaults, resume=resume, eval_only=False, weights_key="")
+    comm.synchronize()
+    begin_run(cfg.OUTPUT_DIR, args, cfg.dump(), "gan_plugin", "coigan", seed=cfg.SEED)
+    with explanations_logged():
+        loop = build()
+        loop.resume_or_load(resume=resume)
+        save_config(cfg.OUTPUT_DIR, cfg.dump())
+        loop.train()
+    return loop
+
+
+def _with_facts(cfg: CfgNode, classes: tuple[str, ...]) -> CfgNode:
+    """`cfg` with the classes, and with what "auto" means on this machine, so that a run keeps to it when it resumes."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.INPUT.CLASSES = tuple(classes)
+    if not cfg.TEST.INCEPTION:
+        cfg.TEST.FEATURES = lite0_or_random(cfg.TEST.FEATURES, "TEST.FEATURES")
+    if not cfg.LOSS.FEATURES.WEIGHTS:
+        cfg.LOSS.FEATURES.NETWORK = lite0_or_random(cfg.LOSS.FEATURES.NETWORK, "LOSS.FEATURES.NETWORK")
+    cfg.freeze()
+    return cfg

@@ -19,10 +19,9 @@ from coigan.augmentation import Paint, RealObjects, Source, copy_paste, is_visib
 from coigan.data.line_sets import LineSet
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Placement, Placer
+from coigan.data.samples import augmentation_of, noise_of
 from coigan.data.stages import Prepared
-from coigan.engine.data import augmentation_of, noise_of
-from coigan.inference.inpainter import Inpainter
-from coigan.inference.weights import TrainedGenerator
+from coigan.inference import Inpainter, TrainedGenerator
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.evaluation.image_features import Extractor, cached_features, extract
 from gan_plugin.evaluation.image_scores import FEWEST, frechet_distance, kernel_distance, neighbourhoods

@@ -1,20 +1,136 @@
-"""The source's protocol: painted against test tiles, and train against test tiles as the reference (thesis 4.5.2)."""
+"""The source's protocol: whole pictures, painted and others, against test tiles (thesis 4.5.2)."""
 
-from collections.abc import Callable, Iterator
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from coigan.engine.batch import Batch, blend
-from coigan.engine.players import choose_device
-from coigan.engine.training import TrainingData
-from coigan.inference.weights import TrainedGenerator
-from gan_plugin.evaluation.image_features import Extractor, Features, extract
+from coigan.batch import Batch, blend, collate
+from coigan.data.samples import TrainingData
+from coigan.inference import TrainedGenerator
+from coigan.modeling.build import choose_device
+from gan_plugin.data.pictures import read_rgb
+from gan_plugin.engine.distributed import preserved_rng
+from gan_plugin.errors import UserError
+from gan_plugin.evaluation.image_features import Extractor, Features, cached_features, extract
 from gan_plugin.evaluation.image_scores import score
 
-from .background import BackgroundChange
-from .features import painted_batches, real_features
+_LARGEST = 255
+
+
+class BackgroundChange:
+    """Differences between painted and base images, in bytes, summed up pixel by pixel in and outside of the masks."""
+
+    def __init__(self) -> None:
+        self._absolute = {"inside": 0.0, "outside": 0.0}
+        self._squares = {"inside": 0.0, "outside": 0.0}
+        self._values = {"inside": 0, "outside": 0}
+
+    def add(self, images: torch.Tensor, batch: Batch) -> None:
+        """Count `images`, (N, 3, H, W) in [0, 1], which were painted for `batch`."""
+        difference = as_bytes(images).cpu().double() - as_bytes(batch.base).cpu().double()
+        asked = (batch.masks.amax(1, keepdim=True) > 0).cpu().expand_as(difference)
+        for where, chosen in (("inside", asked), ("outside", ~asked)):
+            part = difference[chosen]
+            self._absolute[where] += part.abs().sum().item()
+            self._squares[where] += part.square().sum().item()
+            self._values[where] += part.numel()
+
+    def watching(self, paint: Callable[[Batch], torch.Tensor]) -> Callable[[Batch], torch.Tensor]:
+        """`paint`, of which every result is counted."""
+
+        def watched(batch: Batch) -> torch.Tensor:
+            images = paint(batch)
+            self.add(images, batch)
+            return images
+
+        return watched
+
+    def results(self) -> dict[str, float | None]:
+        """L1 outside and inside of the masks, the mean absolute difference in [0, 255], and the PSNR outside in dB.
+
+        None where there is no such pixel; an unchanged background has no finite PSNR, so None as well.
+        """
+        mean_square = self._ratio(self._squares, "outside")
+        psnr = 10 * math.log10(_LARGEST**2 / mean_square) if mean_square else None
+        return {
+            "L1_outside": self._ratio(self._absolute, "outside"),
+            "PSNR_outside": psnr,
+            "L1_inside": self._ratio(self._absolute, "inside"),
+        }
+
+    def _ratio(self, sums: dict[str, float], where: str) -> float | None:
+        return sums[where] / self._values[where] if self._values[where] else None
+
+
+Sample = Mapping[str, torch.Tensor]
+
+
+def as_bytes(images: torch.Tensor) -> torch.Tensor:
+    """(N, 3, H, W) in [0, 1] -> bytes, rounded."""
+    return (images.detach().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def real_batches(paths: Sequence[Path], side: int, batch: int) -> Iterator[torch.Tensor]:
+    """The images of `paths`, `batch` at a time, as (N, 3, side, side) bytes.
+
+    Raises:
+        UserError: an image cannot be read or has another size.
+    """
+    remaining = iter(paths)
+    while chosen := list(islice(remaining, batch)):
+        pixels = [torch.from_numpy(read_rgb(path)).permute(2, 0, 1) for path in chosen]
+        for path, image in zip(chosen, pixels, strict=True):
+            if image.shape[1:] != (side, side):
+                found = "x".join(str(length) for length in (image.shape[2], image.shape[1]))
+                raise UserError(f"{path} has {found} pixels, but INPUT.SIZE is {side}; prepare tiles of that size.")
+        yield torch.stack(pixels)
+
+
+def real_features(
+    paths: Sequence[Path], side: int, extractor: Extractor, *, count: int, cache: Path, batch: int = 16
+) -> Features:
+    """The features of at most `count` of the images `paths`, evenly chosen, from the folder `cache` if it has them.
+
+    Raises:
+        UserError: there are none, or one cannot be read.
+    """
+    if not paths:
+        raise UserError("There are no real images to compare with; prepare the data set with a test part.")
+    places = range(min(count, len(paths)))
+    chosen = [paths[place * len(paths) // len(places)] for place in places]
+    stamps = "\n".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in chosen)
+    key = f"{hashlib.sha256(stamps.encode()).hexdigest()} {side}"
+    return cached_features(cache, key, extractor, real_batches(chosen, side, batch))
+
+
+def painted_batches(
+    paint: Callable[[Batch], torch.Tensor],
+    draw: Callable[[int], Sample],
+    device: torch.device,
+    *,
+    count: int,
+    batch: int,
+    seed: int,
+) -> Iterator[torch.Tensor]:
+    """`count` painted images as bytes, the same for the same weights and seed.
+
+    Args:
+        paint: batch -> images in [0, 1].
+        draw: number -> a sample of the loader, drawn from the global random state.
+        device: of the batches.
+        count, batch: images in all, and at a time.
+        seed: of the samples, and of the generator's own noise.
+    """
+    for first in range(0, count, batch):
+        with preserved_rng(seed=seed + first), torch.no_grad():
+            items = [draw(number) for number in range(first, min(first + batch, count))]
+            yield as_bytes(paint(collate(items, device)))
+
 
 SEED = 20_000
 # a row of `crops.ROWS` -> where a report has its scores of whole pictures

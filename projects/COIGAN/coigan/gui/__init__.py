@@ -1,6 +1,6 @@
 """A page on this machine to paint masks on and see what the generator makes of them."""
 
-from .server import make_server
-from .session import Session
+from coigan.gui.server import make_server
+from coigan.gui.session import Session
 
 __all__ = ["Session", "make_server"]

@@ -7,9 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
 
+from coigan.gui.session import Session
 from gan_plugin.errors import UserError, explanation
-
-from .session import Session
 
 _LARGEST = 64 << 20
 

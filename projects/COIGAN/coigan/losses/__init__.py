@@ -1,12 +1,24 @@
 """What the players minimise; the adversarial objectives themselves are gan_plugin's."""
 
-from .feature_network import FeatureNetwork, build_feature_network, checked_digest
-from .patches import masked_patch_loss
-from .path_length import PathLength, path_lengths
-from .perceptual import feature_matching, plain_perceptual, smooth_masked_perceptual
-from .pixel import plain_distance, smooth_masked_l1
-from .smooth_mask import smooth_mask, weight_map
-from .weights import LossWeight, loss_weight
+from .features import (
+    FeatureNetwork,
+    build_feature_network,
+    checked_digest,
+    feature_matching,
+    plain_perceptual,
+    smooth_masked_perceptual,
+)
+from .masked import (
+    LossWeight,
+    PathLength,
+    loss_weight,
+    masked_patch_loss,
+    path_lengths,
+    plain_distance,
+    smooth_mask,
+    smooth_masked_l1,
+    weight_map,
+)
 
 __all__ = [
     "FeatureNetwork",

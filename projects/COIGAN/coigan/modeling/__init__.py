@@ -1,12 +1,10 @@
 """Generators and discriminators."""
 
+from .build import DISCRIMINATOR_REGISTRY, GENERATOR_REGISTRY, build_network
 from .patch_discriminator import PatchDiscriminator
-from .registry import DISCRIMINATOR_REGISTRY, GENERATOR_REGISTRY, build_network
 from .resnet_generator import LamaFourier, MultiDilated, Pix2PixHD
-from .style_unet import StyleFFCUNet
-from .unet import Pix2PixUNet
-from .wavelet_discriminator import WaveletDiscriminator
-from .wavelet_generator import WaveletGenerator
+from .unets import Pix2PixUNet, StyleFFCUNet
+from .wavelet import WaveletDiscriminator, WaveletGenerator
 
 __all__ = [
     "DISCRIMINATOR_REGISTRY",

@@ -3,10 +3,9 @@
 import torch
 from torch import nn
 
+from coigan.modeling.build import DISCRIMINATOR_REGISTRY
+from coigan.modeling.layers import stretch_contrast
 from gan_plugin.modeling.discriminators.layers import build_norm
-
-from .contrast import stretch_contrast
-from .registry import DISCRIMINATOR_REGISTRY
 
 _MOST_CHANNELS = 512
 

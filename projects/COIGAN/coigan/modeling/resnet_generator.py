@@ -5,11 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from coigan.modeling.build import GENERATOR_REGISTRY
+from coigan.modeling.fourier import FFCResidual
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.discriminators.layers import build_norm
-
-from .fourier import FFCResidual
-from .registry import GENERATOR_REGISTRY
 
 
 class ResnetGenerator(nn.Module):

@@ -11,11 +11,10 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from coigan.segmentation.training import SegmentOptions, train_segmenter, write_segmenter
 from gan_plugin.comparison.statistics import difference, judged, spread
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
-
-from .training import SegmentOptions, train_segmenter, write_segmenter
 
 _logger = logging.getLogger(__name__)
 BASELINE = "real"
@@ -65,7 +64,7 @@ def compare(
                 continue
             start = time.monotonic()
             sets = [real] if arm == BASELINE else [real, extras[arm]]
-            # of real images alone, so it may judge synthetic ones (inpaint.py audit)
+            # of real images alone, so it may judge synthetic ones (inpaint.py segment --audit)
             file = out / f"segmenter_seed{seed}.pth"
             keep = partial(write_segmenter, file, options=options) if arm == BASELINE else None
             scores = train_segmenter(sets, val, test, options, seed, keep)

@@ -15,13 +15,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, RandomSampler
 
+from coigan.segmentation.coco import CocoMasks
+from coigan.segmentation.networks import build_segmenter, segmentation_loss
 from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.engine.export import is_state_dict
 from gan_plugin.errors import UserError
 from gan_plugin.files import read_safely, write_whole
-
-from .coco import CocoMasks
-from .networks import build_segmenter, segmentation_loss
 
 THRESHOLD = 0.6
 # a segmenter that calls more of all pixels a defect, where fewer are, has learnt nothing

@@ -6,17 +6,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from coigan.batch import cut_defects
 from coigan.data.placer import Placement, Placer
 from coigan.data.samples import MaskNoise, SampleSource
 from coigan.data.stages import Prepared
-from coigan.engine.batch import cut_defects
-from coigan.losses.pixel import smooth_masked_l1
-from coigan.losses.smooth_mask import smooth_mask, weight_map
+from coigan.losses.masked import smooth_mask, smooth_masked_l1, weight_map
+from coigan.visualization import pictures
+from coigan.visualization.charts import Section, drawing, photo
 from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.visualization.curves import COLOURS, INK, Curve, svg_of
-
-from . import pictures
-from .page import Section, drawing, photo
 
 _DRAWS = 12
 _TENSORS = {

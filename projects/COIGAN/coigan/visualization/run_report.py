@@ -6,7 +6,7 @@ from typing import Any
 
 from coigan.evaluation.crops import POOLED, ROWS
 from coigan.evaluation.protocol import WHOLE
-from coigan.inspection.charts import histogram
+from coigan.visualization.charts import histogram
 from gan_plugin.errors import UserError
 from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import Group, draw_curves

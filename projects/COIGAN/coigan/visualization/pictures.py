@@ -8,9 +8,9 @@ import torch
 
 from coigan.data.objects import CutOut
 from coigan.data.placer import Placement
+from coigan.data.prepare import tiles
 from coigan.data.regions import Region
 from coigan.data.samples import MaskNoise, soften
-from coigan.data.tiles import tiles
 from coigan.visualization.grid import CLASS_COLOURS
 
 _ALPHA = 0.8

@@ -1,6 +1,8 @@
-"""Bars and histograms of a data set's statistics, as SVG (thesis 3.1.1 and figure 4.6)."""
+"""Bars and histograms of a data set's statistics as SVG (thesis 3.1.1, figure 4.6), and the page that shows them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from coigan.data.images import encode_png
 from gan_plugin.visualization.curves import COLOURS, INK, Curve, svg_of
+from gan_plugin.visualization.page import drawing, embed, save_page, template
 
 
 def _axes(width: float = 4.2) -> tuple[Figure, Axes]:
@@ -130,7 +134,7 @@ def scatter(title: str, points: Mapping[str, np.ndarray], x_label: str, y_label:
 
 
 def class_charts(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> list[Curve | None]:
-    """What the thesis shows of a data set in 3.1.1, of the rows of `statistics.measure`."""
+    """What the thesis shows of a data set in 3.1.1, of the rows of `objects.measure`."""
     counts = np.array([row["counts"] for row in rows], int).reshape(len(rows), len(classes))
     totals = counts.sum(1)
     with_objects = int((totals > 0).sum())
@@ -153,3 +157,59 @@ def class_charts(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> list
         charts.append(histogram(f"Class {name}: area", areas[name], "pixels", log=True))
         charts.append(histogram(f"Class {name}: aspect ratio", aspects[name], "width / height", log=True))
     return charts
+
+
+_HERE = Path(__file__).parent
+
+
+@dataclass
+class Section:
+    """A heading, a text, and pictures with captions.
+
+    Attributes:
+        wide: one picture a row, as large as it is; else several, small ones.
+    """
+
+    title: str
+    text: str
+    pictures: list[dict[str, str]] = field(default_factory=list)
+    wide: bool = True
+
+
+def photo(pixels: np.ndarray, caption: str) -> dict[str, str]:
+    """(H, W, 3) uint8 RGB as a picture of a section."""
+    return embed(encode_png(np.ascontiguousarray(pixels)), "image/png", caption, caption)
+
+
+def write_page(
+    path: Path,
+    title: str,
+    intro: str,
+    charts: Sequence[Curve | None],
+    sections: Sequence[Section],
+    report: dict[str, Any] | None = None,
+) -> Path:
+    """Write the page; its folder is made if need be.
+
+    Args:
+        path: of the file.
+        title: name of the data set.
+        intro: a paragraph.
+        charts: those that are None are left out.
+        sections: those without pictures are left out.
+        report: of `objects.brief`, whose classes become a table.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    page = template("data.html.j2", [_HERE]).render(
+        title=title,
+        intro=intro,
+        report=report,
+        charts=[drawing(chart) for chart in charts if chart],
+        sections=[section for section in sections if section.pictures],
+    )
+    return save_page(page, path)

@@ -10,16 +10,21 @@ import numpy as np
 
 from coigan.data.convert import open_any
 from coigan.data.line_sets import LineSet
-from coigan.data.objects import ObjectStore, is_object_store
+from coigan.data.objects import (
+    ObjectStore,
+    brief,
+    brief_of_objects,
+    is_object_store,
+    measure,
+    write_object_reports,
+    write_statistics,
+)
 from coigan.data.placer import Placer
 from coigan.data.stages import PREPARED, Prepared, open_prepared
-from coigan.data.statistics import brief, brief_of_objects, measure, write_object_reports, write_statistics
+from coigan.visualization import pictures
+from coigan.visualization.charts import Section, bars, class_charts, histogram, photo, scatter, write_page
+from coigan.visualization.loading import loading_sections
 from gan_plugin.visualization.curves import Curve
-
-from . import pictures
-from .charts import bars, class_charts, histogram, scatter
-from .loading import loading_sections
-from .page import Section, photo, write_page
 
 
 def write_data_report(

@@ -1,4 +1,4 @@
-"""The frozen networks whose features the perceptual losses compare."""
+"""The frozen networks of the perceptual losses, and distances of images in their features (thesis 4.4.2)."""
 
 import hashlib
 import math
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.models.resnet import ResNet, resnet50
 
+from coigan.losses.masked import weighted_mean
 from gan_plugin.errors import UserError
 from gan_plugin.files import read_safely
 from gan_plugin.modeling.timm_weights import AUTO, LITE0, RANDOM, WHEEL, lite0_or_random, load_classifier
@@ -214,3 +216,33 @@ def build_feature_network(weights: str = "", sha256: str = "", network: str = AU
     if weights:
         return ResNetFeatures(weights, sha256)
     return OfflineFeatures() if lite0_or_random(network, "LOSS.FEATURES.NETWORK") == RANDOM else Lite0Features()
+
+
+Features = Sequence[torch.Tensor]
+
+
+def smooth_masked_perceptual(fake: Features, base: Features, weights: torch.Tensor) -> torch.Tensor:
+    """mean over layers of sum(W_l * sum_c (fake - base)^2) / sum(W_l) (thesis 4.4.2).
+
+    It sums over channels, so its scale is about their number times that of `plain_perceptual`, as in the source.
+
+    Args:
+        fake, base: of each layer (N, C_l, H_l, W_l).
+        weights: (N, 1, H, W) of `weight_map`, resized to each layer.
+    """
+    values = []
+    for ours, theirs in zip(fake, base, strict=True):
+        resized = F.interpolate(weights, size=ours.shape[-2:], mode="bilinear", align_corners=True)
+        values.append(weighted_mean((ours - theirs).square().sum(1, keepdim=True), resized))
+    return torch.stack(values).mean()
+
+
+def plain_perceptual(fake: Features, base: Features, mean_over_layers: bool = False) -> torch.Tensor:
+    """The mean squared difference of each layer, summed over layers (LaMa) or their mean (thesis equation 2.15)."""
+    values = torch.stack([F.mse_loss(ours, theirs) for ours, theirs in zip(fake, base, strict=True)])
+    return values.mean() if mean_over_layers else values.sum()
+
+
+def feature_matching(fake: Features, real: Features) -> torch.Tensor:
+    """Mean over layers of the mean absolute difference (pix2pixHD: Wang et al. 2018, arXiv 1711.11585, equation 4)."""
+    return torch.stack([F.l1_loss(ours, theirs) for ours, theirs in zip(fake, real, strict=True)]).mean()
