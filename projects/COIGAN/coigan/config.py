@@ -291,9 +291,10 @@ def _solver() -> CN:
 
 def _test() -> CN:
     test = CN()
-    # iterations between FIDs on the way, each of which may give model_best_fid.pth; 0 for none
+    # iterations between scores on the way, each of which may give model_best_crop_fid.pth (crops of objects) and
+    # model_best_fid.pth (whole pictures); 0 for none
     test.EVAL_PERIOD = 0
-    # generated images, and at most so many real ones, of a FID; the source takes 40000
+    # generated images, and at most so many real ones, of a FID, and as many crops; the source takes 40000
     test.IMAGES = 2000
     # path of torch-fidelity's Inception weights; "" for FEATURES, whose numbers compare among themselves only
     test.INCEPTION = ""

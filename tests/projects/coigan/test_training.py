@@ -7,10 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from coigan.config import load_config
 from coigan.data.images import write_png
-from coigan.data.samples import TrainingData
+from coigan.data.samples import TrainingData, open_data
 from coigan.inference import read_trained, write_trained
-from coigan_samples import CLASSES, SIZE, draw, run, train_and_save
+from coigan_samples import CLASSES, SIZE, SMALL, draw, run, train_and_save
 from PIL import Image
 from support import assert_same, in_two_processes
 
@@ -117,6 +118,17 @@ def test_fid_on_the_way_keeps_the_best(tmp_path):
     run(tmp_path / "blind", "SOLVER.MAX_ITER", "4")
     finals = [torch.load(tmp_path / name / "model_final.pth", weights_only=True) for name in ("run", "blind")]
     assert_same(finals[0]["model"], finals[1]["model"])
+
+
+def test_crops_on_the_way_keep_a_best_of_their_own(tmp_path, steel):
+    options = ["INPUT.SIZE", "64", "DATA.ROOT", str(steel), "SOLVER.MAX_ITER", "2"]
+    options += ["TEST.EVAL_PERIOD", "1", "TEST.IMAGES", "8", "TEST.FEATURES", "random"]
+    run(tmp_path / "run", *options, data=open_data(load_config("", [*SMALL, *options])))
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.json").read_text().splitlines()]
+    scores = [line["ema/builtin-crops/FID"] for line in lines if "ema/builtin-crops/FID" in line]
+    best = json.loads((tmp_path / "run/model_best_crop_fid.json").read_text())
+    assert len(scores) == 2 and best["value"] == pytest.approx(min(scores)) and min(scores) > 0
+    assert (tmp_path / "run/model_best_fid.json").is_file()
 
 
 def test_mixed_precision_trains(tmp_path):

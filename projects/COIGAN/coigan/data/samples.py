@@ -186,12 +186,14 @@ class TrainingData:
         draw: number -> a sample (thesis figure 4.15), drawn from the global random state.
         test_tiles: real images that training does not see, for FID; may be empty.
         train_tiles: those that it sees.
+        prepared: the whole data set, for scores of crops; None leaves these out.
     """
 
     classes: tuple[str, ...]
     draw: Callable[[int], Mapping[str, torch.Tensor]]
     test_tiles: Sequence[Path] = ()
     train_tiles: Sequence[Path] = ()
+    prepared: Prepared | None = None
 
 
 class SampleMapper:
@@ -293,7 +295,7 @@ def open_data(cfg: CfgNode, root: str = "") -> TrainingData:
         cfg.DATA.MASK_BASE,
         cfg.DATA.FLIP,
     )
-    return TrainingData(prepared.classes, source.draw, prepared.tiles("test"), train)
+    return TrainingData(prepared.classes, source.draw, prepared.tiles("test"), train, prepared)
 
 
 def open_shapes(cfg: CfgNode) -> Callable[[int], dict[str, torch.Tensor]]:

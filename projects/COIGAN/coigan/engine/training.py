@@ -3,17 +3,23 @@
 import argparse
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from detectron2.utils import comm
 from yacs.config import CfgNode
 
+from coigan.batch import Batch
 from coigan.config import get_cfg
-from coigan.data.samples import SampleMapper, TrainingData, open_data
+from coigan.data.placer import Placement
+from coigan.data.samples import MaskNoise, SampleMapper, TrainingData, noise_of, open_data
 from coigan.engine.game import InpaintingGame, build_game
 from coigan.engine.shapes import build_shape_loop, write_bank
-from coigan.evaluation.protocol import painted_batches, real_features
+from coigan.evaluation.crops import can_score, score_painter
+from coigan.evaluation.protocol import as_bytes, painted_batches, real_features
 from coigan.modeling.build import choose_device
 from gan_plugin.config_files import flat
 from gan_plugin.engine.distributed import preserved_rng
@@ -27,6 +33,8 @@ from gan_plugin.modeling.timm_weights import lite0_or_random
 
 _logger = logging.getLogger(__name__)
 _PREVIEWS = 4
+# after the label of a network, in metrics.json
+_CROPS = "-crops"
 _EVALUATION_SEED = 10_000
 
 
@@ -54,6 +62,10 @@ def build_loop(cfg: CfgNode, data: TrainingData) -> ImageLoop:
     evaluate = _evaluator(cfg, data) if cfg.TEST.EVAL_PERIOD > 0 else None
     label = extractor_label(cfg.TEST.INCEPTION, cfg.TEST.FEATURES)
     prefix = "ema/" if solver.EMA_DECAY > 0 else ""
+    best = {f"-{prefix}{label}/FID": "fid"} if evaluate else {}
+    if evaluate and data.prepared is not None and can_score(data.prepared, cfg.TEST.IMAGES):
+        # whole pictures hardly see the defects
+        best[f"-{prefix}{label}{_CROPS}/FID"] = "crop_fid"
     options = ImageLoopOptions(
         output_dir=cfg.OUTPUT_DIR,
         max_iter=solver.MAX_ITER,
@@ -62,7 +74,7 @@ def build_loop(cfg: CfgNode, data: TrainingData) -> ImageLoop:
         checkpoint_period=solver.CHECKPOINT_PERIOD,
         keep=solver.KEEP,
         eval_period=cfg.TEST.EVAL_PERIOD,
-        best={f"-{prefix}{label}/FID": "fid"} if evaluate else {},
+        best=best,
         sample_period=solver.SAMPLE_PERIOD,
         write_period=solver.WRITE_PERIOD,
         histogram_period=cfg.SOLVER.HISTOGRAM_PERIOD,
@@ -85,11 +97,27 @@ def _evaluator(cfg: CfgNode, data: TrainingData) -> Evaluate:
             batches = painted_batches(
                 game.paint, data.draw, game.device, count=count, batch=batch, seed=_EVALUATION_SEED
             )
-            return score(real, extract(extractor, batches)).results()
+            results: dict[str, Any] = score(real, extract(extractor, batches)).results()
+            if data.prepared is not None:
+                paint = partial(_paint, game, noise_of(cfg))
+                crops = score_painter(cfg, data.prepared, paint, extractor, count=count, cache=cache)
+                results |= {f"{extractor.label}{_CROPS}": crops} if crops else {}
+            return results
         finally:
             game.train(was_training)
 
     return evaluate
+
+
+def _paint(game: InpaintingGame, noise: MaskNoise, image: np.ndarray, placement: Placement, seed: int) -> np.ndarray:
+    """What the game's generator makes of a picture, (H, W, 3) uint8, at its present weights."""
+    masks = torch.from_numpy(placement.masks)[None].float()
+    base = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    noisy = noise(masks[0], torch.Generator().manual_seed(seed))[None]
+    tensors = (each.to(game.device) for each in (base, torch.cat([base, noisy], 1), masks, base.new_zeros(1, 0)))
+    with preserved_rng(seed=seed % 2**32), torch.no_grad():
+        painted = game.paint(Batch(*tensors, None))
+    return as_bytes(painted)[0].permute(1, 2, 0).cpu().numpy()
 
 
 # what a checkpoint depends on; a resumed run cannot change it

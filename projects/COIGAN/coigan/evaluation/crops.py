@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from yacs.config import CfgNode
 
 from coigan.augmentation import Paint, RealObjects, Source, copy_paste, is_visible, placements
 from coigan.data.line_sets import LineSet
@@ -212,9 +213,9 @@ def evaluate_crops(
     def left_alone(image: np.ndarray, placement: Placement, seed: int) -> np.ndarray:
         return image
 
-    banks = trained.cfg.DATA.SHAPE_BANKS if trained.cfg.DATA.SHAPE_SOURCE == "generated" else ()
-    asked = _source(trained, prepared, banks)
-    pasted = _source(trained, prepared) if banks else asked
+    banks = _banks(trained.cfg)
+    asked = _source(trained.cfg, prepared, banks)
+    pasted = _source(trained.cfg, prepared) if banks else asked
     work = {"painted": (asked, by_generator), "copied": (pasted, copy_paste), "unpainted": (asked, left_alone)}
     made = {row: synthetic_crops(source, paint, extractor, count) for row, (source, paint) in work.items()}
     parts = {name: real_crops(LineSet(prepared.root / name), extractor, count, cache) for name in ("train", "test")}
@@ -226,11 +227,35 @@ def evaluate_crops(
     }
 
 
-def _source(trained: TrainedGenerator, prepared: Prepared, banks: Sequence[str] = ()) -> Source:
-    data = trained.cfg.DATA
+def score_painter(
+    cfg: CfgNode, prepared: Prepared, paint: Paint, extractor: Extractor, *, count: int, cache: Path
+) -> dict[str, float]:
+    """FID, KID, precision and recall of what `paint` makes against real test objects, all classes together.
+
+    Returns:
+        {} where six crops are not to be had; arguments and errors as of `evaluate_crops`.
+    """
+    made, _ = synthetic_crops(_source(cfg, prepared, _banks(cfg)), paint, extractor, count)
+    real = real_crops(LineSet(prepared.root / "test"), extractor, count, cache)
+    return crop_scores(real, {"painted": made}, ())[POOLED]["rows"].get("painted", {})
+
+
+def can_score(prepared: Prepared, count: int) -> bool:
+    """Whether the test tiles hold enough objects for scores of `count` crops."""
+    tiles = LineSet(prepared.root / "test")
+    held = sum(region.area >= _LEAST_AREA for record in tiles.store for region in tiles.regions(record))
+    return min(held, count) >= FEWEST
+
+
+def _banks(cfg: CfgNode) -> Sequence[str]:
+    return cfg.DATA.SHAPE_BANKS if cfg.DATA.SHAPE_SOURCE == "generated" else ()
+
+
+def _source(cfg: CfgNode, prepared: Prepared, banks: Sequence[str] = ()) -> Source:
+    data = cfg.DATA
     shapes = [ObjectStore(Path(bank), masks_only=True) for bank in banks]
     stores = shapes or [ObjectStore(prepared.objects(number)) for number in range(len(prepared.classes))]
-    placer = Placer(stores, prepared.tile, [0, 1], augmentation_of(trained.cfg), data.OVERLAP)
+    placer = Placer(stores, prepared.tile, [0, 1], augmentation_of(cfg), data.OVERLAP)
     return Source(
         prepared.tiles("base"), placer, prepared.classes, RealObjects(LineSet(prepared.root / "train"), shapes)
     )

@@ -39,7 +39,15 @@ _GROUPS = (
     ),
     Group("Regularisers", {"loss_disc_r1": "R1", "loss_path_length": "path length"}, log=True),
     Group(
-        "FID on the way",
+        "Crop FID on the way",
+        {
+            "ema/lite0-crops/FID": "EfficientNet-Lite0",
+            "ema/builtin-crops/FID": "random features",
+            "ema/inception-crops/FID": "Inception",
+        },
+    ),
+    Group(
+        "FID of whole pictures on the way",
         {"ema/lite0/FID": "EfficientNet-Lite0", "ema/builtin/FID": "random features", "ema/inception/FID": "Inception"},
     ),
 )
