@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import torch
 from car_gan.config import load_config
-from car_gan.game.car_game import CarGame
-from car_gan.networks import Networks
+from car_gan.game import CarGame
+from car_gan.networks.build import Networks
 from detectron2.utils import comm
 from torch import nn
 

@@ -88,7 +88,7 @@ class _Again:
 
 def _plain_step(cfg: Any, images: torch.Tensor) -> Callable[[], None]:
     """What one writes after a first course: both networks, two Adams, binary cross entropy; nothing is measured."""
-    from car_gan.networks import build_networks
+    from car_gan.networks.build import build_networks
 
     torch.manual_seed(0)
     device = cfg.MODEL.DEVICE

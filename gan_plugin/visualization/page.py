@@ -74,6 +74,13 @@ def photo(pixels: np.ndarray, alt: str, caption: str) -> dict[str, str]:
     return embed(jpeg(pixels), "image/jpeg", alt, caption)
 
 
+def lossless(pixels: np.ndarray, alt: str, caption: str) -> dict[str, str]:
+    """(H, W, 3 or 4) uint8 as a PNG, for small pictures that are enlarged on the page."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return embed(buffer.getvalue(), "image/png", alt, caption)
+
+
 def jpeg(pixels: np.ndarray) -> bytes:
     """(H, W, 3) uint8 RGB as a file."""
     buffer = io.BytesIO()

@@ -78,7 +78,7 @@ def test_a_cpu_without_bfloat16_computes_in_float32(monkeypatch, caplog):
 @pytest.mark.parametrize("order", ["alternating", "simultaneous"])
 def test_an_image_game_learns_in_mixed_precision(order):
     from car_gan.config import load_config
-    from car_gan.networks import Networks
+    from car_gan.networks.build import Networks
 
     torch.manual_seed(0)
     options = f"MODEL.DEVICE {DEVICE} SOLVER.ORDER {order} MODEL.LOGAN.ENABLED True MODEL.GAN.REG.R1_GAMMA 1.0"

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 from car_gan.config import load_config
-from car_gan.networks import Networks
+from car_gan.networks.build import Networks
 from detectron2.utils.events import EventStorage
 from one_game import CROPS, NoNormGame
 from small_models import AGNOSTIC, BOTH_PLAYERS, FEATURES, POINT_REND, build, small

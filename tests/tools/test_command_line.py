@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from _command_line import run_command_line, training_parser
-from car_gan.journal import work_through
+from car_gan.output import work_through
 from coigan import choices
 from coigan.augmentation import BASELINES
 from coigan.segmentation.networks import LOSSES, build_segmenter

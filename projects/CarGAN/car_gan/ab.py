@@ -10,13 +10,12 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from car_gan.compose.compose import ANNOTATIONS
 from gan_plugin.comparison.arms import BASELINE
 from gan_plugin.comparison.plan import MODEL_A, Plan
 from gan_plugin.comparison.report import Story
 from gan_plugin.comparison.training_sets import check_classes, plan_words, training_sets_plan
 from gan_plugin.errors import UserError
-
-from .compose.compose import ANNOTATIONS
 
 REAL, TEST = "ab_real", "ab_test"
 # ending of the arms that train on the real scenes besides

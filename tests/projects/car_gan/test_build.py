@@ -7,8 +7,8 @@ from pathlib import Path
 import cars
 import numpy as np
 import pytest
-from car_gan.colour import GREEN
-from car_gan.data.crop_dataset import CropDataset
+from car_gan.crops.dataset import CropDataset
+from car_gan.pictures import GREEN
 from PIL import Image
 
 CONFIGS = Path(cars.__file__).parent / "configs"
@@ -228,7 +228,7 @@ def test_the_test_splits_dummy_truth_is_a_warning(cli, toy, tmp_path, caplog):
 
 
 def test_the_configs_of_the_project_are_valid():
-    from car_gan.data.config import build_defaults
+    from car_gan.crops.build import build_defaults
 
     from gan_plugin.engine.setup import merge_options
 

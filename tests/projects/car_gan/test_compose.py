@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from car_gan.colour import GREEN
-from car_gan.compose.config import compose_defaults
+from car_gan.compose.compose import compose_defaults
 from car_gan.compose.samples import SampleBank
-from car_gan.data.crop_dataset import CropDataset
+from car_gan.crops.dataset import CropDataset
+from car_gan.pictures import GREEN
 from car_gan.scenes.cityscapes import Cityscapes
-from car_gan.scenes.pictures import CropFolder
+from car_gan.scenes.sources import CropFolder
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from car_gan.colour import GREEN
-from car_gan.data.crop_dataset import CropDataset
-from car_gan.data.pictures import resize
+from car_gan.crops.dataset import CropDataset
+from car_gan.pictures import GREEN, resize
 from PIL import Image
 
 from gan_plugin.errors import UserError

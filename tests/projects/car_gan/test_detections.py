@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from car_gan.data.detections import Detection, RecordedScores, iou, match
-from car_gan.data.render import crop_box
+from car_gan.crops.detections import Detection, RecordedScores, iou, match
+from car_gan.crops.filters import crop_box
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model

@@ -3,8 +3,7 @@
 import pytest
 import torch
 from car_gan.config import load_config
-from car_gan.game import LatentOptimizer, Latents, build_game, latent_step, orthogonal_penalty
-from car_gan.game.orthogonal import orthogonal_loss
+from car_gan.game import LatentOptimizer, Latents, build_game, latent_step, orthogonal_loss, orthogonal_penalty
 from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from car_gan.colour import GREEN
-from car_gan.data.crop_dataset import CropDataset, has_ground
-from car_gan.runs.grounds import OnGround
+from car_gan.crops.dataset import CropDataset, has_ground
+from car_gan.pictures import GREEN
+from car_gan.runs.scores import OnGround
 from PIL import Image
 
 from gan_plugin import UserError

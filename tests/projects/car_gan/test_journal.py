@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from car_gan.journal import work_through
+from car_gan.output import work_through
 
 from gan_plugin.errors import UserError, sentence_of
 from gan_plugin.processes import Stopped

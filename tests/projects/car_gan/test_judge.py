@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from car_gan.runs.datasets import crops_of
+from car_gan.crops.dataset import crops_of
 from car_gan.runs.judge import judge_answers
 from car_gan.runs.trained import load_trained
 from PIL import Image

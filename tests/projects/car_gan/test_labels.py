@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from car_gan.colour import GREEN
 from car_gan.config import load_config
-from car_gan.data.crop_dataset import CropDataset
-from car_gan.data.labels import labels_of, main_colour
+from car_gan.crops.dataset import CropDataset, labels_of, main_colour
 from car_gan.game import LatentOptimizer, build_game
+from car_gan.pictures import GREEN
 from car_gan.runs.pictures import label_sheet, strips, walk
 from car_gan.runs.trained import Trained, load_trained
 from car_runs import car, options, preset

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from car_gan.colour import GREEN
 from car_gan.compose.place import scale_sprite
 from car_gan.compose.samples import Sprite
-from car_gan.data.matting import key_out, largest_blob, leak_map, unmix
+from car_gan.matting import key_out, largest_blob, leak_map, unmix
+from car_gan.pictures import GREEN
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -6,14 +6,10 @@ import pytest
 import torch
 import torchvision
 from car_gan.config import load_config
-from car_gan.networks import (
-    DCGANDiscriminator,
-    DCGANGenerator,
-    ResNetDiscriminator,
-    ResNetGenerator,
-    SelfAttention,
-    build_networks,
-)
+from car_gan.networks.build import build_networks
+from car_gan.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from car_gan.networks.parts import SelfAttention
+from car_gan.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
 from gan_plugin import UserError
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from car_gan.config import load_config
-from car_gan.runs import diagrams
-from car_gan.runs.parts import parts_used
+from car_gan.runs import report
 from car_gan.runs.pictures import progress
+from car_gan.runs.report import parts_used
 from PIL import Image
 
 
@@ -40,8 +40,8 @@ def test_each_arm_gets_the_drawings_of_its_own_parts(tmp_path):
 
 def test_the_steps_that_are_drawn_are_those_of_the_formula(monkeypatch):
     drawn = {}
-    monkeypatch.setattr(diagrams, "draw_lines", lambda title, lines, **_: drawn.update(lines) or title)
-    title = diagrams.latent_steps(0.9, 4.0)
+    monkeypatch.setattr(report, "draw_lines", lambda title, lines, **_: drawn.update(lines) or title)
+    title = report.latent_steps(0.9, 4.0)
     natural, plain = drawn.values()
     norm, step = natural.T
     np.testing.assert_allclose(step, 0.9 * norm / (4 + norm**2), rtol=1e-5, atol=1e-9)

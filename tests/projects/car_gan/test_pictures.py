@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from car_gan.colour import GREEN
-from car_gan.scenes.pictures import CropFolder, StanfordCars
+from car_gan.pictures import GREEN
+from car_gan.scenes.sources import CropFolder, StanfordCars
 from PIL import Image
 from scipy import io
 

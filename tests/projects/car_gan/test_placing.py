@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from car_gan.compose.config import compose_defaults
-from car_gan.compose.ground import fit_ground
-from car_gan.compose.paste import paste
-from car_gan.compose.place import Placement, find_place
+from car_gan.compose.compose import compose_defaults
+from car_gan.compose.place import Placement, find_place, fit_ground, paste
 from car_gan.compose.samples import Sprite
 from car_gan.scenes.cityscapes import paint
 from car_gan.scenes.scene import Scene, SceneObject

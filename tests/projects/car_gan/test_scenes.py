@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from car_gan.scenes.cityscapes import Cityscapes, paint
-from car_gan.scenes.coco import Coco
+from car_gan.scenes.sources import Coco
 from PIL import Image
 from pycocotools.coco import COCO
 

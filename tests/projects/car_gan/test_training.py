@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from car_gan.config import load_config
+from car_gan.crops.dataset import crops_of, train_loader
 from car_gan.networks.build import DISCRIMINATOR, GENERATOR
-from car_gan.runs.datasets import crops_of, train_loader
-from car_gan.runs.memorised import memorisation, nearest
 from car_gan.runs.pictures import walk
+from car_gan.runs.scores import memorisation, nearest
 from car_gan.runs.trained import load_trained
 from car_gan.runs.training import build_loop
 from car_runs import CONFIGS, options, preset

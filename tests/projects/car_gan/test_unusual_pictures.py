@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from car_gan.data.crop_dataset import CropDataset, read_records
-from car_gan.data.detections import RecordedScores
-from car_gan.data.review import apply_rejections
-from car_gan.scenes.coco import Coco
-from car_gan.scenes.pictures import CropFolder
+from car_gan.crops.dataset import CropDataset, read_records
+from car_gan.crops.detections import RecordedScores
+from car_gan.crops.review import apply_rejections
+from car_gan.scenes.sources import Coco, CropFolder
 from car_runs import car, options, preset
 from PIL import Image
 

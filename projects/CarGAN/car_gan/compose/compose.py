@@ -1,28 +1,37 @@
 """Scenes with new cars, and COCO JSON that Detectron2's register_coco_instances loads."""
 
 import json
+import shutil
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fvcore.common.config import CfgNode
+from fvcore.common.config import CfgNode as CN
+from PIL import Image
+from pycocotools import mask as rle_tools
 
-from car_gan.journal import work_through
-from car_gan.output_folder import PROGRESS, output_folder
-from car_gan.scenes.scene import SceneFile, SceneSource, check_category, digest
+from car_gan.output import ADVICE, PROGRESS, output_folder, work_through, write_text
+from car_gan.pictures import LICENCE
+from car_gan.scenes.scene import Scene, SceneFile, SceneObject, SceneSource, check_category, digest
 from gan_plugin.config_files import flat
+from gan_plugin.data.masks import mask_to_polygons
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
-from .coco_truth import FORMS, coco_file
-from .composer import IMAGES, Composer, Job
-from .ground import Ground, fit_ground
+from .place import Ground, find_place, fit_ground, paste
 from .samples import SampleBank
 
-ANNOTATIONS, PROVENANCE, SUMMARY, LICENCE = "annotations.json", "provenance.jsonl", "summary.json", "LICENCE_NOTE.txt"
+FORMS = ("polygon", "rle")
+IMAGES = "images"
+# samples that are looked at for one car before the scene is given up
+_MOST_SAMPLES = 5
+ANNOTATIONS, PROVENANCE, SUMMARY = "annotations.json", "provenance.jsonl", "summary.json"
 _GROUND = "ground.json"
 _REASONS = {
     "empty": "there was no car in the sample",
@@ -30,9 +39,217 @@ _REASONS = {
     "fuzzy": "the car was half transparent",
     "no place": "the scene had no place for the car",
 }
-_ADVICE = "Choose another --output, or free some disk space."
 # pictures whose brightness stands for the set's
 _BRIGHTNESS_OF = 20
+
+
+def compose_defaults() -> CN:
+    """The defaults. 0 switches an effect off."""
+    cfg = CN()
+    cfg.SEED = 0
+    # what the samples are, as one of the scenes' classes
+    cfg.CATEGORY = "car"
+    # of Cityscapes
+    cfg.SPLITS = ("train",)
+    # the share of the scenes that get new cars; the others go into the export as they are
+    cfg.MIX = 0.5
+    # cars that such a scene gets, at least and at most; fewer where there is no room
+    cfg.CARS = (1, 3)
+    # "polygon" works with both values of INPUT.MASK_FORMAT, "rle" is shorter and takes bitmask
+    cfg.SEGMENTATION = "polygon"
+
+    cfg.MATTING = CN()
+    # the colour that the samples lie on; () for what is noted beside them, or else the source document's green
+    cfg.MATTING.KEY = ()
+    # alpha from here to there is stretched to 0 to 1; what a GAN draws is never exactly the key colour
+    cfg.MATTING.LOW = 0.1
+    cfg.MATTING.HIGH = 0.9
+    # a sample is left out if the car covers less or more of its picture than these shares
+    cfg.MATTING.MIN_COVER = 0.08
+    cfg.MATTING.MAX_COVER = 0.98
+    # or if more than this share of the car is half transparent
+    cfg.MATTING.MAX_FUZZY = 0.5
+
+    cfg.PLACE = CN()
+    # scenes from which the size of a car at each distance is learnt
+    cfg.PLACE.FIT_SCENES = 300
+    cfg.PLACE.TRIES = 40
+    # pixels
+    cfg.PLACE.MIN_HEIGHT = 12
+    # how much a sample may be enlarged
+    cfg.PLACE.MAX_ENLARGE = 2.0
+    # the least share of a new car that nearer objects leave free
+    cfg.PLACE.MIN_VISIBLE = 0.4
+    # the largest share of an annotated object that a new car may hide
+    cfg.PLACE.MAX_HIDE = 0.6
+    # the largest share of the ground under a new car that may already be taken
+    cfg.PLACE.MAX_OVERLAP = 0.1
+    # where the road is known: the least share of the car's base that is on it
+    cfg.PLACE.ON_ROAD = 0.9
+
+    cfg.LOOK = CN()
+    # darkness of the shadow under the car, 0 to 1
+    cfg.LOOK.SHADOW = 0.5
+    # how far the car follows the brightness of its scene, 0 to 1
+    cfg.LOOK.LIGHT = 0.7
+    return cfg
+
+
+def annotations_of(scene: Scene, categories: Mapping[int, str], form: str) -> list[dict[str, Any]]:
+    """The annotations of a scene, without "id" and "image_id".
+
+    Args:
+        scene: whose objects without a seen pixel are left out.
+        categories: id -> label; objects of other labels are left out.
+        form: "polygon" or "rle" of "segmentation"; groups are always RLE, with "iscrowd" 1.
+
+    Returns:
+        COCO's keys and "synthetic", 1 for pasted objects and 0 for annotated ones. "area" is the number of the mask's
+        pixels, and the rasterised segmentation has exactly these pixels.
+    """
+    ids = {label: number for number, label in categories.items()}
+    return [
+        _annotation(thing, scene.shape, ids[thing.label], form)
+        for thing in scene.objects
+        if thing.label in ids and thing.area
+    ]
+
+
+def _annotation(thing: SceneObject, shape: tuple[int, int], category: int, form: str) -> dict[str, Any]:
+    x0, y0, x1, y1 = thing.box
+    return {
+        "category_id": category,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": thing.area,
+        "iscrowd": int(thing.group),
+        "segmentation": _rle(thing, shape) if thing.group or form == "rle" else _polygons(thing),
+        "synthetic": int(thing.synthetic),
+    }
+
+
+def _polygons(thing: SceneObject) -> list[list[float]]:
+    x, y = thing.corner
+    shift = np.array((x, y), float)
+    return [(np.reshape(part, (-1, 2)) + shift).ravel().tolist() for part in mask_to_polygons(thing.mask)]
+
+
+def _rle(thing: SceneObject, shape: tuple[int, int]) -> dict[str, Any]:
+    encoded = rle_tools.encode(np.asfortranarray(thing.full_mask(shape).astype(np.uint8)))
+    return {"size": list(map(int, encoded["size"])), "counts": encoded["counts"].decode()}
+
+
+def coco_file(
+    images: Sequence[dict[str, Any]],
+    annotations: Sequence[Sequence[dict[str, Any]]],
+    categories: Mapping[int, str],
+    info: dict[str, Any],
+) -> dict[str, Any]:
+    """The whole file: ids from 1 for images and annotations.
+
+    Args:
+        images: "file_name", "height", "width" and whatever else is known of each.
+        annotations: of each image.
+        categories: id -> name.
+        info: of the data set.
+    """
+    numbered = [{"id": index, **image} for index, image in enumerate(images, start=1)]
+    every = [
+        {"image_id": image["id"], **annotation}
+        for image, of_image in zip(numbered, annotations, strict=True)
+        for annotation in of_image
+    ]
+    return {
+        "info": info,
+        "licenses": [{"id": 1, "name": info["licence"], "url": ""}],
+        "images": [{**image, "license": 1} for image in numbered],
+        "annotations": [{"id": index, **annotation} for index, annotation in enumerate(every, start=1)],
+        "categories": [{"id": number, "name": name} for number, name in sorted(categories.items())],
+    }
+
+
+@dataclass(frozen=True)
+class Job:
+    """A scene, and whether it gets cars."""
+
+    file: SceneFile
+    composed: bool
+
+
+class Composer:
+    """Does one job after another; what it does depends on the options and the scene's name alone."""
+
+    def __init__(
+        self, source: SceneSource, bank: SampleBank | None, ground: Ground | None, cfg: CfgNode, output: Path
+    ) -> None:
+        """
+        Args:
+            source: the scenes.
+            bank, ground: the cars and their sizes; None if no job is composed.
+            cfg: see `compose_defaults`.
+            output: the folder that gets images/*.
+        """
+        self._source, self._bank, self._ground, self._cfg, self._output = source, bank, ground, cfg, output
+
+    def __call__(self, job: Job) -> dict[str, Any]:
+        """Write the picture, and return its line: "image", "annotations", "pasted" and "refused" (reason -> times).
+
+        Raises:
+            UserError: the picture, its annotation or a sample is broken.
+        """
+        scene = self._source.load(job.file)
+        pasted: list[dict[str, Any]] = []
+        refused: dict[str, int] = {}
+        stem = job.file.name.replace("/", "_")
+        if job.composed and self._bank and self._ground:
+            image = read_rgb(job.file.image, scene.shape[::-1])
+            picture, scene, pasted, refused = self._add_cars(image, scene, job.file, self._bank, self._ground)
+        if pasted:
+            name = f"{IMAGES}/{stem}.png"
+            write_whole(self._output / name, lambda f: Image.fromarray(picture).save(f, "PNG"), ADVICE)
+        else:
+            name = f"{IMAGES}/{stem}{job.file.image.suffix}"
+            with open(job.file.image, "rb") as original:
+                write_whole(self._output / name, lambda f: shutil.copyfileobj(original, f), ADVICE)
+        image_line = {
+            "file_name": name,
+            "height": scene.shape[0],
+            "width": scene.shape[1],
+            "source_image": job.file.name,
+            "synthetic": len(pasted),
+        }
+        truth = annotations_of(scene, self._source.categories, self._cfg.SEGMENTATION)
+        return {"image": image_line, "annotations": truth, "pasted": pasted, "refused": refused}
+
+    def _add_cars(
+        self, image: np.ndarray, scene: Scene, file: SceneFile, bank: SampleBank, ground: Ground
+    ) -> tuple[np.ndarray, Scene, list[dict[str, Any]], dict[str, int]]:
+        cfg, rng = self._cfg, np.random.default_rng([self._cfg.SEED, zlib.crc32(file.name.encode())])
+        horizon = ground.horizon_of(scene, cfg.CATEGORY)
+        gain = float(np.clip(image.mean() / ground.brightness, 0.4, 2.5)) ** cfg.LOOK.LIGHT
+        picture = image.astype(np.float32)
+        pasted: list[dict[str, Any]] = []
+        refused: dict[str, int] = {}
+        for _ in range(int(rng.integers(cfg.CARS[0], cfg.CARS[1] + 1))):
+            for _ in range(_MOST_SAMPLES):
+                sprite = bank.sprite(int(rng.integers(len(bank))))
+                if isinstance(sprite, str):
+                    refused[sprite] = refused.get(sprite, 0) + 1
+                    continue
+                placement = find_place(scene, sprite, ground, horizon, cfg.PLACE, rng)
+                if placement is None:
+                    refused["no place"] = refused.get("no place", 0) + 1
+                    continue
+                picture, scene = paste(picture, scene, placement, cfg.CATEGORY, cfg.LOOK, gain)
+                pasted.append({
+                    "scene": file.name,
+                    "sample": sprite.name,
+                    "corner": placement.corner,
+                    "size": placement.sprite.alpha.shape[::-1],
+                    "base": round(placement.base, 2),
+                    "visible": round(float(placement.seen.sum() / (placement.sprite.alpha >= 0.5).sum()), 4),
+                })  # fmt: skip
+                break
+        return np.rint(picture).clip(0, 255).astype(np.uint8), scene, pasted, refused
 
 
 def compose(
@@ -108,7 +325,7 @@ def _ground(source: SceneSource, files: Sequence[SceneFile], cfg: CfgNode, outpu
     pairs = list(zip(drawn, scenes, strict=True))[:_BRIGHTNESS_OF]
     brightness = float(np.mean([read_rgb(files[index].image, scene.shape[::-1]).mean() for index, scene in pairs]))
     ground = fit_ground(scenes, max(1.0, brightness), cfg.CATEGORY)
-    _write(known, json.dumps(ground.to_dict()))
+    write_text(known, json.dumps(ground.to_dict()))
     return ground
 
 
@@ -137,12 +354,8 @@ def _save(
         "source": source.title,
         "licence": source.licence,
     }
-    _write(output / ANNOTATIONS, json.dumps(content))
-    _write(output / PROVENANCE, "".join(json.dumps(line) + "\n" for line in pasted))
-    _write(output / SUMMARY, json.dumps(summary, indent=1))
-    _write(output / LICENCE, source.licence + "\n")
+    write_text(output / ANNOTATIONS, json.dumps(content))
+    write_text(output / PROVENANCE, "".join(json.dumps(line) + "\n" for line in pasted))
+    write_text(output / SUMMARY, json.dumps(summary, indent=1))
+    write_text(output / LICENCE, source.licence + "\n")
     return summary
-
-
-def _write(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode()), _ADVICE)

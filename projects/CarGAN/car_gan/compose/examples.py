@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle_tools
 
-from car_gan.data.matting import leak_map
-from car_gan.figures import inline_picture
+from car_gan.matting import leak_map
 from gan_plugin.data.pictures import read_rgb
-from gan_plugin.visualization.page import save_page, template
+from gan_plugin.visualization.page import lossless, save_page, template
 
 from .samples import SampleBank
 
@@ -21,7 +20,6 @@ _WIDEST = 900
 _LEAK_SAMPLES = 256
 # Okabe and Ito's vermilion: a new car; their sky blue: an annotated object
 _NEW, _OLD = (213, 94, 0), (86, 180, 233)
-_ADVICE = "Choose another place, or free some disk space."
 
 
 def write_examples(folder: Path, bank: SampleBank | None = None, most: int = 6) -> Path:
@@ -66,8 +64,8 @@ def _scene(folder: Path, image: dict[str, Any], annotations: list[dict[str, Any]
     return {
         "title": named,
         "pictures": [
-            inline_picture(_fit(pixels), f"The scene {named}.", "The composed scene"),
-            inline_picture(_fit(drawn), f"Its masks, {named}.", "Its annotation, as the JSON has it"),
+            lossless(_fit(pixels), f"The scene {named}.", "The composed scene"),
+            lossless(_fit(drawn), f"Its masks, {named}.", "Its annotation, as the JSON has it"),
         ],
     }
 
@@ -84,7 +82,7 @@ def _leak(bank: SampleBank) -> dict[str, str] | None:
         f"Mean over {len(pictures)} samples; {mean:.3f} over all pixels. Dark blue: always clearly car or clearly key "
         "colour. Yellow: always half of both, which keys badly."
     )
-    return inline_picture(large, "Leak map: where samples are neither car nor key colour.", caption)
+    return lossless(large, "Leak map: where samples are neither car nor key colour.", caption)
 
 
 def _mask(annotation: dict[str, Any], image: dict[str, Any]) -> np.ndarray:

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
-from car_gan.colour import GREEN, checked_colour, noted_key
-from car_gan.data.crop_dataset import read_records
-from car_gan.data.matting import key_out, largest_blob, unmix
-from car_gan.data.pictures import read_picture
+from car_gan.crops.dataset import read_records
+from car_gan.matting import key_out, largest_blob, unmix
+from car_gan.pictures import GREEN, checked_colour, noted_key, read_picture
 from gan_plugin.errors import UserError
 
 # alpha below this does not count for the size of the car

@@ -16,7 +16,7 @@ from gan_plugin.files import read_safely
 from gan_plugin.layers.layout import to_channels_last
 
 from .dcgan import DCGANDiscriminator, DCGANGenerator
-from .initialise import initialise
+from .parts import initialise
 from .resnet import ResNetDiscriminator, ResNetGenerator
 
 GENERATOR_REGISTRY: Registry = Registry("CAR_GENERATOR")

@@ -7,9 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .latent_norm import LatentNorm
-from .self_attention import SelfAttention
-from .shapes import check_channels, check_size, rising
+from .parts import LatentNorm, SelfAttention, check_channels, check_size, rising
 
 _SLOPE = 0.2
 

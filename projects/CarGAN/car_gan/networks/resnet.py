@@ -8,9 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from .latent_norm import LatentNorm
-from .self_attention import SelfAttention
-from .shapes import check_size
+from .parts import LatentNorm, SelfAttention, check_size
 
 _EXTRA_BLOCKS = 2
 # what is done to every convolution: spectral normalisation or nothing

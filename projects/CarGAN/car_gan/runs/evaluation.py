@@ -8,25 +8,18 @@ from typing import Any, cast
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
-from PIL import Image
 
-from car_gan.data.crop_dataset import CropDataset, has_ground
-from car_gan.output_folder import made_folder
+from car_gan.crops.dataset import CropDataset, crops_of, has_ground
+from car_gan.output import made_folder, write_text
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_features import Features, as_bytes, extract
 from gan_plugin.evaluation.image_scores import ImageScores, score
-from gan_plugin.files import write_whole
 
-from .datasets import crops_of
-from .features import CarFeatures
-from .grounds import OnGround
-from .memorised import Memorisation, memorisation, nearest
-from .pictures import sheet
-from .scorer import Scorer
+from .pictures import sheet, write_picture
+from .scores import CarFeatures, Memorisation, OnGround, Scorer, memorisation, nearest
 from .trained import Trained
 
 _NEIGHBOURS = 8
-_ADVICE = "Choose another --output, or free some disk space."
 
 
 @dataclass(frozen=True)
@@ -136,10 +129,5 @@ def _held_out(cfg: CfgNode, features: CarFeatures) -> Features | None:
         return None  # a data set of one source image, or HELD_OUT 0
 
 
-def write_picture(path: Path, pixels: np.ndarray) -> None:
-    """Write (H, W, 3 or 4) bytes as a PNG file that is whole or absent."""
-    write_whole(path, lambda file: Image.fromarray(pixels).save(file, format="PNG"), _ADVICE)
-
-
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_whole(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()), _ADVICE)
+    write_text(path, json.dumps(content, indent=1) + "\n")

@@ -9,19 +9,17 @@ from typing import Any
 import torch
 from scipy.stats import binomtest
 
-from car_gan.figures import inline_picture
+from car_gan.crops.dataset import crops_of
+from car_gan.output import write_text
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_features import as_bytes
-from gan_plugin.files import write_whole
-from gan_plugin.visualization.page import save_page, template
+from gan_plugin.visualization.page import lossless, save_page, template
 
-from .datasets import crops_of
 from .trained import Trained
 
 PAGE, KEY = "judge.html", "judge_key.json"
 REAL, GENERATED = "real", "generated"
 _CONFIDENCE = 0.95
-_ADVICE = "Choose another --output, or free some disk space."
 
 
 @dataclass(frozen=True)
@@ -89,13 +87,12 @@ def write_judge(trained: Trained, output: Path, count: int, seed: int) -> Path:
     truth = [REAL if index < half else GENERATED for index in order.tolist()]
     page = hashlib.sha256(images[order].numpy().tobytes()).hexdigest()[:16]
     pictures = [
-        inline_picture(image.permute(1, 2, 0).numpy(), f"Car {number + 1}.", "")
-        for number, image in enumerate(images[order])
+        lossless(image.permute(1, 2, 0).numpy(), f"Car {number + 1}.", "") for number, image in enumerate(images[order])
     ]
     text = template(f"{PAGE}.j2", [Path(__file__).parent]).render(page=page, pictures=pictures, kinds=(REAL, GENERATED))
     key = json.dumps({"page": page, "weights": str(trained.weights), "seed": seed, "truth": truth}, indent=1) + "\n"
     save_page(text, output / PAGE)
-    write_whole(output / KEY, lambda file: file.write(key.encode()), _ADVICE)
+    write_text(output / KEY, key)
     return output / PAGE
 
 
@@ -129,7 +126,7 @@ def judge_answers(answers: Path, key: Path) -> Judgement:
 def write_judgement(judgement: Judgement, path: Path) -> None:
     """Write all numbers and the sentence as JSON."""
     text = json.dumps({**asdict(judgement), "sentence": judgement.sentence()}, indent=1) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()), _ADVICE)
+    write_text(path, text)
 
 
 def _read(path: Path) -> dict[str, Any]:

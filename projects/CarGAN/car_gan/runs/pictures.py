@@ -8,7 +8,9 @@ from PIL import Image, ImageDraw
 from torch import nn
 from torchvision.utils import make_grid
 
-from car_gan.networks import SelfAttention
+from car_gan.networks.parts import SelfAttention
+from car_gan.output import ADVICE
+from gan_plugin.files import write_whole
 
 from .trained import Trained
 
@@ -28,6 +30,16 @@ def sheet(images: torch.Tensor, columns: int) -> np.ndarray:
 def to_bytes(picture: torch.Tensor) -> np.ndarray:
     """(3, H, W) in [0, 1] -> (H, W, 3) bytes."""
     return (picture * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def pixels_of(images: torch.Tensor) -> np.ndarray:
+    """(N, C, S, S) in [-1, 1] -> (N, S, S, C) bytes."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W, 3 or 4) bytes as a PNG file that is whole or absent."""
+    write_whole(path, lambda file: Image.fromarray(pixels).save(file, format="PNG"), ADVICE)
 
 
 def progress(folder: Path, side: int, most: int = 6) -> tuple[np.ndarray, list[int]] | None:

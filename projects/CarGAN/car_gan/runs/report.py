@@ -1,32 +1,48 @@
 """One HTML page on several trainings: scores, curves of every arm, samples, neighbours, attention."""
 
-from collections.abc import Mapping, Sequence
+import html
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from fvcore.common.config import CfgNode
 
-from car_gan.data.crop_dataset import CropDataset, has_ground
-from car_gan.figures import inline_picture
+from car_gan.crops.dataset import CropDataset, crops_of, has_ground, read_records
+from car_gan.game import latent_step
 from gan_plugin.engine.checkpoint import best_name, checkpoint_file
+from gan_plugin.errors import UserError
+from gan_plugin.evaluation.image_features import extractor_label
 from gan_plugin.evaluation.image_scores import ImageScores
 from gan_plugin.metrics import read_metrics
 from gan_plugin.visualization.curves import Curve, draw_lines
-from gan_plugin.visualization.page import drawing, save_page, template
+from gan_plugin.visualization.page import drawing, lossless, save_page, template
 
-from .datasets import crops_of
 from .evaluation import Evaluation, evaluate_trained
-from .ladder import LADDER
-from .parts import parts_used
 from .pictures import attention_sheet, key_leak, label_sheet, progress, sheet, strips
-from .trained import Trained, load_discriminator, load_trained
+from .trained import Trained, config_of, load_discriminator, load_trained
 
+# preset -> (name in the document, FID, IS, best epoch); its sample counts are unknown, so they compare with nothing
+LADDER: dict[str, tuple[str, str, str, str]] = {
+    "dcgan": ("DCGAN", "371.4", "1.05", "1400"),
+    "dcgan_big": ("Bigger DCGAN", "359.41", "1.036", "2800"),
+    "dcgan_hinge": ("DCGAN with hinge loss", "noise", "noise", "3000"),
+    "sa_dcgan": ("Self-attention DCGAN", "not given", "not given", "1600"),
+    "resnet18_sa_ortho": ("ResNet18, self-attention, orthogonal", "not given", "not given", "not given"),
+    "resnet18": ("ResNet18", "401.72", "1.036", "2950"),
+    "resnet34": ("ResNet34", "378.69", "1.06", "3400"),
+    "logan": ("LOGAN", "397.59", "1.061", "2200"),
+    "logan_b": ("LOGAN-B", "363.14 (361.14 in the text)", "1.037", "3100"),
+    "resnet18_logan": ("ResNet18 LOGAN", "375.12", "1.055", "1650"),
+    "resnet18_sa_logan": ("ResNet18 SA-LOGAN", "361.61", "1.055", "not given"),
+}
 _SAMPLES = 64
 _CROPS = 32
 _SCORES = ("FID", "IS", "KID", "precision", "recall", "density", "coverage")
-
 # the game itself, without what else a player minimises
 _GAMES = {"loss_adv_image": "Generator's loss by verdicts", "loss_disc_image": "Discriminator's loss by verdicts"}
 _PENALTIES = {
@@ -39,6 +55,58 @@ _PENALTIES = {
     "loss_rec_latent": "Encoder: distance of the latents",
     "loss_rec_image": "Encoder: distance of reconstructed crops",
 }
+
+
+def parts_used(arms: Mapping[str, CfgNode]) -> list[tuple[Curve, list[str]]]:
+    """The drawings of those parts that arms use, each with the names of these arms.
+
+    Args:
+        arms: name -> config.
+    """
+    latent = {name: cfg.MODEL.LOGAN for name, cfg in arms.items() if cfg.MODEL.LOGAN.ENABLED}
+    found = [
+        (_explained("mask_rcnn"), _those(arms, _was_filtered)),
+        (_explained("self_attention"), _those(arms, _attends)),
+        (_explained("latent_optimisation"), list(latent)),
+    ]
+    for alpha, beta in dict.fromkeys((node.ALPHA, node.BETA) for node in latent.values()):
+        users = [name for name, node in latent.items() if (alpha, beta) == (node.ALPHA, node.BETA)]
+        found.append((latent_steps(alpha, beta), users))
+    return [(drawing, names) for drawing, names in found if names]
+
+
+def latent_steps(alpha: float, beta: float) -> Curve:
+    """How far z moves: equation 2 beside plain gradient ascent that agrees with it at small gradients."""
+    norms = torch.linspace(0, 3 * math.sqrt(beta), 200)
+    natural = latent_step(norms[:, None], alpha, beta)[:, 0]
+    lines = {
+        f"natural gradient: \u03b1 |g| / (\u03b2 + |g|\u00b2), \u03b1 = {alpha:g}, \u03b2 = {beta:g}": natural,
+        "gradient: \u03b1/\u03b2 |g|": alpha / beta * norms,
+    }
+    points = {name: np.stack([norms.numpy(), values.numpy()], axis=1) for name, values in lines.items()}
+    longest = alpha / (2 * math.sqrt(beta))
+    title = f"How far z moves: at most {longest:.3g}, at |g| = {math.sqrt(beta):.3g}; steep places do not throw it far"
+    return draw_lines(title, points, x_label="|g|", exact=True)
+
+
+def _explained(name: str) -> Curve:
+    """A drawing of a part, with its title and what it shows."""
+    svg = (Path(__file__).parent / f"drawings/{name}.svg").read_text(encoding="utf-8")
+    title, alt = (re.search(f"<{tag}>(.*?)</{tag}>", svg)[1] for tag in ("title", "desc"))  # type: ignore[index]
+    return Curve(html.unescape(title), svg, html.unescape(alt))
+
+
+def _those(arms: Mapping[str, CfgNode], use: Callable[[CfgNode], bool]) -> list[str]:
+    return [name for name, cfg in arms.items() if use(cfg)]
+
+
+def _was_filtered(cfg: CfgNode) -> bool:
+    records = read_records(Path(cfg.DATASETS.CROPS))
+    return any(record.get("detector_score") is not None for record in records)
+
+
+def _attends(cfg: CfgNode) -> bool:
+    return bool(cfg.MODEL.GENERATOR.ATTENTION or cfg.MODEL.DISCRIMINATOR.ATTENTION)
 
 
 @dataclass(frozen=True)
@@ -65,6 +133,21 @@ class Arm:
     def scores(self) -> ImageScores:
         """Of the images as they are."""
         return self.found.scores
+
+
+def check_comparable(folders: Sequence[Path], opts: Sequence[str]) -> None:
+    """Raise a UserError where two runs have one name, or would be scored by different networks."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise UserError(f"Two runs have the same name ({', '.join(sorted(names))}); rename a folder.")
+    tests = [config_of(folder, list(opts)).TEST for folder in folders]
+    # with the files in sight, so that Inception's weights are told apart too
+    networks = {test.INCEPTION or extractor_label(features=test.FEATURES) for test in tests}
+    if len(networks) > 1:
+        raise UserError(
+            f"The runs would be scored by different networks ({', '.join(sorted(networks))}); add --opts TEST.FEATURES "
+            "with one network for all of them, or TEST.INCEPTION with one file."
+        )
 
 
 def read_arm(run: Path, output: Path, opts: Sequence[str]) -> Arm:
@@ -126,7 +209,10 @@ def _curves(arms: Sequence[Arm]) -> list[Curve]:
 
 def _drawn(title: str, lines: Mapping[str, np.ndarray], *, exact: bool = False) -> list[Curve]:
     there = {name: points for name, points in lines.items() if len(points)}
-    return [draw_lines(title, there, x_label="epoch", exact=exact)] if there else []
+    values = np.concatenate([points[:, 1] for points in there.values()]) if there else np.zeros(1)
+    # a decade or more would squeeze the lower lines into one
+    log = bool(values.min() > 0 and values.max() >= 10 * values.min())
+    return [draw_lines(title, there, x_label="epoch", exact=exact, log=log)] if there else []
 
 
 def _prefix(arm: Arm) -> str:
@@ -151,13 +237,13 @@ def _section(arm: Arm) -> dict[str, Any]:
     z = trained.latents(_SAMPLES, seed)
     images = trained.images(z)
     pictures = [
-        inline_picture(sheet(images, 8), "64 generated cars.", f"64 samples, not chosen, of {trained.weights.name}."),
-        inline_picture(
+        lossless(sheet(images, 8), "64 generated cars.", f"64 samples, not chosen, of {trained.weights.name}."),
+        lossless(
             strips(trained, 4, 8, seed + 1),
             "Four rows of cars that change from left to right.",
             "Each row goes from one random latent to another: cars should change smoothly and stay cars.",
         ),
-        inline_picture(
+        lossless(
             arm.found.neighbours,
             "Eight generated cars above eight crops.",
             "Above: samples. Below: the training crops nearest to them in feature space. They should not be copies.",
@@ -167,10 +253,10 @@ def _section(arm: Arm) -> dict[str, Any]:
         leak, share = key_leak(images[:16], arm.crops.key)
         alt = "Sixteen generated cars with a coloured border where the ground is not the key colour."
         caption = f"Orange: border pixels not of the key colour ({share:.1%} of them), which keying takes for car."
-        pictures.append(inline_picture(leak, alt, caption))
+        pictures.append(lossless(leak, alt, caption))
     if arm.found.placed is not None:
         pictures.append(
-            inline_picture(
+            lossless(
                 arm.found.placed,
                 "Eight crops above eight generated cars, on another ground than the key colour.",
                 "Above: crops. Below: samples. Both keyed alike, as the second table's scores see them.",
@@ -179,12 +265,12 @@ def _section(arm: Arm) -> dict[str, Any]:
     pictures += _progress(arm)
     if trained.labels:
         by_label, caption = label_sheet(trained, seed)
-        pictures.append(inline_picture(by_label, "Generated cars by label.", caption))
+        pictures.append(lossless(by_label, "Generated cars by label.", caption))
     best_is = checkpoint_file(trained.run, best_name("is"))
     if best_is.is_file():
         other = load_trained(trained.run, best_is.name, ["MODEL.DEVICE", trained.cfg.MODEL.DEVICE])
         pictures.append(
-            inline_picture(
+            lossless(
                 sheet(other.images(z[:32]), 8),
                 "32 generated cars.",
                 "The same latents with the weights that were best in IS; the two scores may disagree.",
@@ -201,7 +287,7 @@ def _crops(arms: Sequence[Arm]) -> list[dict[str, str]]:
         indices = np.linspace(0, len(crops) - 1, min(_CROPS, len(crops))).round().astype(int)
         real = sheet(torch.stack([crops[int(index)] for index in indices]), 8)
         caption = f"{len(indices)} of the {len(crops)} crops in {crops.folder}, as the networks see them."
-        pictures.append(inline_picture(real, "Crops: one real car each.", caption))
+        pictures.append(lossless(real, "Crops: one real car each.", caption))
     return pictures
 
 
@@ -211,7 +297,7 @@ def _progress(arm: Arm) -> list[dict[str, str]]:
         return []
     epochs = ", ".join(f"{(iteration + 1) / arm.epoch:.3g}" for iteration in found[1])
     caption = f"The same latents while training: each row is an epoch, from the top {epochs}."
-    return [inline_picture(found[0], "Rows of the same generated cars, later ones below.", caption)]
+    return [lossless(found[0], "Rows of the same generated cars, later ones below.", caption)]
 
 
 def _attention(trained: Trained, z: torch.Tensor, images: torch.Tensor) -> list[dict[str, str]]:
@@ -224,7 +310,7 @@ def _attention(trained: Trained, z: torch.Tensor, images: torch.Tensor) -> list[
         found = attention_sheet(network, inputs, images)
         if found is not None:
             caption = f"Self-attention of the {name}: bright is what the position in the blue ring looks at."
-            pictures.append(inline_picture(found, f"Cars beside maps of the {name}'s attention.", caption))
+            pictures.append(lossless(found, f"Cars beside maps of the {name}'s attention.", caption))
     return pictures
 
 

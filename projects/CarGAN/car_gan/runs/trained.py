@@ -8,11 +8,10 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from car_gan.colour import GREEN, Colour, checked_colour
 from car_gan.config import load_config
 from car_gan.game import Latents
-from car_gan.networks import build_networks
-from car_gan.networks.build import DISCRIMINATOR, GENERATOR, build_generator, load_network, read_weights
+from car_gan.networks.build import DISCRIMINATOR, GENERATOR, build_generator, build_networks, load_network, read_weights
+from car_gan.pictures import GREEN, Colour, checked_colour
 from gan_plugin.engine.checkpoint import AVERAGE, FINAL, LAST, SUFFIX, best_name
 from gan_plugin.errors import UserError
 
@@ -109,6 +108,20 @@ def load_discriminator(trained: Trained) -> nn.Module | None:
 def _last(run: Path) -> str:
     tag = run / LAST
     return tag.read_text(encoding="utf-8").strip() if tag.is_file() else ""
+
+
+def terms_of(run: Path) -> str:
+    """The terms that the training has noted for its weights and samples.
+
+    Raises:
+        UserError: it has not, or the note is broken.
+    """
+    try:
+        return json.loads((run / PROVENANCE).read_text(encoding="utf-8"))["licence"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{run / PROVENANCE} is missing or broken, so the terms of its samples are unknown; restore it."
+        ) from error
 
 
 def _key_of(run: Path) -> Colour:

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 import gan_plugin
 from car_gan.config import default_config
-from car_gan.data.crop_dataset import CropDataset
+from car_gan.crops.dataset import CropDataset, check_count, crops_of, licence_of, train_loader, with_labels
 from car_gan.game import CarGame, build_game
 from car_gan.networks.build import DISCRIMINATOR, GENERATOR, load_network, read_weights
 from gan_plugin.config_files import flat
@@ -28,8 +28,7 @@ from gan_plugin.evaluation.image_features import extractor_label
 from gan_plugin.files import write_whole
 from gan_plugin.modeling.timm_weights import lite0_or_random
 
-from .datasets import check_count, crops_of, licence_of, train_loader, with_labels
-from .scorer import Scorer
+from .scores import Scorer
 
 CONFIG, PROVENANCE = "config.yaml", "provenance.json"
 _BEST = (("-", "FID", "fid"), ("", "IS", "is"))

@@ -20,8 +20,7 @@ from gan_plugin.data.cityscapes import (
 from gan_plugin.data.findings import Findings, Grade, Problem
 from gan_plugin.errors import UserError
 
-from . import licence
-from .scene import Scene, SceneFile, SceneObject, tight
+from .scene import TERMS_CITYSCAPES, TERMS_TOY, Scene, SceneFile, SceneObject, tight
 
 SPLITS = ("train", "val", "test")
 # where a car can stand
@@ -40,7 +39,7 @@ class Cityscapes:
     title = "Cityscapes"
     # the classes with instances, in Detectron2's order
     categories = dict(enumerate(("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"), start=1))
-    more = ("caravan", "trailer")
+    more: tuple[str, ...] = ("caravan", "trailer")
 
     def __init__(
         self, folder: str | Path, splits: Sequence[str] = SPLITS, on_bad: str = "stop", option: str = ""
@@ -67,7 +66,7 @@ class Cityscapes:
                 "make a toy set with tools/make_toy_cityscapes.py."
             )
         toy = (self.folder / "toy_cityscapes.json").is_file()
-        self.licence = licence.TOY if toy else licence.CITYSCAPES
+        self.licence = TERMS_TOY if toy else TERMS_CITYSCAPES
         findings = Findings(on_bad, option)
         self._files: list[SceneFile] = []
         for split in self._splits:

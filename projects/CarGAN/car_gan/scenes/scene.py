@@ -1,4 +1,4 @@
-"""A scene: a picture and the objects in it, whatever format they came in."""
+"""A scene: a picture and the objects in it, whatever format they came in, and the terms that it is under."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -12,6 +12,21 @@ from gan_plugin.errors import UserError
 
 # x0, y0, x1, y1 in pixels along pixel edges: pixel (row i, column j) covers x in [j, j + 1] and y in [i, i + 1]
 Box = tuple[float, float, float, float]
+TERMS_CITYSCAPES = (
+    "Derived from Cityscapes (cityscapes-dataset.com/license): non-commercial use only, and the data may not be "
+    "passed on. The same holds for crops, weights, samples and scenes made from it."
+)
+TERMS_TOY = "Made from procedurally drawn toy scenes, in which nobody else has rights."
+TERMS_COCO = (
+    "Made from a data set in COCO's format. COCO's own annotations are under CC BY 4.0, its photographs under the "
+    "terms of their owners on Flickr; for another data set its own terms hold."
+)
+TERMS_STANFORD = (
+    "Derived from Stanford Cars (Krause et al. 2013): for research only; the photographs belong to their owners."
+)
+TERMS_FOLDER = (
+    "Made from a folder of pictures whose terms are not known here; ask their owner before you pass anything on."
+)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """A figure as bytes, whichever library has drawn it; and the drawings that explain, which do not depend on a study."""
 
+import html
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.textpath import TextPath
 
 from gan_plugin.evaluation.per_image_ap import average_precision
@@ -119,79 +120,13 @@ def colour(number: int) -> str:
 
 def diagrams() -> list[Picture]:
     """All of them; they do not depend on a study."""
-    return [network(), tasks(), iou(), precision_recall()]
+    return [*map(_explained, ("mask_rcnn", "multi_task", "iou")), precision_recall()]
 
 
-def _box(axes: Any, x: float, y: float, text: str, number: int, width: float = 1.7) -> None:
-    axes.text(x + width / 2, y, text, ha="center", va="center", color=INK, fontsize=8.5, zorder=3)
-    shape = (x, y - 0.33), width, 0.66
-    axes.add_patch(FancyBboxPatch(*shape, boxstyle="round,pad=0.02", fc=colour(number), ec="none", alpha=0.25))
-
-
-def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": INK, "lw": 1.2})
-
-
-def _bare(width: float, height: float, x: float, y: float) -> tuple[Any, Any]:
-    figure, axes = new_axes(width, height)
-    axes.set_axis_off()
-    axes.set_xlim(0, x)
-    axes.set_ylim(0, y)
-    return figure, axes
-
-
-def network() -> Picture:
-    """Mask R-CNN from image to masks."""
-    figure, axes = _bare(8.5, 2.8, 12.4, 3.4)
-    for x, text, number in (
-        (0.1, "image", 6),
-        (2.4, "ResNet\n(backbone)", 0),
-        (4.7, "FPN\np2 ... p6", 0),
-        (7.0, "RPN:\nproposals", 1),
-    ):
-        _box(axes, x, 1.7, text, number)
-    for x in (1.8, 4.1, 6.4):
-        _arrow(axes, (x + 0.02, 1.7), (x + 0.58, 1.7))
-    for y, text, number in ((2.7, "box head:\nclass and box", 2), (0.7, "mask head:\n28x28 mask", 3)):
-        _box(axes, 9.6, y, f"RoIAlign,\n{text}", number, 2.6)
-        _arrow(axes, (8.72, 1.7), (9.58, y))
-    caption = (
-        "Mask R-CNN (He et al. 2017): features at several scales, proposals from them, and two heads for each proposal."
-    )
-    return plot("mask_rcnn", caption, figure)
-
-
-def tasks() -> Picture:
-    """The five losses that are added up."""
-    figure, axes = _bare(8.5, 2.8, 12.4, 5.2)
-    losses = (
-        "RPN: object or not",
-        "RPN: box (smooth L1)",
-        "R-CNN: class",
-        "R-CNN: box (smooth L1)",
-        "R-CNN: mask (binary)",
-    )
-    for number, text in enumerate(losses):
-        y = 4.7 - number
-        _box(axes, 2.6, y, text, 1 if number < 2 else 2 + number // 4, 4.2)
-        _arrow(axes, (1.75, 2.6), (2.56, y))
-        _arrow(axes, (6.85, y), (8.3, 2.6))
-    _box(axes, 0.0, 2.6, "shared\nfeatures", 0)
-    _box(axes, 8.35, 2.6, "sum: one loss, or without\nRPN's two in variant V5", 6, 3.9)
-    return plot("multi_task", "Training is multi-task: five losses on shared features are added up.", figure)
-
-
-def iou() -> Picture:
-    """Intersection over union, drawn."""
-    figure, axes = _bare(5.4, 2.2, 10, 4)
-    axes.add_patch(Rectangle((0.4, 0.6), 3, 2, fc=colour(0), alpha=0.5))
-    axes.add_patch(Rectangle((1.4, 1.2), 3, 2, fc=colour(1), alpha=0.5))
-    axes.add_patch(Rectangle((1.4, 1.2), 2, 1.4, fill=False, ec=INK, lw=2))
-    union = 3 * 2 + 3 * 2 - 2 * 1.4
-    axes.text(
-        5.2, 2, f"IoU = intersection / union\n= {2 * 1.4:g} / {union:g} = {2 * 1.4 / union:.2f}", color=INK, va="center"
-    )
-    return plot("iou", "Intersection over union of two areas; the black frame is the intersection.", figure)
+def _explained(name: str) -> Picture:
+    """A drawing that is a file, whose title is the caption."""
+    svg = (Path(__file__).parent / f"drawings/{name}.svg").read_text(encoding="utf-8")
+    return Picture(name, html.unescape(svg[svg.index("<title>") + 7 : svg.index("</title>")]), svg.encode())
 
 
 def precision_recall() -> Picture:
