@@ -18,7 +18,7 @@ PROGRAM = ".venv/bin/python"
 SCRIPTS = {"projects/CarGAN/cars.py": cars.main, "tools/make_toy_cityscapes.py": make_toy_cityscapes.main}
 # what is added to a command, by its verb; the samples of so short a training are noise, which is pasted as it is
 SMALL = {
-    "": "--train 40 --val 2 --size 384x192",
+    "": "--train 24 --val 2 --size 384x192",
     "build": "FILTER.MIN_VISIBLE 0.5",
     "train": f"{NARROW} {SHORT} SOLVER.MAX_ITER 2",
     "resume": "SOLVER.MAX_ITER 3",
@@ -64,7 +64,7 @@ def test_the_commands_run_one_after_the_other(tmp_path, monkeypatch, capsys):
         assert run_command_line(lambda s=script, a=given: SCRIPTS[s](a)) == 0, (words, capsys.readouterr().err)
     assert {path.name for path in Path("output/cars").iterdir()} >= {"comparison", "exported", "composed", "copies"}
     assert len(list(Path("output/cars/new_cars/cars").iterdir())) == 4
-    assert sizes == [{"ab_real": 40, "ab_new": 40, "ab_copies": 40, "ab_test": 2}]
+    assert sizes == [{"ab_real": 24, "ab_new": 24, "ab_copies": 24, "ab_test": 2}]
 
 
 def test_it_names_every_preset():
