@@ -112,7 +112,8 @@ def _build(args: argparse.Namespace) -> None:
         words = "%d images of the test split have no car: its public annotation is a dummy."
         logging.getLogger("car_gan").warning(words, count)
     print(funnel.table())
-    print(f"{funnel.kept} crops in {args.output}; look through them: {write_review(args.output)}")
+    crops = "1 crop" if funnel.kept == 1 else f"{funnel.kept} crops"
+    print(f"{crops} in {args.output}; to look through: {write_review(args.output)}")
 
 
 def _review_arguments(parser: argparse.ArgumentParser) -> None:

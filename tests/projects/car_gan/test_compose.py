@@ -172,6 +172,7 @@ def test_what_is_wrong_is_a_sentence(toy, toy_crops, tmp_path, cli, capsys, opti
     "content, sentence",
     [
         (torch.zeros(2, 5, 8, 8), "are not a tensor (N, 3 or 4, H, W)"),
+        (torch.zeros(2, 3, 0, 8), "are not a tensor (N, 3 or 4, H, W)"),
         (torch.full((2, 3, 8, 8), 7.0), "are not finite values from -1 to 1"),
         ({"samples": 1}, "are not a tensor"),
     ],

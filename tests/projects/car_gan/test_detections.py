@@ -93,7 +93,7 @@ def test_a_detector_of_other_things_is_refused(detector, toy, tmp_path, cli, cap
 @pytest.mark.parametrize("box", [[5, 5, 5, 9], [5, 9, 8, 9], [9, 5, 5, 9]])
 def test_a_recorded_box_without_area_is_named(tmp_path, box):
     (tmp_path / "scores.json").write_text(json.dumps({"scores": {"a#0": {"box": box, "score": 0.9}}}))
-    with pytest.raises(UserError, match=r"recorded box of a#0, \[\d.*\], has no area; write null there"):
+    with pytest.raises(UserError, match=r"scores.json: the box of a#0, \[\d.*\], has no area; write null there"):
         RecordedScores(tmp_path / "scores.json")
 
 

@@ -106,7 +106,7 @@ def _read_tensor(path: Path) -> np.ndarray:
     except Exception as error:
         # the reader raises nearly anything for a file that is not its own
         raise UserError(f"The samples {path} cannot be read ({type(error).__name__}); save a tensor there.") from error
-    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 4 or tensor.shape[1] not in (3, 4) or not len(tensor):
+    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 4 or tensor.shape[1] not in (3, 4) or not tensor.numel():
         raise UserError(f"The samples {path} are not a tensor (N, 3 or 4, H, W) of one or more; save one there.")
     if not tensor.is_floating_point() or not tensor.isfinite().all() or tensor.abs().max() > 1.01:
         raise UserError(f"The samples {path} are not finite values from -1 to 1; save what the generator gives.")

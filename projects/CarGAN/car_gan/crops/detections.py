@@ -150,7 +150,7 @@ class RecordedScores:
         try:
             # bytes, because a spreadsheet or an editor may have put a byte order mark before them
             content = json.loads(Path(path).read_bytes())["scores"]
-            self._scores = {key: entry and _recorded(key, entry) for key, entry in content.items()}
+            self._scores = {key: entry and _recorded(path, key, entry) for key, entry in content.items()}
         except OSError as error:
             raise UserError(f"The recorded scores {path} cannot be read ({error.strerror}); check the path.") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -168,13 +168,13 @@ class RecordedScores:
         return [self._scores[key] for key in keys]
 
 
-def _recorded(key: str, entry: dict[str, Any]) -> Detection:
+def _recorded(path: str | Path, key: str, entry: dict[str, Any]) -> Detection:
     x0, y0, x1, y1 = box = tuple(map(float, entry["box"]))
     score = float(entry["score"])
     if not (all(map(math.isfinite, box)) and 0 <= score <= 1):
         raise ValueError(f"{key}: box {box} and score {score} are no [x0, y0, x1, y1] and share")
     if x0 >= x1 or y0 >= y1:
         raise UserError(
-            f"The recorded box of {key}, {list(box)}, has no area; write null there for a car that was not detected."
+            f"{path}: the box of {key}, {list(box)}, has no area; write null there for a car that was not detected."
         )
     return Detection((x0, y0, x1, y1), score)
