@@ -1,31 +1,19 @@
 """The paper's two discriminators, which see features of the backbone: those a mask cuts out, and those in a box."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from detectron2.config import CfgNode, configurable
-from detectron2.layers import ShapeSpec
+from detectron2.config import configurable
 from torch import nn
 
 from gan_plugin.errors import UserError
 
-from .layers import (
-    DISCRIMINATOR_REGISTRY,
-    common_arguments,
-    conv_block,
-    conv_stack,
-    features_of,
-    initialise,
-    logits_of,
-    normalise_spectrally,
-)
+from .layers import DISCRIMINATOR_REGISTRY, Discriminator, conv_block, conv_stack
 
 
 @DISCRIMINATOR_REGISTRY.register()
-class MaskedFeatureDiscriminator(nn.Module):
+class MaskedFeatureDiscriminator(Discriminator):
     """Five convolutions over mask x RoI features (Le et al. 2020, arXiv 2010.13757, figure 3, and their code).
 
     All of `channels` but the last are 4x4 convolutions of stride 2 and padding 1, the last is 2x2 without padding; each
@@ -71,31 +59,16 @@ class MaskedFeatureDiscriminator(nn.Module):
         self.is_odd = missing % 2
         self.blocks.append(conv_block(channels[-2], channels[-1], 2, 1, 0, norm))
         self.verdict = nn.Conv2d(channels[-1], 1, kernel_size=1, bias=False) if judges == "logits" else None
-        initialise(self, partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"))
-        if self.verdict is not None:
-            # One output has a fan-out of 1, with which He's deviation saturates every verdict from the start.
-            nn.init.normal_(self.verdict.weight, 0.0, 0.02)
-        if spectral:
-            normalise_spectrally(self)
+        self.begin(judges, spectral, he=True)
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode, player: str, input_shape: ShapeSpec) -> dict[str, Any]:
-        return common_arguments(cfg, player, input_shape)
-
-    def forward(self, features: torch.Tensor) -> Any:
-        """(R, in_channels, S, S) -> weighted features of the input and every layer, (R, K_i) each; or (R,) logits."""
-        # Padded behind the input, whose added zeros would dilute the mean distance.
+    def _layers(self) -> list[Callable[[torch.Tensor], torch.Tensor]]:
         first, *others = self.blocks
-        layers: list[Callable[[torch.Tensor], torch.Tensor]] = [first, *others]
-        if self.is_odd:
-            layers[0] = lambda x: first(F.pad(x, (0, 1, 0, 1)))
-        if self.verdict is None:
-            return features_of(features, layers)
-        return logits_of(features, layers, self.verdict)
+        # padded behind the input, whose added zeros would dilute the mean distance
+        return [(lambda x: first(F.pad(x, (0, 1, 0, 1)))) if self.is_odd else first, *others]
 
 
 @DISCRIMINATOR_REGISTRY.register()
-class BoxFeatureDiscriminator(nn.Module):
+class BoxFeatureDiscriminator(Discriminator):
     """Five convolutions over the RoI features of a box (Le et al. 2020, arXiv 2010.13757, figure 2).
 
     The paper leaves kernels and strides open ("the correct stride and kernel size"): here each of `channels` is a 3x3
@@ -134,19 +107,4 @@ class BoxFeatureDiscriminator(nn.Module):
         self.blocks = conv_stack(in_channels, channels, norm, kernel=3)
         left = -(-input_size // 2 ** len(channels))
         self.verdict = nn.Conv2d(channels[-1], 1, kernel_size=left, bias=False)
-        self.judges = judges
-        initialise(self, partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"))
-        # One output has a fan-out of 1, with which He's deviation saturates every verdict from the start.
-        nn.init.normal_(self.verdict.weight, 0.0, 0.02)
-        if spectral:
-            normalise_spectrally(self)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, player: str, input_shape: ShapeSpec) -> dict[str, Any]:
-        return common_arguments(cfg, player, input_shape)
-
-    def forward(self, features: torch.Tensor) -> Any:
-        """(R, in_channels, S, S) -> (R,) logits, positive for "annotator"; or the features of every layer."""
-        if self.judges == "features":
-            return features_of(features, [*self.blocks, self.verdict])
-        return logits_of(features, [*self.blocks], self.verdict)
+        self.begin(judges, spectral, he=True)

@@ -1,6 +1,7 @@
 """The registry of discriminators, and what all of them are made of."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -159,32 +160,57 @@ def features_of(
     return tuple(each if weight == 1 else each * weight for each, weight in zip(flat, weights, strict=True))
 
 
-def logits_of(
-    inputs: torch.Tensor, blocks: Sequence[Callable[[torch.Tensor], torch.Tensor]], verdict: nn.Module
-) -> torch.Tensor:
-    """(R, C, S, S) run through `blocks` and `verdict`, which leaves one value of each sample: (R,)."""
-    for block in blocks:
-        inputs = block(inputs)
-    return verdict(inputs).flatten()
+class Discriminator(nn.Module):
+    """What our discriminators share: strided `blocks`, a `verdict` on what they leave, and where their arguments are.
 
+    A constructor makes the two, `verdict` None where features alone are asked for, and calls `begin`.
+    """
 
-def common_arguments(cfg: CfgNode, player: str, input_shape: ShapeSpec) -> dict[str, Any]:
-    """Constructor arguments that all of our discriminators share, from the keys of `cfg.MODEL.GAN[player]`."""
-    node = cfg.MODEL.GAN[player]
-    return {
-        "in_channels": input_shape.channels,
-        "input_size": input_shape.height,
-        "channels": tuple(node.CHANNELS),
-        "norm": check_choice(f"MODEL.GAN.{player}.NORM", node.NORM),
-        "spectral": cfg.MODEL.GAN.REG.SPECTRAL_NORM,
-        "judges": build_objective(node.OBJECTIVE, f"MODEL.GAN.{player}.OBJECTIVE").judges,
-    }
+    blocks: nn.ModuleList
+    verdict: Any
+    judges: str
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode, player: str, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Constructor arguments, from the keys of `cfg.MODEL.GAN[player]`."""
+        node = cfg.MODEL.GAN[player]
+        return {
+            "in_channels": input_shape.channels,
+            "input_size": input_shape.height,
+            "channels": tuple(node.CHANNELS),
+            "norm": check_choice(f"MODEL.GAN.{player}.NORM", node.NORM),
+            "spectral": cfg.MODEL.GAN.REG.SPECTRAL_NORM,
+            "judges": build_objective(node.OBJECTIVE, f"MODEL.GAN.{player}.OBJECTIVE").judges,
+        }
 
-def require_logits(judges: str, cls: type) -> None:
-    """Raise a UserError if the objective asks `cls` for features, which it does not give."""
-    if judges != "logits":
-        raise UserError(
-            f"MODEL.GAN.MASK.OBJECTIVE asks for the features of every layer, which {cls.__name__} does not give; set "
-            "MODEL.GAN.MASK.DISCRIMINATOR to MaskedFeatureDiscriminator or PixelMaskDiscriminator."
-        )
+    def begin(self, judges: str, spectral: bool, *, he: bool = False) -> None:
+        """Draw the first weights, of N(0, 0.02) or He's for LeakyReLU, and normalise them spectrally if asked to."""
+        self.judges = judges
+        of_he = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
+        initialise(self, of_he if he else partial(nn.init.normal_, mean=0.0, std=0.02))
+        if he and self.verdict is not None:
+            # One output has a fan-out of 1, with which He's deviation saturates every verdict from the start.
+            nn.init.normal_(self.verdict.weight, 0.0, 0.02)
+        if spectral:
+            normalise_spectrally(self)
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        """(R, C, S, S) -> (R,) logits, positive for "annotator"; or weighted features of the input and every layer,
+        (R, K_i) each."""
+        if self.judges == "features":
+            return features_of(inputs, self._layers() if self.verdict is None else [*self._layers(), self.verdict])
+        for layer in self._layers():
+            inputs = layer(inputs)
+        return self.verdict(inputs).flatten()
+
+    def _layers(self) -> list[Callable[[torch.Tensor], torch.Tensor]]:
+        return [*self.blocks]
+
+    @classmethod
+    def require_logits(cls, judges: str) -> None:
+        """Raise a UserError if the objective asks for features, of a discriminator that gives none."""
+        if judges != "logits":
+            raise UserError(
+                f"MODEL.GAN.MASK.OBJECTIVE asks for the features of every layer, which {cls.__name__} does not give; "
+                "set MODEL.GAN.MASK.DISCRIMINATOR to MaskedFeatureDiscriminator or PixelMaskDiscriminator."
+            )

@@ -1,7 +1,6 @@
 """Discriminators of masks: the thesis' own, and those that know the class, judge every patch or see the picture."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,20 +10,11 @@ from torch import nn
 
 from gan_plugin.errors import UserError
 
-from .layers import (
-    DISCRIMINATOR_REGISTRY,
-    common_arguments,
-    conv_stack,
-    features_of,
-    initialise,
-    logits_of,
-    normalise_spectrally,
-    require_logits,
-)
+from .layers import DISCRIMINATOR_REGISTRY, Discriminator, conv_stack, normalise_spectrally
 
 
 @DISCRIMINATOR_REGISTRY.register()
-class PixelMaskDiscriminator(nn.Module):
+class PixelMaskDiscriminator(Discriminator):
     """Is this mask drawn by an annotator or predicted? (thesis 5.5, A.4, A.5)
 
     Each of `channels` is a 4x4 convolution of stride 2 without bias, normalised from the second on, and LeakyReLU 0.2;
@@ -67,20 +57,7 @@ class PixelMaskDiscriminator(nn.Module):
             )
         self.blocks = conv_stack(in_channels, channels, norm)
         self.verdict = nn.Conv2d(channels[-1], 1, kernel_size=2, bias=False)
-        self.judges = judges
-        initialise(self, partial(nn.init.normal_, mean=0.0, std=0.02))
-        if spectral:
-            normalise_spectrally(self)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, player: str, input_shape: ShapeSpec) -> dict[str, Any]:
-        return common_arguments(cfg, player, input_shape)
-
-    def forward(self, masks: torch.Tensor) -> Any:
-        """(R, in_channels, S, S) with values in [-1, 1] -> (R,) logits, positive for "annotator"; or the features."""
-        if self.judges == "features":
-            return features_of(masks, [*self.blocks, self.verdict])
-        return logits_of(masks, [*self.blocks], self.verdict)
+        self.begin(judges, spectral)
 
 
 @DISCRIMINATOR_REGISTRY.register()
@@ -102,7 +79,7 @@ class ProjectionMaskDiscriminator(PixelMaskDiscriminator):
         Raises:
             UserError: as PixelMaskDiscriminator, or the objective wants features.
         """
-        require_logits(judges, type(self))
+        self.require_logits(judges)
         super().__init__(judges=judges, **kwargs)
         self.embedding = nn.Embedding(num_classes, self.verdict.in_channels)
         # The class begins without a say, and N(0, 0.02) is the rest of the network's scale.
@@ -112,7 +89,7 @@ class ProjectionMaskDiscriminator(PixelMaskDiscriminator):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, player: str, input_shape: ShapeSpec) -> dict[str, Any]:
-        return common_arguments(cfg, player, input_shape) | {"num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES}
+        return super().from_config(cfg, player, input_shape) | {"num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES}
 
     def forward(self, masks: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """(R, in_channels, S, S) masks in [-1, 1] and (R,) classes -> (R,) logits."""
@@ -123,7 +100,7 @@ class ProjectionMaskDiscriminator(PixelMaskDiscriminator):
 
 
 @DISCRIMINATOR_REGISTRY.register()
-class PatchMaskDiscriminator(nn.Module):
+class PatchMaskDiscriminator(Discriminator):
     """A map of verdicts, one for each overlapping patch (Isola et al. 2017, arXiv 1611.07004, section 3.2.2).
 
     Each of `channels` is a 4x4 convolution of stride 2, normalised from the second on; a 3x3 convolution gives the map.
@@ -152,29 +129,25 @@ class PatchMaskDiscriminator(nn.Module):
             UserError: the input is too small for so many channels, or the objective wants features.
         """
         super().__init__()
-        require_logits(judges, type(self))
+        self.require_logits(judges)
         if input_size < 2 ** len(channels):
             raise UserError(
                 f"MODEL.GAN.MASK.INPUT_SIZE is {input_size}, but {len(channels)} CHANNELS need at least "
                 f"{2 ** len(channels)}: each one halves the side."
             )
-        self.blocks = nn.Sequential(*conv_stack(in_channels, channels, norm))
+        self.blocks = conv_stack(in_channels, channels, norm)
         self.verdict = nn.Conv2d([in_channels, *channels][-1], 1, kernel_size=3, padding=1, bias=False)
-        initialise(self, partial(nn.init.normal_, mean=0.0, std=0.02))
-        if spectral:
-            normalise_spectrally(self)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, player: str, input_shape: ShapeSpec) -> dict[str, Any]:
-        return common_arguments(cfg, player, input_shape)
+        self.begin(judges, spectral)
 
     def forward(self, masks: torch.Tensor) -> torch.Tensor:
         """(R, in_channels, S, S) with values in [-1, 1] -> (R, S / 2 ** n, S / 2 ** n) logits."""
-        return self.verdict(self.blocks(masks))[:, 0]
+        for block in self.blocks:
+            masks = block(masks)
+        return self.verdict(masks)[:, 0]
 
 
 @DISCRIMINATOR_REGISTRY.register()
-class MaskedImageDiscriminator(nn.Module):
+class MaskedImageDiscriminator(Discriminator):
     """One verdict on a mask and the RGB crop times that mask, of any side.
 
     Each of `channels` is a 4x4 convolution of stride 2, normalised from the second on and followed by LeakyReLU 0.2;
@@ -198,10 +171,7 @@ class MaskedImageDiscriminator(nn.Module):
         Args:
             in_channels: 4, the mask and the crop.
             input_size: side S of the input in pixels, at least 2 ** len(channels).
-            channels: output channels of the convolutions.
-            norm: "BN", "GN", "SyncBN" or "" for none.
-            spectral: whether to normalise the weights spectrally.
-            judges: "logits", or "features" of the input and of every layer.
+            channels, norm, spectral, judges: as for PixelMaskDiscriminator.
 
         Raises:
             UserError: no channels, or the input is too small for so many.
@@ -214,18 +184,12 @@ class MaskedImageDiscriminator(nn.Module):
             )
         self.blocks = conv_stack(in_channels, channels, norm)
         self.verdict = nn.Conv2d(channels[-1], 1, kernel_size=1, bias=False) if judges == "logits" else None
-        initialise(self, partial(nn.init.normal_, mean=0.0, std=0.02))
-        if spectral:
-            normalise_spectrally(self)
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, player: str, input_shape: ShapeSpec) -> dict[str, Any]:
-        return common_arguments(cfg, player, input_shape)
+        self.begin(judges, spectral)
 
     def forward(self, inputs: torch.Tensor) -> Any:
         """(R, in_channels, S, S) -> (R,) logits; or weighted features of the input and every layer, (R, K_i) each."""
         if self.verdict is None:
-            return features_of(inputs, list(self.blocks))
+            return super().forward(inputs)
         for block in self.blocks:
             inputs = block(inputs)
         return self.verdict(inputs.mean(dim=(2, 3), keepdim=True)).flatten()
