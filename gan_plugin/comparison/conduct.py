@@ -16,6 +16,9 @@ from .report import Story, write_comparison_report
 from .results import collect, save_results
 from .run import CONFIG, State, TrainNet, arguments_of, claimed, execute, known_plan, save_plan, state_of
 
+# Detectron2's timer leaves the first three out
+_TIMED = 8
+
 
 def conduct(asked: Plan, output: Path, tool: Path, *, jobs: int, story: Story | None = None) -> dict[str, Any]:
     """Run what is left of a comparison, and write results.json, results.csv and report.html of all.
@@ -46,10 +49,6 @@ def conduct(asked: Plan, output: Path, tool: Path, *, jobs: int, story: Story | 
         save_results(results, output)
         write_comparison_report(results, output, story)
     return results
-
-
-# Detectron2's timer leaves the first three out
-_TIMED = 8
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,13 @@ _CAPTION = (
     "Mean difference to the baseline of the same seed; thick: 95 % interval over seeds, thin: over seeds and test "
     "images. Grey: controls."
 )
+_HEIGHT = 200
+_GAP = 6
+_MOST_PIXELS = 900
+# objects of an arm that gain most, and as many that lose most
+_ROWS = 3
+_COLOURS = "In the differences blue is right, orange too much, yellow missed."
+_ADVICE = "Free some disk space, or choose another folder."
 
 
 def write_page(
@@ -201,15 +208,6 @@ def _footnote(results: Mapping[str, Any]) -> str:
         "is exploratory. An adversary is above its controls if it is above each of them (intersection-union test); the "
         f"closest is the one of which that is least sure. Versions: {versions}."
     )
-
-
-_HEIGHT = 200
-_GAP = 6
-_MOST_PIXELS = 900
-# objects of an arm that gain most, and as many that lose most
-_ROWS = 3
-_COLOURS = "In the differences blue is right, orange too much, yellow missed."
-_ADVICE = "Free some disk space, or choose another folder."
 
 
 def write_pictures(results: Mapping[str, Any], comparison: Path, stem: Path, arms: Sequence[str]) -> list[list[str]]:

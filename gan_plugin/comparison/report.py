@@ -21,6 +21,14 @@ from .plan import MODEL_A, command_of
 from .run import write_if_new
 from .statistics import LEAST_SEEDS
 
+# as in the report of a single run
+_SCORE_THRESHOLD = 0.5
+REPORT = "report.html"
+_MODEL_A_NAME = "model A"
+# the curves that show how the game went
+_GAME = ("Generator: sum of its losses", "Generator: adversarial losses", "Discriminator")
+_TRAINING = Group("Sum of the losses", {"total_loss": "total_loss"})
+
 
 @dataclass(frozen=True)
 class Story:
@@ -153,10 +161,6 @@ def _alt(metric: str, rows: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{metric}, bar chart: {'; '.join(parts)}."
 
 
-# as in the report of a single run
-_SCORE_THRESHOLD = 0.5
-
-
 def paired_pictures(results: Mapping[str, Any], output: Path) -> dict[str, Any]:
     """What the template needs for them: a section for each arm that has finished seeds in common with the baseline.
 
@@ -195,13 +199,6 @@ def _held_out(results: Mapping[str, Any], folder: Path) -> TestSet:
     if name not in names:
         raise UserError(problem or f"{folder} was not evaluated on {name}.")
     return TestSet(name, _SCORE_THRESHOLD)
-
-
-REPORT = "report.html"
-_MODEL_A_NAME = "model A"
-# the curves that show how the game went
-_GAME = ("Generator: sum of its losses", "Generator: adversarial losses", "Discriminator")
-_TRAINING = Group("Sum of the losses", {"total_loss": "total_loss"})
 
 
 def write_comparison_report(results: Mapping[str, Any], output: Path, story: Story | None = None) -> Path:

@@ -33,6 +33,14 @@ _LOCK = ".lock"
 # collecting results and drawing a report takes that long at most
 _PATIENCE_SECONDS = 120
 _ADVICE = "Choose another --output, or free some disk space."
+# says that the evaluation has ended without any metric that is defined
+_NO_SCORES = "no_scores.txt"
+_CONSOLE = "console.txt"
+_PR_SET_PDEATHSIG = 1
+_POLL_SECONDS = 0.5
+# between two lines of progress in a log file
+_LOG_SECONDS = 30
+_LOCKS = ".locks"
 
 
 @contextmanager
@@ -99,10 +107,6 @@ def write_if_new(file: Path, text: str) -> None:
         write_whole(file, lambda opened: opened.write(content), _ADVICE)
 
 
-# says that the evaluation has ended without any metric that is defined
-_NO_SCORES = "no_scores.txt"
-
-
 class State(Enum):
     """What is left to do for a run."""
 
@@ -125,10 +129,6 @@ def settle(folder: Path, iterations: int) -> None:
     if checkpoint_file(folder, FINAL).is_file():
         for file in periodic_checkpoints(folder).values():
             file.unlink()
-
-
-_CONSOLE = "console.txt"
-_PR_SET_PDEATHSIG = 1
 
 
 def arguments_of(run: Run, output: Path) -> list[str]:
@@ -215,12 +215,6 @@ def _end_with_the_parent() -> Any:
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_POLL_SECONDS = 0.5
-# between two lines of progress in a log file
-_LOG_SECONDS = 30
-_LOCKS = ".locks"
 
 
 def execute(plan: Plan, output: Path, tool: Path, *, jobs: int) -> dict[str, str]:

@@ -40,6 +40,13 @@ from gan_plugin.data.subsets import (
 )
 from gan_plugin.errors import UserError
 
+PENN_FUDAN_SPLITS = ("train_a", "train_b", "val")
+PENN_FUDAN_SIZES = (75, 75, 20)
+_DOWNLOAD = "https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip"
+# of the 670 images of stage 1; fewer where there are fewer
+NUCLEI_SIZES = {"train": 590, "val": 80}
+_PROCESSES_FROM = 100
+
 
 def datasets_root() -> str:
     """The folder that holds the data sets: $DETECTRON2_DATASETS, or ./datasets as in Detectron2."""
@@ -150,11 +157,6 @@ def _classes_key(cfg: CfgNode) -> str:
     return "MODEL.ROI_HEADS.NUM_CLASSES" if known else ""
 
 
-PENN_FUDAN_SPLITS = ("train_a", "train_b", "val")
-PENN_FUDAN_SIZES = (75, 75, 20)
-_DOWNLOAD = "https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip"
-
-
 def split_penn_fudan(names: Iterable[str], seed: int, sizes: Sequence[int] = PENN_FUDAN_SIZES) -> dict[str, list[str]]:
     """Split image names into train_a, train_b and val; every name is used exactly once.
 
@@ -244,11 +246,6 @@ def _pedestrians_of(image_file: Path, mask_file: Path) -> dict[str, Any]:
         "width": width,
         "annotations": [annotation_of(part) for part in parts_of(labels)],
     }
-
-
-# of the 670 images of stage 1; fewer where there are fewer
-NUCLEI_SIZES = {"train": 590, "val": 80}
-_PROCESSES_FROM = 100
 
 
 def register_nuclei(root: str | Path) -> list[str]:

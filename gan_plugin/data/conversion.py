@@ -26,6 +26,13 @@ UNKNOWN_CLASS = Kind(Grade.BAD, "its class is not among those that were asked fo
 PICTURE_TWICE = Kind(Grade.REFUSED, "another file has annotated the same picture", "merge the two")
 ELSEWHERE = Kind(Grade.REFUSED, "the picture is not below the folder that was named", "move it there")
 NO_OBJECT_AT_ALL = Kind(Grade.REFUSED, "there is no object in any picture", "look whether the masks are the right ones")
+NO_FILE = Kind(Grade.REFUSED, "there is no JSON file below the folder", "name another one")
+NO_LABELME = Kind(Grade.BAD, "this is no file of LabelMe, which has imagePath and a list of shapes", "remove it")
+NO_LABEL = Kind(Grade.BAD, "the label is missing or no text", "give the shape one")
+NO_AREA = Kind(Grade.BAD, "a shape of this type has no area", "draw a polygon around the object")
+POINTS = Kind(Grade.BAD, "the points are not those of such a shape, pairs [x, y] of numbers", "draw it anew")
+NO_PIXELS = Kind(Grade.BAD, "the mask of the shape cannot be read", "draw it anew")
+_FLAT_SHAPES = ("point", "points", "line", "linestrip")
 
 
 class Found(NamedTuple):
@@ -131,16 +138,6 @@ def summary_of(content: dict[str, Any]) -> str:
         f"{len(content['images'])} pictures, {without} of them without an object; "
         f"{len(content['annotations'])} objects: {classes}."
     )
-
-
-NO_FILE = Kind(Grade.REFUSED, "there is no JSON file below the folder", "name another one")
-NO_LABELME = Kind(Grade.BAD, "this is no file of LabelMe, which has imagePath and a list of shapes", "remove it")
-NO_LABEL = Kind(Grade.BAD, "the label is missing or no text", "give the shape one")
-NO_AREA = Kind(Grade.BAD, "a shape of this type has no area", "draw a polygon around the object")
-POINTS = Kind(Grade.BAD, "the points are not those of such a shape, pairs [x, y] of numbers", "draw it anew")
-NO_PIXELS = Kind(Grade.BAD, "the mask of the shape cannot be read", "draw it anew")
-
-_FLAT_SHAPES = ("point", "points", "line", "linestrip")
 
 
 def labelme_files(root: Path, out: Path, findings: Findings) -> list[Path]:

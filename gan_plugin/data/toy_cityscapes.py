@@ -23,6 +23,13 @@ __all__ = ["write_toy_cityscapes"]
 
 _MANIFEST = "toy_cityscapes.json"
 _LEAST_SIZE = (64, 32)
+FILES_PER_PICTURE = 4
+# Far apart, so that no picture of one split equals one of another, whatever the seed and the number.
+_SPLIT_NUMBERS = {"train": 0, "val": 1}
+_CITIES = {"train": ("tinytown", "toyville"), "val": ("smallburg",)}
+_SUPERSAMPLING = 2
+_FIXED_POINT_BITS = 4
+_CAMOUFLAGE = 0.2  # share of objects in nearly the colours behind them, so that a boundary can be wrong
 
 
 def write_toy_cityscapes(
@@ -92,12 +99,6 @@ def _write(root: Path, wanted: dict) -> None:
     staging.replace(root / "cityscapes")
 
 
-FILES_PER_PICTURE = 4
-# Far apart, so that no picture of one split equals one of another, whatever the seed and the number.
-_SPLIT_NUMBERS = {"train": 0, "val": 1}
-_CITIES = {"train": ("tinytown", "toyville"), "val": ("smallburg",)}
-
-
 def write_picture(root: Path, split: str, index: int, seed: int, size: tuple[int, int]) -> None:
     """Write picture `index` of `split` and its three annotation files below `root`, which plays cityscapes/.
 
@@ -152,11 +153,6 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
     if not done:
         raise OSError(f"{path} could not be encoded")
     path.write_bytes(encoded.tobytes())
-
-
-_SUPERSAMPLING = 2
-_FIXED_POINT_BITS = 4
-_CAMOUFLAGE = 0.2  # share of objects in nearly the colours behind them, so that a boundary can be wrong
 
 
 def render(elements: list[Element], width: int, height: int, rng: Rng) -> np.ndarray:

@@ -23,6 +23,14 @@ from torch import nn
 
 from gan_plugin.layers.layout import laid_out_like
 
+# Elements of a bucket (100 MB in float32): bounds the memory of the copy.
+_BUCKET = 25_000_000
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_WORKER_SECONDS = 600
+# inherited by the processes that are forked while it is set
+_forking_workers = False
+_at_fork = threading.local()
+
 
 def capture_rng_state() -> dict[str, Any]:
     """The states of Python's, numpy's and torch's global generators (and the current GPU's, if one is in use).
@@ -72,10 +80,6 @@ def _seed(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.manual_seed(seed)
-
-
-# Elements of a bucket (100 MB in float32): bounds the memory of the copy.
-_BUCKET = 25_000_000
 
 
 def wrap_for_processes(model: nn.Module, **options: Any) -> nn.Module:
@@ -136,15 +140,6 @@ def _buckets(parameters: list[nn.Parameter]) -> Iterable[list[nn.Parameter]]:
         size += parameter.numel()
     if bucket:
         yield bucket
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_WORKER_SECONDS = 600
-
-
-# inherited by the processes that are forked while it is set
-_forking_workers = False
-_at_fork = threading.local()
 
 
 class TrainingInterrupted(BaseException):

@@ -34,6 +34,11 @@ __all__ = [
     "PhaseSchedules",
     "SampleGrid",
 ]
+# "lr" is the one that Detectron2's console shows; the second is the name in the alternating mode
+_RATE_NAMES = {"generator": "lr", "discriminator": "lr_disc"}
+_logger = logging.getLogger(__name__)
+# iterations over which an alarm takes a median
+_ALARM_WINDOW = 100
 
 
 class DiscriminatorLRScheduler(LRScheduler):
@@ -64,10 +69,6 @@ class JointLRScheduler(LRScheduler):
         super().after_step()
 
 
-# "lr" is the one that Detectron2's console shows; the second is the name in the alternating mode
-_NAMES = {"generator": "lr", "discriminator": "lr_disc"}
-
-
 class PhaseSchedules(HookBase):
     """Steps every schedule after every iteration, and records each rate as `lr`, `lr_disc` or `lr_<phase>`."""
 
@@ -88,7 +89,7 @@ class PhaseSchedules(HookBase):
     def after_step(self) -> None:
         for name, optimizer in self._optimizers.items():
             rate = optimizer.param_groups[0]["lr"]
-            self.trainer.storage.put_scalar(_NAMES.get(name, f"lr_{name}"), rate, smoothing_hint=False)
+            self.trainer.storage.put_scalar(_RATE_NAMES.get(name, f"lr_{name}"), rate, smoothing_hint=False)
         for scheduler in self._schedulers.values():
             scheduler.step()
 
@@ -175,9 +176,6 @@ class PeriodicCheckpoint(PeriodicCheckpointer):
         super().before_train()
         own = [str(file) for file in periodic_checkpoints(self.checkpointer.save_dir).values()]
         self.recent_checkpoints = own if self.trainer.start_iter > 0 else []
-
-
-_logger = logging.getLogger(__name__)
 
 
 class BestCheckpoint(HookBase):
@@ -290,9 +288,6 @@ class Evaluation(EvalHook):
             super().after_train()
 
 
-_SMOOTHING = 100
-
-
 class CollapseAlarm(HookBase):
     """Warns when all samples look alike, or when the discriminator has won; training goes on.
 
@@ -319,7 +314,7 @@ class CollapseAlarm(HookBase):
         for name, limit in self._limits.items():
             if name not in histories:
                 continue
-            value = abs(histories[name].median(_SMOOTHING))
+            value = abs(histories[name].median(_ALARM_WINDOW))
             if value >= limit:
                 self._sounded.discard(name)
                 continue
@@ -330,7 +325,7 @@ class CollapseAlarm(HookBase):
         self.trainer.storage.put_scalar("gan/alarms", alarms, smoothing_hint=False)
 
     def _sentence(self, name: str, value: float) -> str:
-        when = f"since about iteration {max(0, self.trainer.iter - _SMOOTHING)}"
+        when = f"since about iteration {max(0, self.trainer.iter - _ALARM_WINDOW)}"
         if name == "loss_disc_total":
             return f"The discriminator's loss is {value:.2g} {when}: it has won, and the generator learns nothing more."
         return f"The samples differ {value:.2g} times as much as real images {when}: the generator has collapsed."

@@ -25,6 +25,7 @@ from .train_loader import ResumableTrainLoader
 from .writers import GamePrinter, SamplePictureWriter
 
 Losses = dict[str, torch.Tensor]
+_TOTALS = {"generator": "loss_gen_total", "discriminator": "loss_disc_total"}
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,6 @@ def only_learning(game: nn.Module, networks: Sequence[nn.Module]) -> Iterator[No
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
-
-
-_TOTALS = {"generator": "loss_gen_total", "discriminator": "loss_disc_total"}
 
 
 class ImageStep(ObservedStep):

@@ -26,6 +26,9 @@ from gan_plugin.errors import UserError
 
 from .distributed import forking_workers, outlive_one_signal, preserved_rng
 
+_SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
+Mapper = Callable[[dict[str, Any]], Any]
+
 
 class ResumableTrainLoader:
     """Detectron2's training loader, restartable at any batch.
@@ -165,9 +168,6 @@ def _training_sampler(dataset_dicts: list[dict[str, Any]], seed: int) -> Sampler
     return TrainingSampler(len(dataset_dicts), seed=seed)
 
 
-_SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
-
-
 def _sampler_factory(cfg: CfgNode) -> Callable[[list[dict[str, Any]], int], Sampler]:
     name = check_name("DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN, _SAMPLERS)
     if name == "TrainingSampler":
@@ -241,9 +241,6 @@ def training_records(names: Any, filter_empty: bool = True, **options: Any) -> l
             f"There is nothing to train on in DATASETS.TRAIN {tuple(names)}: {error or 'no data set'}. "
             "Images without instances are left out unless DATALOADER.FILTER_EMPTY_ANNOTATIONS is False."
         ) from error
-
-
-Mapper = Callable[[dict[str, Any]], Any]
 
 
 def resumable_train_loader(

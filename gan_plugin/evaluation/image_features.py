@@ -31,6 +31,24 @@ from gan_plugin.modeling.timm_weights import (
 )
 
 _logger = logging.getLogger(__name__)
+_KEY = "TEST.FEATURES"
+_INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+_ADVICE = f"name a file like torch-fidelity's {_INCEPTION_FILE}, or leave the path empty for the built-in features"
+# a first and a last layer tell it from torchvision's model, whose layers have other names and 1000 classes
+_SHAPES = {"Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3), "fc.weight": (1008, 2048), "fc.bias": (1008,)}
+# of version 1 of Lite0's features, which no release may change: the begin of the weights' SHA-256, and the side
+_LITE0_SHA256 = "57934424"
+_LITE0_SIDE = 128
+# images at a time: at 128 pixels the widest layer takes 1.6 MB for each
+_LITE0_BATCH = 32
+_RANDOM_SIDE = 64
+_RANDOM_SEED = 2020
+# (channels in, channels out, kernel); each layer halves the side
+_RANDOM_LAYERS = ((3, 16, 5), (16, 32, 4), (32, 20, 4))
+_RANDOM_CLASSES = 10
+# a spread that gives distances of a few units, and logits of about one
+_RANDOM_SCALE = 10.0
+_RANDOM_LOGIT_SCALE = 0.8
 
 
 class Extractor(Protocol):
@@ -115,28 +133,6 @@ def cached_features(
     content = {"values": features.values, "logits": features.logits, "extractor": extractor.name, "key": key}
     write_whole(path, lambda file: torch.save(content, file), "Free some disk space, or name another cache folder.")
     return features
-
-
-_KEY = "TEST.FEATURES"
-_INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-_ADVICE = f"name a file like torch-fidelity's {_INCEPTION_FILE}, or leave the path empty for the built-in features"
-# a first and a last layer tell it from torchvision's model, whose layers have other names and 1000 classes
-_SHAPES = {"Conv2d_1a_3x3.conv.weight": (32, 3, 3, 3), "fc.weight": (1008, 2048), "fc.bias": (1008,)}
-
-# of version 1 of Lite0's features, which no release may change: the begin of the weights' SHA-256, and the side
-_LITE0_SHA256 = "57934424"
-_LITE0_SIDE = 128
-# images at a time: at 128 pixels the widest layer takes 1.6 MB for each
-_LITE0_BATCH = 32
-
-_RANDOM_SIDE = 64
-_RANDOM_SEED = 2020
-# (channels in, channels out, kernel); each layer halves the side
-_RANDOM_LAYERS = ((3, 16, 5), (16, 32, 4), (32, 20, 4))
-_RANDOM_CLASSES = 10
-# a spread that gives distances of a few units, and logits of about one
-_RANDOM_SCALE = 10.0
-_RANDOM_LOGIT_SCALE = 0.8
 
 
 class InceptionExtractor:

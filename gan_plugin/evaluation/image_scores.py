@@ -25,6 +25,11 @@ _KID_SUBSETS = 50
 # k of the neighbourhoods: Kynkaanniemi et al. 2019 (arXiv 1904.06991) and Naeem et al. 2020 (arXiv 2002.09797)
 _PRECISION_K, _COVERAGE_K = 3, 5
 _ROWS = 2000
+_logger = logging.getLogger(__name__)
+# FID's covariance of 2048 features has no full rank below; its bias grows as samples get fewer
+RELIABLE_COUNT = 2048
+# the fifth neighbour of a sample needs five others
+FEWEST = 6
 
 
 def frechet_distance(real: torch.Tensor, fake: torch.Tensor) -> float:
@@ -87,13 +92,6 @@ def _density_and_coverage(real: torch.Tensor, fake: torch.Tensor) -> tuple[float
         inside += int(within.sum())
         covered += int(within.any(dim=1).sum())
     return inside / (_COVERAGE_K * len(fake)), covered / len(real)
-
-
-_logger = logging.getLogger(__name__)
-# FID's covariance of 2048 features has no full rank below; its bias grows as samples get fewer
-RELIABLE_COUNT = 2048
-# the fifth neighbour of a sample needs five others
-FEWEST = 6
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,16 @@ from gan_plugin.evaluation.per_image_ap import contiguous_class
 
 # the width of the band as a share of the image's diagonal (section 5.1)
 DILATION_RATIO = 0.02
+# in the folder of the evaluation's files: the scores of every object
+SCORES_FILE = "truth_boxes.json"
+TASK = "truth_boxes"
+MEASURES = ("mask_iou", "boundary_iou")
+_KEY = "TEST.TRUTH_BOXES"
+_logger = logging.getLogger(__name__)
+# the model that is being evaluated
+_evaluated: ContextVar[nn.Module | None] = ContextVar("evaluated", default=None)
+# (class, mask IoU, boundary IoU) of each object of an image
+_Scores = list[tuple[int, float, float]]
 
 
 def boundary_iou(first: np.ndarray, second: np.ndarray, ratio: float = DILATION_RATIO) -> float:
@@ -65,19 +75,6 @@ def boundary_band(mask: np.ndarray, ratio: float = DILATION_RATIO) -> np.ndarray
     band = np.zeros(mask.shape, bool)
     band[y : y + height, x : x + width] = own > core
     return band
-
-
-# in the folder of the evaluation's files: the scores of every object
-SCORES_FILE = "truth_boxes.json"
-TASK = "truth_boxes"
-MEASURES = ("mask_iou", "boundary_iou")
-_KEY = "TEST.TRUTH_BOXES"
-_logger = logging.getLogger(__name__)
-# the model that is being evaluated
-_evaluated: ContextVar[nn.Module | None] = ContextVar("evaluated", default=None)
-
-# (class, mask IoU, boundary IoU) of each object of an image
-_Scores = list[tuple[int, float, float]]
 
 
 class TruthBoxMasks(DatasetEvaluator):

@@ -17,6 +17,8 @@ from .layout import laid_out_like
 
 Pair = int | Sequence[int]
 _CONVOLUTION_BACKWARD = torch.ops.aten.convolution_backward
+_FORWARD = torch.ops.aten.native_batch_norm
+_BACKWARD = torch.ops.aten.native_batch_norm_backward
 
 
 class _Geometry(NamedTuple):
@@ -128,10 +130,6 @@ def _pair(value: Pair) -> tuple[int, int]:
         return value, value
     first, last = value[0], value[-1]
     return first, last
-
-
-_FORWARD = torch.ops.aten.native_batch_norm
-_BACKWARD = torch.ops.aten.native_batch_norm_backward
 
 
 def batch_norm(

@@ -25,6 +25,18 @@ from gan_plugin.errors import UserError
 
 # Narrower bins, in cells, count as empty: their gradient would be rounding noise even in double precision.
 MIN_BIN_WIDTH = 1e-9
+# Elements gathered at a time (16 MB in float32): bounds the memory, whatever the number and the size of the RoIs.
+CHUNK_ELEMENTS = 1 << 22
+# RoIs share a chunk if their windows' sides agree within one of these factors; each is padded to the largest of its
+# chunk. That of the least work is taken.
+SIZE_STEPS = (math.sqrt(2), 2.0, 4.0, math.inf)
+# The dozens of small operations that a chunk takes last about as long as to gather so many elements more.
+CHUNK_COST = 1 << 17
+# What the Triton kernels take; they add up in float32.
+KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+# Lin et al. 2017, arXiv 1612.03144, eq 1: a box of 224 pixels belongs to level 4, the one of stride 16.
+_CANONICAL_SIZE = 224
+_CANONICAL_LEVEL = 4
 
 
 def bin_edges(low: torch.Tensor, high: torch.Tensor, bins: int) -> torch.Tensor:
@@ -71,17 +83,6 @@ class Axis(NamedTuple):
 def join_edges(lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
     """Add up gradients (R, bins) of the bins' lower and upper edges: neighbours share an edge; (R, bins + 1)."""
     return nn.functional.pad(lower, (0, 1)) + nn.functional.pad(upper, (1, 0))
-
-
-# Elements gathered at a time (16 MB in float32): bounds the memory, whatever the number and the size of the RoIs.
-CHUNK_ELEMENTS = 1 << 22
-# RoIs share a chunk if their windows' sides agree within one of these factors; each is padded to the largest of its
-# chunk. That of the least work is taken.
-SIZE_STEPS = (math.sqrt(2), 2.0, 4.0, math.inf)
-# The dozens of small operations that a chunk takes last about as long as to gather so many elements more.
-CHUNK_COST = 1 << 17
-# What the Triton kernels take; they add up in float32.
-KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def prroi_pool(
@@ -308,11 +309,6 @@ def _pool_rows(flat: torch.Tensor, chunk: _Chunk, weights_y: torch.Tensor) -> tu
     roi_count, bins, height = weights_y.shape
     windows = flat[chunk.cells].view(roi_count, height, -1)
     return windows, (weights_y @ windows).view(roi_count, bins, -1, flat.shape[1])
-
-
-# Lin et al. 2017, arXiv 1612.03144, eq 1: a box of 224 pixels belongs to level 4, the one of stride 16.
-_CANONICAL_SIZE = 224
-_CANONICAL_LEVEL = 4
 
 
 class MultiLevelPrRoIPool(nn.Module):

@@ -19,6 +19,10 @@ from gan_plugin.errors import UserError
 Begin = Callable[[list[Instances]], None]
 # by position or by name
 _Arguments = dict[int | str, Any]
+# of the instances: (N, h, w), probabilities on a grid over the annotated box
+FIELD = "gt_taught"
+# a block in which the model holds its average
+Average = Callable[[], AbstractContextManager[Any]]
 
 
 def split_masks(stack: ExitStack, heads: Any, begin: Begin | None = None) -> None:
@@ -145,13 +149,6 @@ def _unknown(heads: Any) -> UserError:
         f"MODEL.GAN.MASK.BOX_ONLY is for RoI heads with a mask head, and {type(heads).__name__} runs none that could "
         "be observed; set it to False."
     )
-
-
-# of the instances: (N, h, w), probabilities on a grid over the annotated box
-FIELD = "gt_taught"
-
-# a block in which the model holds its average
-Average = Callable[[], AbstractContextManager[Any]]
 
 
 @torch.no_grad()

@@ -33,6 +33,7 @@ OBJECTIVE_REGISTRY: Registry = Registry("ADVERSARIAL_OBJECTIVE")
 
 # What a discriminator returns: logits, (R,) or (R, H, W); or a tuple of features (R, K), one per layer.
 Verdicts = Any
+Features = tuple[torch.Tensor, ...]
 
 
 class AdversarialObjective(ABC):
@@ -198,9 +199,6 @@ class RelativisticAverage(AdversarialObjective):
 
     def probabilities(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return (real - fake.mean()).sigmoid(), (fake - real.mean()).sigmoid()
-
-
-Features = tuple[torch.Tensor, ...]
 
 
 @OBJECTIVE_REGISTRY.register()

@@ -16,6 +16,12 @@ from gan_plugin.layers.prroi_pool import MultiLevelPrRoIPool
 
 from .samples import BoxSamples, MaskSamples, RealFakePair
 
+Levels = Callable[[], Sequence[ShapeSpec]]
+# Zhao et al. 2020, arXiv 2006.10738, appendix: shifts up to 1/8 of the side, holes of half the side.
+_MOST_SHIFT = 1 / 8
+_HOLE = 1 / 2
+_SEPARATOR = 0.5
+
 
 def straight_through_binarize(probabilities: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     """Zeros and ones forward, the identity's gradient backward (Bengio et al. 2013, arXiv 1308.3432).
@@ -37,8 +43,6 @@ PRESENTER_REGISTRY.__doc__ = """
 What a discriminator can be shown: see `Presenter`. A discriminator names one of these classes in its attribute `sees`;
 register your own with `@PRESENTER_REGISTRY.register()`.
 """
-
-Levels = Callable[[], Sequence[ShapeSpec]]
 
 
 class Presenter(Protocol):
@@ -227,11 +231,6 @@ def _resize(masks: torch.Tensor, size: int) -> torch.Tensor:
     return F.interpolate(masks[:, None], size=(size, size), mode="bilinear", align_corners=False)
 
 
-# Zhao et al. 2020, arXiv 2006.10738, appendix: shifts up to 1/8 of the side, holes of half the side.
-_MOST_SHIFT = 1 / 8
-_HOLE = 1 / 2
-
-
 class DiscriminatorAugment:
     """Differentiable augmentation (DiffAugment; Zhao et al. 2020, arXiv 2006.10738) and Gaussian instance noise
     (Sonderby et al. 2017, arXiv 1610.04490), drawn anew for every sample and every call.
@@ -329,9 +328,6 @@ POLICIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "flip": flip,
     "colour": colour,
 }
-
-
-_SEPARATOR = 0.5
 
 
 def sample_grid(samples: MaskSamples, columns: int = 16) -> torch.Tensor:

@@ -21,6 +21,10 @@ from .sources import SAMPLE_SOURCE_REGISTRY, Found, SampleSource, on_call, on_in
 
 # The discriminator sees the point head on a grid so many times finer than the coarse head's.
 _REFINEMENT = 4
+# what the last layer of a mask head is called, here and elsewhere
+_NAMES = ("predictor", "mask_predictor")
+_LOGITS = "MODEL.GAN.MASK.LOGITS"
+_NO_SIDE = 28
 
 
 def dense_logits(
@@ -60,12 +64,6 @@ class AdversarialPointRendMaskHead(PointRendMaskHead):
         if self.mask_point_on:
             losses["loss_mask_point"] = dense_logits(self, features, instances, coarse).sum() * 0
         return losses
-
-
-# what the last layer of a mask head is called, here and elsewhere
-_NAMES = ("predictor", "mask_predictor")
-_LOGITS = "MODEL.GAN.MASK.LOGITS"
-_NO_SIDE = 28
 
 
 @SAMPLE_SOURCE_REGISTRY.register()

@@ -14,6 +14,10 @@ from gan_plugin.config import check_choice
 
 from .masks_of_some import has_mask, taught_masks
 
+_ANTIALIASING = 4
+# the least and the greatest side of a query's mask in pixels
+_SIDES = (28, 128)
+
 
 @dataclass(frozen=True)
 class MaskSamples:
@@ -225,11 +229,6 @@ def _match_image(image: Instances, iou: torch.Tensor, threshold: float) -> torch
             taken.add(truth_of[index])
             matched[index] = True
     return matched
-
-
-_ANTIALIASING = 4
-# the least and the greatest side of a query's mask in pixels
-_SIDES = (28, 128)
 
 
 @dataclass(frozen=True)

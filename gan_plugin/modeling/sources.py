@@ -23,6 +23,10 @@ SAMPLE_SOURCE_REGISTRY = Registry("SAMPLE_SOURCE")
 SAMPLE_SOURCE_REGISTRY.__doc__ = "Subclasses of `SampleSource`, asked in the order of their registration."
 
 Found = dict[str, Samples]
+# the criterion's method that is given the matched masks: (outputs, targets, indices, number of masks)
+_METHOD = "loss_masks"
+# pixels of the image to one of the mask features, where nothing says otherwise
+_STRIDE = 4
 
 
 class SampleSource(ABC):
@@ -180,12 +184,6 @@ def tensors_in(output: Any) -> Iterable[torch.Tensor]:
     elif isinstance(output, list | tuple):
         for value in output:
             yield from tensors_in(value)
-
-
-# the criterion's method that is given the matched masks: (outputs, targets, indices, number of masks)
-_METHOD = "loss_masks"
-# pixels of the image to one of the mask features, where nothing says otherwise
-_STRIDE = 4
 
 
 @SAMPLE_SOURCE_REGISTRY.register()

@@ -17,6 +17,14 @@ from gan_plugin.layers.double_backward import input_gradient
 from .presenters import DiscriminatorAugment
 from .samples import Samples
 
+# keeps the gradients in half precision from vanishing on their way, as a GradScaler would
+_SCALE = 2.0**10
+# of the running mean of the head's own gradient
+_PULL_MEMORY = 0.9
+# of the running accuracy of a gate
+_ACCURACY_MEMORY = 0.9
+Judge = Callable[[torch.Tensor], torch.Tensor]
+
 
 def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
     """`values` (any shape, floating point) averaged over all processes, without gradient; all must ask.
@@ -30,13 +38,7 @@ def mean_over_processes(values: torch.Tensor) -> torch.Tensor:
     return total / comm.get_world_size()
 
 
-# keeps the gradients in half precision from vanishing on their way, as a GradScaler would
-_SCALE = 2.0**10
-# of the running mean of the head's own gradient
-_PULL_MEMORY = 0.9
-
-
-def gradients_at(loss: torch.Tensor, places: Sequence[torch.Tensor], *, keep: bool = True) -> list[torch.Tensor | None]:
+def gradients_at(loss: torch.Tensor, places: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
     """Of a scalar at each of `places`, in single precision; None where there is none. Its graph stays whole."""
     found = torch.autograd.grad(loss * _SCALE, places, retain_graph=True, allow_unused=True)
     return [None if gradient is None else gradient.float() / _SCALE for gradient in found]
@@ -180,9 +182,6 @@ class _WithGradients(torch.autograd.Function):
         return None, None, *((gradient * scale).to(dtype) for gradient, dtype in pairs)
 
 
-_ACCURACY_MEMORY = 0.9
-
-
 class AccuracyGate(nn.Module):
     """Closed while the running accuracy of the discriminator is above a limit.
 
@@ -241,9 +240,6 @@ class LabelNoise:
             flipped = torch.rand_like(labels) < self.flip_prob
             labels = torch.where(flipped, torch.empty_like(labels).uniform_(*other), labels)
         return labels
-
-
-Judge = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)

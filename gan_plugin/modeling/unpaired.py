@@ -27,6 +27,7 @@ _THETA = 2.0
 # from linear sRGB to XYZ under D65 (IEC 61966-2-1), each row divided by the white point
 _XYZ = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
 _WHITE = (0.9505, 1.0, 1.089)
+_NOBODY = -1
 
 
 @dataclass(frozen=True)
@@ -206,9 +207,6 @@ def rgb_to_lab(pictures: torch.Tensor) -> torch.Tensor:
     cube = relative.clamp(min=_EPSILON) ** (1 / 3)
     x, y, z = torch.where(relative > (6 / 29) ** 3, cube, relative * (29 / 6) ** 2 / 3 + 4 / 29).unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
-
-
-_NOBODY = -1
 
 
 class MaskMemory(nn.Module):

@@ -17,6 +17,8 @@ from gan_plugin.files import write_whole
 from .curves import Curve
 
 _HERE = Path(__file__).parent
+# "src" (a data URI), "alt" and "caption"
+Embedded = Mapping[str, str]
 
 
 def template(name: str, folders: Sequence[Path] = (), digits: int = 2) -> Template:
@@ -53,10 +55,6 @@ def save_page(page: str, target: Path) -> Path:
         raise UserError(f"The report {target} cannot be written ({error.strerror}); choose another path.") from error
     write_whole(target, lambda file: file.write(page.encode()), "Choose another path, or free some disk space.")
     return target
-
-
-# "src" (a data URI), "alt" and "caption"
-Embedded = Mapping[str, str]
 
 
 def embed(content: bytes, media_type: str, alt: str, caption: str) -> dict[str, str]:

@@ -24,6 +24,11 @@ from .panels import Instance, instances_of_record, match
 # whose mask slips from 0.51 to 0.49 has not got worse by half.
 LEAST_IOU = 0.25
 MEASURES = {"iou": "mask IoU", "boundary_iou": "boundary IoU"}
+GAIN, LOSS = COLOURS[0], COLOURS[1]
+_SAME = COLOURS[6]
+# more points than this are drawn as pixels, or the file would grow with the data set
+_MANY = 500
+_BINS = 21
 
 
 @dataclass(frozen=True)
@@ -142,13 +147,6 @@ def greatest(objects: Sequence[PairedObject], measure: str, count: int, *, losse
         key=lambda entry: (-entry[0], -int(rle_tools.area(entry[1].truth.rle)), entry[1].record, entry[1].index)
     )
     return [found for _, found in changed[:count]]
-
-
-GAIN, LOSS = COLOURS[0], COLOURS[1]
-_SAME = COLOURS[6]
-# more points than this are drawn as pixels, or the file would grow with the data set
-_MANY = 500
-_BINS = 21
 
 
 def draw_pairs(objects: Sequence[PairedObject], measure: str, who: str) -> Curve:

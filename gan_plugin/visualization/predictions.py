@@ -28,6 +28,10 @@ from .panels import Instance, boundary_zoom, instance_from_mask, match, scale
 from .scenes import outlined
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+# a pair that overlaps less is two objects, each of which one model alone has found
+LEAST_IOU = 0.25
+_COUNT, _TILE, _GAP = 4, 300, 6
+_LINE = 24
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,6 @@ def write_video(path: Path, rate: float, size: tuple[int, int]) -> Iterator[Call
     finally:
         writer.release()
         part.unlink(missing_ok=True)
-
-
-# a pair that overlaps less is two objects, each of which one model alone has found
-LEAST_IOU = 0.25
-_COUNT, _TILE, _GAP = 4, 300, 6
-_LINE = 24
 
 
 class Pair(NamedTuple):

@@ -13,6 +13,11 @@ from .page import photo
 from .panels import AGREEMENT, INVENTED, MISSED, OUTLINE_LEGEND, Instance
 
 _ZOOMS = 3
+_TILE = 240
+# around the object, as a share of its longer side
+_MARGIN = 0.2
+_LEAST_SIDE = 24
+_EMPTY = 128
 
 
 class Scene:
@@ -77,13 +82,6 @@ class Scene:
         masks = [panels.scale(instance.mask, self._longest) for instance in instances]
         colours = [panels.INSTANCE_COLOURS[number % len(panels.INSTANCE_COLOURS)] for number in numbers]
         return panels.draw_instances(self._picture, masks, texts, colours)
-
-
-_TILE = 240
-# around the object, as a share of its longer side
-_MARGIN = 0.2
-_LEAST_SIDE = 24
-_EMPTY = 128
 
 
 def close_up(

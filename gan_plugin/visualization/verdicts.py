@@ -38,6 +38,36 @@ _WINDOWS_A_SIDE = 7
 # masks that go through the discriminator at a time
 _BATCH = 64
 _NEARLY = 1e-6
+# proposals that overlap more than this are taken to be of one object
+_SAME_OBJECT = 0.4
+_PER_IMAGE = 4
+_CROP = 112
+# blue speaks for "annotated", orange for "predicted"; both are of Okabe and Ito
+_MAP = LinearSegmentedColormap.from_list("verdict", [COLOURS[0], "#f7f7f7", COLOURS[1]])
+_TILE = 1.5
+_WORDS = {
+    "patches": (
+        "D judges each patch of a mask. The maps show its verdict on each: blue for “annotated”, orange for "
+        "“predicted”, white where it cannot tell. The number below a mask is the mean probability of “annotated” over "
+        "its patches, from 0 to 1.",
+        "D's probability of “annotated” (blue: “annotated”, orange: “predicted”)",
+    ),
+    "occlusion": (
+        "The number below a mask is D's probability that it is annotated, from 0 to 1. D gives one verdict for the "
+        "whole mask; which parts it hangs on is found by experiment (an occlusion map, not something that D itself "
+        "says): a small window of the predicted mask is replaced by the truth, or one of the annotated mask is "
+        "blanked, and the change of D's logit is noted there. Orange: the logit rises, so this part spoke for "
+        "“predicted”. Blue: it falls, so this part spoke for “annotated”.",
+        "rise of D's logit (blue: speaks for “annotated”, orange: for “predicted”)",
+    ),
+    "distance": (
+        "This D gives no verdict. It computes features of the predicted mask and of the truth, and their distance is "
+        "what the two players fight over; it is the number below the predicted mask (0 would be the truth). The map "
+        "is found by experiment (an occlusion map): a small window of the predicted mask is replaced by the truth. "
+        "Orange: the distance falls, so this part gave the mask away. Blue: it grows.",
+        "fall of the distance to the truth (orange: this part gives the mask away)",
+    ),
+}
 
 
 @torch.no_grad()
@@ -114,12 +144,6 @@ def _windows(side: int) -> torch.Tensor:
 def _batches(samples: MaskSamples) -> Iterator[tuple[MaskSamples, torch.Tensor]]:
     for index in torch.arange(len(samples), device=samples.logits.device).split(_BATCH):
         yield take(samples, index), index
-
-
-# proposals that overlap more than this are taken to be of one object
-_SAME_OBJECT = 0.4
-_PER_IMAGE = 4
-_CROP = 112
 
 
 @dataclass(frozen=True)
@@ -273,34 +297,6 @@ def _crop(pixels: np.ndarray, box: Sequence[float]) -> np.ndarray:
     rows = slice(min(max(0, top), height - 1), max(bottom, top + 1, 1))
     columns = slice(min(max(0, left), width - 1), max(right, left + 1, 1))
     return cv2.resize(np.ascontiguousarray(pixels[rows, columns]), (_CROP, _CROP), interpolation=cv2.INTER_AREA)
-
-
-# blue speaks for "annotated", orange for "predicted"; both are of Okabe and Ito
-_MAP = LinearSegmentedColormap.from_list("verdict", [COLOURS[0], "#f7f7f7", COLOURS[1]])
-_TILE = 1.5
-_WORDS = {
-    "patches": (
-        "D judges each patch of a mask. The maps show its verdict on each: blue for “annotated”, orange for "
-        "“predicted”, white where it cannot tell. The number below a mask is the mean probability of “annotated” over "
-        "its patches, from 0 to 1.",
-        "D's probability of “annotated” (blue: “annotated”, orange: “predicted”)",
-    ),
-    "occlusion": (
-        "The number below a mask is D's probability that it is annotated, from 0 to 1. D gives one verdict for the "
-        "whole mask; which parts it hangs on is found by experiment (an occlusion map, not something that D itself "
-        "says): a small window of the predicted mask is replaced by the truth, or one of the annotated mask is "
-        "blanked, and the change of D's logit is noted there. Orange: the logit rises, so this part spoke for "
-        "“predicted”. Blue: it falls, so this part spoke for “annotated”.",
-        "rise of D's logit (blue: speaks for “annotated”, orange: for “predicted”)",
-    ),
-    "distance": (
-        "This D gives no verdict. It computes features of the predicted mask and of the truth, and their distance is "
-        "what the two players fight over; it is the number below the predicted mask (0 would be the truth). The map "
-        "is found by experiment (an occlusion map): a small window of the predicted mask is replaced by the truth. "
-        "Orange: the distance falls, so this part gave the mask away. Blue: it grows.",
-        "fall of the distance to the truth (orange: this part gives the mask away)",
-    ),
-}
 
 
 def verdict_picture(folder: Path, name: str) -> dict[str, str]:

@@ -38,6 +38,10 @@ _FORMERLY = {
     "masked_features": "MaskedFeatures",
     "box_features": "BoxFeatures",
 }
+# Wu and He 2018, arXiv 1803.08494, table 3: 32 groups or 16 channels a group do best, 1 channel a group is worst. A
+# group of few channels over a grid of 1x1 would forget all but the signs.
+_MOST_GROUPS = 32
+_LEAST_CHANNELS = 8
 
 
 def discriminator_class(cfg: CfgNode, player: str) -> type[nn.Module]:
@@ -86,12 +90,6 @@ class LoneBatchNorm2d(nn.BatchNorm2d):
         if self.training and input.numel() == input.shape[1]:
             return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(input)
-
-
-# Wu and He 2018, arXiv 1803.08494, table 3: 32 groups or 16 channels a group do best, 1 channel a group is worst. A
-# group of few channels over a grid of 1x1 would forget all but the signs.
-_MOST_GROUPS = 32
-_LEAST_CHANNELS = 8
 
 
 def conv_block(in_channels: int, out_channels: int, kernel: int, stride: int, padding: int, norm: str) -> nn.Sequential:
