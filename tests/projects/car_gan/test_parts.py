@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from car_gan.config import load_config
 from car_gan.runs import report
-from car_gan.runs.pictures import progress
+from car_gan.runs.pictures import key_leak, progress
 from car_gan.runs.report import parts_used
 from PIL import Image
 
@@ -48,6 +49,18 @@ def test_the_steps_that_are_drawn_are_those_of_the_formula(monkeypatch):
     np.testing.assert_allclose(plain[:, 1], 0.225 * norm, rtol=1e-5)
     # the derivative is 0 where |g| is the root of beta
     assert "at most 0.225, at |g| = 2" in title and norm[step.argmax()] == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.parametrize("key", [(51, 255, 51), (20, 20, 240), (255, 0, 255)])
+def test_the_leak_is_what_at_the_border_is_not_the_key_of_the_crops(key):
+    images = torch.tensor(key).view(1, 3, 1, 1).expand(2, 3, 16, 16) / 127.5 - 1
+    assert key_leak(images, key)[1] == 0 and key_leak(images, (120, 120, 120))[1] == 1
+    images = images.clone()
+    # a quarter of the border of one of two
+    images[0, :, :2] = 0
+    shown, share = key_leak(images, key)
+    border = 16 * 16 - 12 * 12
+    assert share == pytest.approx(32 / (2 * border)) and (shown == (213, 94, 0)).all(-1).sum() == 32
 
 
 def test_rows_over_time_are_the_first_rows_of_grids(tmp_path):
