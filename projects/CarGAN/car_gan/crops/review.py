@@ -45,6 +45,7 @@ def write_review(folder: Path, most: int = 600) -> Path:
     seen = [record for record in records if record["visible"] < 1]
     page = template("review.html.j2", [_HERE]).render(
         title=folder.resolve().name,
+        folder=folder,
         funnel=_read(folder / "funnel.json"),
         rows=_funnel_rows(_read(folder / "funnel.json")),
         count=len(records),
