@@ -114,9 +114,10 @@ def _paint(game: InpaintingGame, noise: MaskNoise, image: np.ndarray, placement:
     masks = torch.from_numpy(placement.masks)[None].float()
     base = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     noisy = noise(masks[0], torch.Generator().manual_seed(seed))[None]
-    tensors = (each.to(game.device) for each in (base, torch.cat([base, noisy], 1), masks, base.new_zeros(1, 0)))
+    inputs = torch.cat([base, noisy], 1)
+    base, inputs, masks = (each.to(game.device) for each in (base, inputs, masks))
     with preserved_rng(seed=seed % 2**32), torch.no_grad():
-        painted = game.paint(Batch(*tensors, None))
+        painted = game.paint(Batch(base, inputs, masks, base.new_zeros(1, 0), None))
     return as_bytes(painted)[0].permute(1, 2, 0).cpu().numpy()
 
 
