@@ -142,7 +142,7 @@ def test_the_page_has_every_number_of_the_results(finished, tmp_path, capsys):
     command = [str(folder), "--output", str(page), "--title", "Tiny", "--pictures", "lsgan"]
     assert exit_code(results_page.main, *command) == 0
     text, results = page.read_text(), json.loads((folder / "results.json").read_text())
-    (table,) = re.findall(r"## segm/AP\n\n(.*?)\n\n", text, re.DOTALL)
+    (table,) = re.findall(r"\*\*segm/AP\*\*\n\n(.*?)\n\n", text, re.DOTALL)
     lines = {
         cells[1]: cells[2:] for line in table.splitlines() if (cells := [cell.strip() for cell in line.split("|")])
     }
