@@ -54,6 +54,9 @@ def found(args: argparse.Namespace) -> "tuple[list[Telling], str]":
     cfg = load_config(args)
     cfg.defrost()
     cfg.MODEL.GAN.ENABLED, cfg.MODEL.GAN.START_ITER, cfg.MODEL.GAN.WARMUP_ITERS = True, 0, 0
+    # a discriminator whose verdict counts nothing would not be asked
+    player = cfg.MODEL.GAN[args.player.upper()]
+    player.WEIGHT = player.WEIGHT or 1.0
     prepare_datasets(cfg, train=True)
     seed_all_rng(max(0, cfg.SEED))
     model = build_model(cfg)
