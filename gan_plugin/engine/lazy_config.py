@@ -240,7 +240,8 @@ def demand_of(cfg: DictConfig, *, train: bool) -> Demand:
 def fixed_values(cfg: DictConfig) -> dict[str, Any]:
     """What a resumed run must not change, by flat key, as it is read from config.yaml."""
     values = flat(read_yaml(as_yaml(cfg), "The config", objects=True))
-    fixed = {key: value for key, value in values.items() if is_fixed(key)}
+    # what is called stands before its arguments, which follow from it
+    fixed = {key: value for key, value in sorted(values.items()) if is_fixed(key)}
     # a value elsewhere that the model takes over by its name
     names = {name for value in fixed.values() if isinstance(value, str) for name in _REFERENCE.findall(value)}
     return fixed | {name: values[name] for name in names if name in values}
@@ -267,8 +268,14 @@ def call_defaults(cfg: DictConfig) -> dict[str, Any]:
 
 
 def as_yaml(cfg: DictConfig) -> str:
-    """The config as LazyConfig.save writes it: calls by name, objects as tags, and what YAML cannot hold as a text."""
-    return yaml.dump(_by_name(cfg), Dumper=_Dumper, default_flow_style=None, allow_unicode=True, width=9999)
+    """The config as LazyConfig.save writes it: calls by name, objects as tags, and what YAML cannot hold as a text.
+
+    Keys keep their order, unlike there: the parts of a model are built in it, and an optimizer's state goes by it.
+    """
+    text = yaml.dump(
+        _by_name(cfg), Dumper=_Dumper, default_flow_style=None, allow_unicode=True, width=9999, sort_keys=False
+    )
+    return str(text)
 
 
 class _Dumper(yaml.Dumper):
