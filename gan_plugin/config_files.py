@@ -163,7 +163,8 @@ def differences(
         before, now: see `flat`.
         defaults: values of keys that one of the two lacks; None stands for those that are not here either.
     """
-    keys = [*now, *(key for key in before if key not in now)]
+    # of what has gone, "_target_" comes before its arguments
+    keys = [*now, *sorted(key for key in before if key not in now)]
     filled = [{key: _plain(part.get(key, (defaults or {}).get(key))) for key in keys} for part in (before, now)]
     pairs = [(key, filled[0][key], filled[1][key]) for key in keys]
     # NaN is not equal to itself

@@ -240,8 +240,7 @@ def demand_of(cfg: DictConfig, *, train: bool) -> Demand:
 def fixed_values(cfg: DictConfig) -> dict[str, Any]:
     """What a resumed run must not change, by flat key, as it is read from config.yaml."""
     values = flat(read_yaml(as_yaml(cfg), "The config", objects=True))
-    # what is called stands before its arguments, which follow from it
-    fixed = {key: value for key, value in sorted(values.items()) if is_fixed(key)}
+    fixed = {key: value for key, value in values.items() if is_fixed(key)}
     # a value elsewhere that the model takes over by its name
     names = {name for value in fixed.values() if isinstance(value, str) for name in _REFERENCE.findall(value)}
     return fixed | {name: values[name] for name in names if name in values}
