@@ -51,6 +51,9 @@ class Detector:
         self._config, self._weights, self._category, self._class = config, weights, category, class_index
         self._on_scene, self._min_iou, self._key = run_on == "scene", min_iou, key
         self._predictor: Any = None
+        if class_index < 0:
+            # said before the first scene, which may show none
+            self._class = _class_index(_config(config, weights), category)
 
     def __call__(
         self, scene: str, image: np.ndarray, objects: Sequence[SceneObject], keys: Sequence[str]
@@ -74,10 +77,24 @@ class Detector:
 
 
 def _load(config: str, weights: str, category: str, class_index: int) -> tuple[Any, int]:
+    from detectron2.engine import DefaultPredictor
+
+    cfg = _config(config, weights)
+    index = class_index if class_index >= 0 else _class_index(cfg, category)
+    try:
+        return DefaultPredictor(cfg), index
+    except Exception as error:
+        # the download and the checkpoint readers raise nearly anything
+        raise UserError(
+            f"The detector's weights {cfg.MODEL.WEIGHTS or '(none)'} cannot be loaded ({error}); set DETECTOR.WEIGHTS "
+            "to a checkpoint on this machine, or DETECTOR.RECORDED to recorded scores."
+        ) from error
+
+
+def _config(config: str, weights: str) -> CfgNode:
     import argparse
 
     from detectron2 import model_zoo
-    from detectron2.engine import DefaultPredictor
 
     from gan_plugin.engine.setup import load_config
 
@@ -92,16 +109,7 @@ def _load(config: str, weights: str, category: str, class_index: int) -> tuple[A
                 'it to "" for no detector.'
             ) from error
         config = path
-    cfg = load_config(argparse.Namespace(config_file=config, opts=options))
-    index = class_index if class_index >= 0 else _class_index(cfg, category)
-    try:
-        return DefaultPredictor(cfg), index
-    except Exception as error:
-        # the download and the checkpoint readers raise nearly anything
-        raise UserError(
-            f"The detector's weights {cfg.MODEL.WEIGHTS or '(none)'} cannot be loaded ({error}); set DETECTOR.WEIGHTS "
-            "to a checkpoint on this machine, or DETECTOR.RECORDED to recorded scores."
-        ) from error
+    return load_config(argparse.Namespace(config_file=config, opts=options))
 
 
 def _class_index(cfg: CfgNode, category: str) -> int:
