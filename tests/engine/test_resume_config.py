@@ -211,7 +211,8 @@ def test_a_lazy_config_outlives_the_move_of_what_it_calls(tmp_path):
     begin(default_config(), run)
     (run / "config.yaml").write_text(former)
     read = load_lazy_config(Namespace(config_file=str(run / "config.yaml"), opts=[]))
-    players = [[(name, repr(player)) for name, player in build(one, "model.adversaries").items()] for one in (cfg, read)]
+    both = [build(one, "model.adversaries") for one in (cfg, read)]
+    players = [[(name, repr(player)) for name, player in each.items()] for each in both]
     # in one order: an optimizer's state goes by that of the parameters
     assert players[0] == players[1] and [name for name, _ in players[0]] == ["mask", "box"]
     resume = {"owns": is_fixed, "resume": True, "eval_only": False}
