@@ -104,16 +104,14 @@ def _answer(results: Mapping[str, Any]) -> str:
     first = (
         f"Yes for {', '.join(above)}, where it is above every control."
         if above
-        else f"Not shown: of {names} none is above all of its controls in any of {', '.join(controls)}."
+        else f"Not shown of {names}: above every control in none of {', '.join(controls)}."
     )
     ends = []
     for metric, arms in controls.items():
         found = [each["to"][each["closest"]] for each in arms.values()]
         highest = [(one["images"] or one["interval"] or (0, math.nan))[1] for one in found]
         ends.append(f"{max(highest):+.1f} of {metric}")
-    return (
-        f"{first} The intervals leave room for at most {', '.join(ends)} over the closest control, in percent points."
-    )
+    return f"{first} Over the closest control the intervals end at {', '.join(ends)}, in percent points."
 
 
 def _above(found: Mapping[str, Any]) -> bool:

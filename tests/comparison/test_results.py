@@ -87,7 +87,7 @@ def test_an_adversary_is_held_against_its_controls(plan, tmp_path):
     assert found["lsgan"]["to"]["baseline"]["mean"] == pytest.approx(2.0, abs=0.2)
     page, figure = write_page(results, tmp_path / "page.md", "Held")
     text = page.read_text()
-    assert "Not shown: of lsgan none is above all of its controls in any of segm/AP, boundary/AP." in text
+    assert "Not shown of lsgan: above every control in none of segm/AP, boundary/AP." in text
     assert "| lsgan | segm/AP | lsgan-frozen | " in text and f"]({figure.name})" in text
     assert "lsgan-frozen" in write_comparison_report(results, tmp_path).read_text().split("Against the controls")[1]
     del results["controls"]
