@@ -31,7 +31,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--feature-config", default=str(feature), metavar="FILE", help="with the paper's two")
     parser.add_argument("--size", type=width_x_height, default=(512, 256), metavar="WxH", help="image size in pixels")
     parser.add_argument("--batch", type=positive, default=2, help="images of a step")
-    parser.add_argument("--rounds", type=positive, default=12, help="how often each variant is timed; training steps 4 times as often")
+    parser.add_argument(
+        "--rounds", type=positive, default=12, help="of each variant; training steps have 4 times as many"
+    )
     parser.add_argument("--images", type=positive, default=4, help="images of the comparison of Cityscapes evaluators")
     parser.add_argument("--cars-batch", type=int, default=64, metavar="N", help="images of a step of CarGAN; 0: none")
     parser.add_argument("--coigan-width", type=positive, default=32, metavar="N", help="of COIGAN's first layer")
