@@ -13,6 +13,7 @@ those by heart; near 100 % at once, something gives the masks away, most often t
 import argparse
 import json
 import sys
+from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -43,7 +44,7 @@ def found(args: argparse.Namespace) -> "tuple[list[Telling], str]":
     from detectron2.utils.env import seed_all_rng
     from detectron2.utils.events import EventStorage
 
-    from gan_plugin.comparison.probe import collect, fresh_discriminators, probe
+    from gan_plugin.comparison.probe import collect, probe
     from gan_plugin.data.builtin import prepare_datasets
     from gan_plugin.engine.checkpoint import SafeCheckpointer
     from gan_plugin.engine.optimizers import build_discriminator_optimizer
@@ -62,12 +63,12 @@ def found(args: argparse.Namespace) -> "tuple[list[Telling], str]":
     model = build_model(cfg)
     if args.player not in model.adversaries:
         raise UserError(f"This config has no {args.player} discriminator; set MODEL.GAN.{args.player.upper()}.ENABLED.")
-    fresh = fresh_discriminators(model)
+    adversary = model.adversaries[args.player]
+    fresh = deepcopy(adversary.discriminator.state_dict())
     checkpointer = SafeCheckpointer(model)
     checkpointer.weights_key = "--weights"
     checkpointer.load(args.weights, checkpointables=[])
-    adversary = model.adversaries[args.player]
-    adversary.discriminator.load_state_dict(fresh[args.player])
+    adversary.discriminator.load_state_dict(fresh)
     with EventStorage(0):
         shown = collect(model, args.player, islice(AdversarialTrainer.build_train_loader(cfg), args.batches))
     optimizer = build_discriminator_optimizer(cfg, adversary.discriminator.parameters())

@@ -17,7 +17,7 @@ from .results import collect, save_results
 from .run import CONFIG, State, TrainNet, arguments_of, claimed, execute, known_plan, save_plan, state_of
 
 # Detectron2's timer leaves the first three out
-_TIMED = 8
+TIMED = 8
 
 
 def conduct(asked: Plan, output: Path, tool: Path, *, jobs: int, story: Story | None = None) -> dict[str, Any]:
@@ -66,22 +66,31 @@ def measure(plan: Plan, tool: Path) -> Cost:
         UserError: it fails; the sentence is its own.
     """
     first = plan.runs()[0]
-    run = Run(first.seed, MODEL_A, _TIMED, {**first.settings, "SOLVER.MAX_ITER": _TIMED, "SOLVER.STEPS": []})
+    run = Run(first.seed, MODEL_A, TIMED, {**first.settings, "SOLVER.MAX_ITER": TIMED, "SOLVER.STEPS": []})
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)
         (output / CONFIG).write_text(plan.config, encoding="utf-8")
-        began = time.monotonic()
-        process = TrainNet(tool, arguments_of(run, output), output / run.name, {}, ())
-        try:
-            code = process.wait()
-        finally:
-            process.stop()
-        if code:
-            raise UserError(f"The timed iterations failed: {process.complaint()}")
-        whole = time.monotonic() - began
-        times = [line["time"] for line in read_metrics(output / run.name / "metrics.json") if "time" in line]
-    iteration = times[-1] if times else whole / _TIMED
-    return Cost(iteration, max(0.0, whole - _TIMED * iteration))
+        return timed(tool, arguments_of(run, output), output / run.name)
+
+
+def timed(tool: Path, arguments: list[str], folder: Path) -> Cost:
+    """Run `tool`, whose arguments ask for TIMED iterations in `folder`.
+
+    Raises:
+        UserError: it fails; the sentence is its own.
+    """
+    began = time.monotonic()
+    process = TrainNet(tool, arguments, folder, {}, ())
+    try:
+        code = process.wait()
+    finally:
+        process.stop()
+    if code:
+        raise UserError(f"The timed iterations failed: {process.complaint()}")
+    whole = time.monotonic() - began
+    times = [line["time"] for line in read_metrics(folder / "metrics.json") if "time" in line]
+    iteration = times[-1] if times else whole / TIMED
+    return Cost(iteration, max(0.0, whole - TIMED * iteration))
 
 
 def describe(plan: Plan, output: Path, cost: Cost, jobs: int) -> str:

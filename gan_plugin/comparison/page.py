@@ -16,7 +16,7 @@ from .arms import BASELINE, find_arm
 from .plan import MAIN_IN_TRUTH_BOXES, MODEL_A, command_of
 from .report import draw_intervals, paired_pictures
 from .run import write_if_new
-from .statistics import LEAST_SEEDS
+from .statistics import ABOVE_ALL, LEAST_SEEDS
 
 # what a reader looks for first; what a comparison did not measure is left out
 HEADLINES = (
@@ -99,8 +99,9 @@ def _answer(results: Mapping[str, Any]) -> str:
         return f"Too few seeds for an answer ({seeds}); what follows is an observation."
     if not controls:
         return "This comparison has no control besides the baseline, so it cannot tell."
-    above = [f"{arm} in {metric}" for metric, arms in controls.items() for arm, each in arms.items() if _above(each)]
-    names = ", ".join(dict.fromkeys(arm for arms in controls.values() for arm in arms))
+    found = [(metric, arm, each) for metric, arms in controls.items() for arm, each in arms.items()]
+    above = [f"{arm} in {metric}" for metric, arm, each in found if each["verdict"] == ABOVE_ALL]
+    names = ", ".join(dict.fromkeys(arm for _, arm, _ in found))
     first = (
         f"Yes for {', '.join(above)}, where it is above every control."
         if above
@@ -108,14 +109,10 @@ def _answer(results: Mapping[str, Any]) -> str:
     )
     ends = []
     for metric, arms in controls.items():
-        found = [each["to"][each["closest"]] for each in arms.values()]
-        highest = [(one["images"] or one["interval"] or (0, math.nan))[1] for one in found]
+        closest = [each["to"][each["closest"]] for each in arms.values()]
+        highest = [(one["images"] or one["interval"] or (0, math.nan))[1] for one in closest]
         ends.append(f"{max(highest):+.1f} of {metric}")
     return f"{first} Over the closest control the intervals end at {', '.join(ends)}, in percent points."
-
-
-def _above(found: Mapping[str, Any]) -> bool:
-    return bool(found["verdict"].startswith("above"))
 
 
 def _differences(statistics: Mapping[str, Any], metrics: Sequence[str], arms: Sequence[str]) -> str:

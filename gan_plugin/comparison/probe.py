@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from detectron2.utils.events import EventStorage
-from torch import nn
 
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.adversary import Adversary
@@ -42,14 +41,13 @@ class Telling:
 
 
 @torch.no_grad()
-def collect(model: Any, name: str, batches: Iterable[Sequence[dict[str, Any]]], device: str = "cpu") -> Shown:
+def collect(model: Any, name: str, batches: Iterable[Sequence[dict[str, Any]]]) -> Shown:
     """Let the model draw, in training mode and without learning.
 
     Args:
         model: with adversaries; its iteration is the event storage's.
         name: of the adversary, "mask" or "box".
         batches: as the training loader gives them.
-        device: where the samples are kept.
 
     Raises:
         UserError: no batch has a sample.
@@ -61,7 +59,7 @@ def collect(model: Any, name: str, batches: Iterable[Sequence[dict[str, Any]]], 
         own = [numbers.setdefault(each.get("image_id", each.get("file_name")), len(numbers)) for each in batch]
         places = pair.samples.rois[:, 0] if name == "mask" else pair.samples.images
         images.append(torch.tensor(own)[places.long().cpu()])
-        pairs.append((pair.real.to(device), pair.fake.to(device), pair.samples.classes.to(device)))
+        pairs.append((pair.real.cpu(), pair.fake.cpu(), pair.samples.classes.cpu()))
     if not pairs or not sum(map(len, images)):
         raise UserError("The model draws nothing on these images: no proposal meets an object; train it first.")
     real, fake, classes = (torch.cat(part) for part in zip(*pairs, strict=True))
@@ -139,12 +137,3 @@ class _Classes:
 def _at(pair: RealFakePair, index: torch.Tensor, device: torch.device) -> RealFakePair:
     real, fake, classes = (each[index].to(device) for each in (pair.real, pair.fake, pair.samples.classes))
     return replace(pair, real=real, fake=fake, samples=_Classes(classes))
-
-
-def fresh_discriminators(model: nn.Module) -> dict[str, dict[str, torch.Tensor]]:
-    """The discriminators' weights before a checkpoint is loaded, by the adversary's name."""
-    adversaries: Any = model.adversaries
-    return {
-        name: {key: value.clone() for key, value in adversary.discriminator.state_dict().items()}
-        for name, adversary in adversaries.items()
-    }

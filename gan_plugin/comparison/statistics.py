@@ -13,6 +13,7 @@ CONFIDENCE = 0.95
 # how often a comparison is to find the difference that is called detectable
 POWER = 0.8
 TOO_FEW, EXPLORATORY, NOTHING = "too few seeds", "exploratory", "no difference shown"
+ABOVE_ALL = "above every control"
 _RESAMPLES = 9999
 _SEED = 0
 
@@ -143,7 +144,7 @@ def judged_above(found: Sequence[Superiority]) -> list[Superiority]:
         each = found[i]
         images = each.difference.images
         above = adjusted <= (1 - CONFIDENCE) / 2 and (images is None or images[0] > 0)
-        shown = "above every control" if above else f"not shown to be above {each.closest}"
+        shown = ABOVE_ALL if above else f"not shown to be above {each.closest}"
         result[i] = replace(each, adjusted=adjusted, verdict=shown if each.difference.n >= LEAST_SEEDS else TOO_FEW)
     return result
 

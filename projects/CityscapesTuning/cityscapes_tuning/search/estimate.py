@@ -2,13 +2,10 @@
 
 import math
 import tempfile
-import time
 from pathlib import Path
 
-from gan_plugin.comparison.conduct import Cost
-from gan_plugin.comparison.run import TrainNet, key_values
-from gan_plugin.errors import UserError
-from gan_plugin.metrics import read_metrics
+from gan_plugin.comparison.conduct import TIMED, Cost, timed
+from gan_plugin.comparison.run import key_values
 
 from .context import CONFIG, Context
 from .fine import FINE, brackets
@@ -16,9 +13,6 @@ from .fine import cost as epochs_of
 from .study import Coarse, Fine, Study
 from .worker import TOOL
 from .workspace import STUDY, open_study, set_up
-
-# Detectron2's timer leaves the first three out
-_TIMED = 8
 
 
 def dry_run(study_file: Path, output: Path, workers: int) -> str:
@@ -37,26 +31,13 @@ def dry_run(study_file: Path, output: Path, workers: int) -> str:
 
 def measure(context: Context, scratch: Path) -> Cost:
     """Time a short run with the study's own settings in the folder `scratch`."""
-    settings = context.settings(train="small_train", val="small_val", iterations=_TIMED)
+    settings = context.settings(train="small_train", val="small_val", iterations=TIMED)
     first = next(iter(context.study.phases.values()))
-    settings |= context.settings(
-        getattr(first, "settings", {}), train="small_train", val="small_val", iterations=_TIMED
-    )
+    settings |= context.settings(getattr(first, "settings", {}), train="small_train", val="small_val", iterations=TIMED)
     folder = scratch / "timed"
-    settings |= {"OUTPUT_DIR": str(folder), "SOLVER.MAX_ITER": _TIMED, "TUNING.DATA": str(context.folder / "data")}
+    settings |= {"OUTPUT_DIR": str(folder), "SOLVER.MAX_ITER": TIMED, "TUNING.DATA": str(context.folder / "data")}
     settings = {key: value for key, value in settings.items() if not str(value).startswith("@")}
-    began = time.monotonic()
-    process = TrainNet(TOOL, ["--config-file", str(context.folder / CONFIG), *key_values(settings)], folder, {}, ())
-    try:
-        code = process.wait()
-    finally:
-        process.stop()
-    if code:
-        raise UserError(f"The timed iterations failed: {process.complaint()}")
-    whole = time.monotonic() - began
-    times = [line["time"] for line in read_metrics(folder / "metrics.json") if "time" in line]
-    iteration = times[-1] if times else whole / _TIMED
-    return Cost(iteration, max(0.0, whole - _TIMED * iteration))
+    return timed(TOOL, ["--config-file", str(context.folder / CONFIG), *key_values(settings)], folder)
 
 
 def describe(context: Context, cost: Cost, workers: int) -> str:
