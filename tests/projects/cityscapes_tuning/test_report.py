@@ -134,7 +134,7 @@ def test_smooth_l1_is_matterports():
 
 
 def test_the_dry_run_leaves_nothing(study_file, toy_root, forked, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("cityscapes_tuning.search.estimate.TrainNet", forked)
+    monkeypatch.setattr("gan_plugin.comparison.conduct.TrainNet", forked)
     file = study_file(PHASES)
     assert main(["run", str(file), "--output", str(tmp_path / "out"), "--dry-run", "--workers", "2"]) == 0
     said = capsys.readouterr().out
