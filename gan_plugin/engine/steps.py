@@ -290,20 +290,24 @@ class AlternatingStep(ObservedStep):
     def _paper(self, data: Any) -> tuple[Losses, Losses]:
         with self._autocast(), self._features() as features:
             generator, pairs = self.model.generator_forward(data)
-            generator.update(self.model.adversarial_losses(pairs))
+            asked = self.model.asked_once(pairs)
+            generator.update(self.model.adversarial_losses(asked))
         check_finite(generator, self.iter)
         record_shares(generator, features)
         self._backward(generator)
-        return generator, self._train_discriminator(pairs)
+        return generator, self._train_discriminator(pairs, asked)
 
-    def _train_discriminator(self, pairs: Any) -> Losses:
-        """All of the discriminator's backward passes, and all its steps but the last."""
+    def _train_discriminator(self, pairs: Any, asked: Any = None) -> Losses:
+        """All of the discriminator's backward passes, and all its steps but the last.
+
+        `asked` are the pairs with the answers of the weights before the first step.
+        """
         for number in range(self.disc_steps):
             if number:
                 self._step_discriminator()
                 self.disc_optimizer.zero_grad()
             with self._autocast():
-                losses = self.model.discriminator_losses(pairs)
+                losses = self.model.discriminator_losses(pairs if number else asked or pairs)
             check_finite(losses, self.iter)
             self._backward(losses)
         return losses

@@ -16,8 +16,8 @@ from gan_plugin.errors import UserError
 from .discriminators import build_discriminator, discriminator_class, presenter_class
 from .objectives import AdversarialObjective, Verdicts, build_objective
 from .presenters import DiscriminatorAugment, Levels, Presenter
-from .samples import RealFakePair, Samples, reconstruction_loss
-from .stability import AccuracyGate, GradientShare, LabelNoise, Regularizer
+from .samples import Answer, RealFakePair, Samples, reconstruction_loss
+from .stability import AccuracyGate, GradientShare, LabelNoise, Regularizer, gradients_at, with_gradients
 from .unpaired import MaskMemory
 
 _SAFE = GradientShare()
@@ -86,6 +86,20 @@ class Adversary(nn.Module):
         """What both players are to be paid for: what the discriminator sees of the samples, each beside a truth."""
         return self.present(samples)
 
+    def asked_once(self, pair: RealFakePair) -> RealFakePair:
+        """The same pair, with the answer to both players if they look at the same weights and one pass can serve both.
+
+        It can in a zero-sum game on the same inputs: one player's gradient is the other's with its sign turned.
+        """
+        is_shared = self.objective.zero_sum and self.weight and self.augment.is_idle and len(pair) > 0
+        if not is_shared or self.gate is not None or self.regularizer.is_on:
+            return pair
+        fake = pair.fake.detach().requires_grad_(True)
+        weights = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
+        loss = self.objective.generator_loss(self.judge(fake, pair), self.judge(pair.real, pair))
+        at_fake, *at_weights = gradients_at(loss, [fake, *weights])
+        return replace(pair, answer=Answer(loss.detach(), at_fake, weights, at_weights))
+
     def idle_generator_losses(self, samples: Samples) -> dict[str, torch.Tensor]:
         """The generator's losses while the game has not begun: zeros that still reach every sample."""
         return {f"loss_adv_{self.name}": samples.zero()}
@@ -105,7 +119,10 @@ class Adversary(nn.Module):
         return losses
 
     def _generator_terms(self, pair: RealFakePair) -> dict[str, tuple[torch.Tensor, float]]:
-        """The generator's losses, each with its weight; no verdict is asked for that would count nothing."""
+        """The generator's losses, each with its weight; no verdict is asked for that is known or counts nothing."""
+        if pair.answer is not None:
+            known = with_gradients(pair.answer.loss, [pair.answer.at_fake], [pair.fake])
+            return {f"loss_adv_{self.name}": (known, self.weight)}
         if not self.weight:
             return {f"loss_adv_{self.name}": (pair.samples.zero(), 0.0)}
         real, fake = self._augmented(pair.real, pair.fake)
@@ -124,6 +141,9 @@ class Adversary(nn.Module):
         D(fake) and the share of right verdicts. Without samples the losses are zeros that still reach every parameter,
         so that no process of a distributed run waits for a gradient.
         """
+        if (answer := pair.answer) is not None:
+            turned = [None if gradient is None else -gradient for gradient in answer.at_weights]
+            return {f"loss_disc_{self.name}": with_gradients(-answer.loss, turned, answer.weights)}
         real, fake = self._augmented(pair.real, pair.fake.detach())
         accuracy = 0.0
         if len(pair):

@@ -159,6 +159,7 @@ class AdversarialModel(nn.Module):
             losses, pairs = self.generator_forward(*args, **kwargs)
             if not len(self.adversaries):
                 return losses
+            pairs = self.asked_once(pairs)
             losses.update(self.adversarial_losses(pairs))
             verdict = self.discriminator_losses(pairs)
             record_totals(losses, verdict)
@@ -197,6 +198,13 @@ class AdversarialModel(nn.Module):
         """Whether the verdicts of a discriminator count; it rests otherwise."""
         filters = name == "mask" and self.unpaired is not None and self.unpaired.asks_discriminator
         return filters or self.adversaries[name].weight != 0
+
+    def asked_once(self, pairs: Pairs) -> Pairs:
+        """The same pairs for players who step at the same time: each discriminator is asked once for both if it can."""
+        return {
+            name: adversary.asked_once(pairs[name]) if self.ramp() > 0 and self._heard(name) else pairs[name]
+            for name, adversary in self.adversaries.items()
+        }
 
     def adversarial_losses(self, pairs: Pairs) -> dict[str, torch.Tensor]:
         """What the generator pays for being found out, at this iteration's weight; the discriminators held constant."""

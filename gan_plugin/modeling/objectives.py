@@ -43,11 +43,13 @@ class AdversarialObjective(ABC):
         judges: "logits", or "features" of every layer of the discriminator.
         uses_labels: whether the discriminator's soft and flipped labels mean something to it.
         pairs: whether the generator's loss looks at verdicts on real samples as well.
+        zero_sum: whether the discriminator's loss is the negative of the generator's.
     """
 
     judges: ClassVar[str] = "logits"
     uses_labels: ClassVar[bool] = True
     pairs: ClassVar[bool] = False
+    zero_sum: ClassVar[bool] = False
 
     @abstractmethod
     def discriminator_loss(
@@ -212,6 +214,7 @@ class MultiLayerL1(AdversarialObjective):
     judges = "features"
     uses_labels = False
     pairs = True
+    zero_sum = True
 
     def discriminator_loss(
         self, real: Features, fake: Features, real_targets: None = None, fake_targets: None = None

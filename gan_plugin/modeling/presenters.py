@@ -272,9 +272,14 @@ class DiscriminatorAugment:
                 samples = augment(samples - ground) + ground
         return samples + self.noise * torch.randn_like(samples) if self.noise > 0 else samples
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it leaves everything as it is."""
+        return not self.policies and self.noise <= 0
+
     def alike(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(R, C, S, S) twice: real and fake of a pair are augmented by the same draws, with noise of their own."""
-        if self.policies or self.noise > 0:
+        if not self.is_idle:
             real, fake = self(torch.cat([real, fake], dim=1)).chunk(2, dim=1)
         return real, fake
 

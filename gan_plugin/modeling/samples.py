@@ -139,11 +139,13 @@ class RealFakePair:
         real: (R, C, S, S) without gradient.
         fake: (R, C, S, S) with the generator's gradient.
         samples: where they come from, MaskSamples or BoxSamples.
+        answer: to both players, if it is known; see `Adversary.asked_once`.
     """
 
     real: torch.Tensor
     fake: torch.Tensor
     samples: Any
+    answer: "Answer | None" = None
 
     @classmethod
     def unseen(cls, samples: Samples) -> "RealFakePair":
@@ -153,6 +155,22 @@ class RealFakePair:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a discriminator says to a pair, as a scalar loss of the generator without weight, and where it pulls.
+
+    Attributes:
+        loss: the value.
+        at_fake: its gradient at the fakes, (R, C, S, S); None where there is none, here and below.
+        weights, at_weights: of the discriminator, and the gradient at each.
+    """
+
+    loss: torch.Tensor
+    at_fake: torch.Tensor | None
+    weights: list[torch.nn.Parameter]
+    at_weights: list[torch.Tensor | None]
 
 
 def reconstruction_loss(samples: MaskSamples, kind: str = "mae") -> torch.Tensor:

@@ -44,6 +44,17 @@ def gradients_at(loss: torch.Tensor, places: Sequence[torch.Tensor]) -> list[tor
     return [None if gradient is None else gradient.float() / _SCALE for gradient in found]
 
 
+def with_gradients(
+    value: torch.Tensor, gradients: Sequence[torch.Tensor | None], at: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """A loss whose gradients at some tensors have been found already; None there is a gradient of zero."""
+    known = [
+        place.new_zeros(()).expand_as(place) if each is None else each
+        for each, place in zip(gradients, at, strict=True)
+    ]
+    return _WithGradients.apply(value.detach(), known, *at)
+
+
 @dataclass(frozen=True)
 class GradientShare:
     """Holds an adversary's terms to a share of the head's own loss, by the norms of their gradients at what was drawn.
@@ -269,9 +280,14 @@ class Regularizer:
             if not least <= value < math.inf:
                 raise UserError(f"MODEL.GAN.REG.{key} is {value}; set it to a finite number, {least} or more.")
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a penalty at all."""
+        return self.r1_gamma > 0 or self.gp_weight > 0
+
     def is_due(self, iteration: int) -> bool:
         """Whether there is a penalty at this iteration."""
-        return (self.r1_gamma > 0 or self.gp_weight > 0) and iteration % self.every == 0
+        return self.is_on and iteration % self.every == 0
 
     def __call__(self, judge: Judge, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
         """The penalty of `judge` at (R, C, S, S) real and fake samples: a scalar, scaled for its rarity."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from small_models import FEATURES, small
 
 from gan_plugin.engine.check_config import NonFiniteLossError
 from gan_plugin.engine.optimizers import (
@@ -104,6 +105,55 @@ def test_orders_differ(tiny_cfg, inputs):
             step.run_step()
         results.append(model.roi_heads.mask_head.predictor.weight.detach())
     assert not torch.equal(*results)
+
+
+def _after_two_steps(cfg, inputs, asked_once):
+    """Every tensor of the model after two steps, and how often an iteration asked its mask discriminator."""
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    if not asked_once:
+        model.asked_once = lambda pairs: pairs
+    gan, data = cfg.MODEL.GAN, [inputs, inputs]
+    if gan.MODE == "joint":
+        step = JointStep(model, data, build_generator_optimizer(cfg, model))
+    else:
+        step = AlternatingStep(model, data, *players(cfg, model), gan.ORDER, gan.DISC_STEPS)
+    calls = []
+    discriminator = model.adversaries["mask"].discriminator
+    discriminator.register_forward_hook(lambda *_: calls.append(1))
+    with EventStorage(0) as storage:
+        for step.iter in range(2):
+            step.run_step()
+            storage.step()
+    return model.state_dict(), len(calls) / 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+@pytest.mark.parametrize(
+    ("mode", "order", "steps", "asked", "asked_apart"),
+    [
+        ("joint", "paper", 1, 2, 4),
+        ("alternating", "paper", 1, 2, 4),
+        ("alternating", "paper", 3, 6, 8),
+        ("alternating", "thesis", 1, 4, 4),
+    ],
+)
+def test_one_pass_serves_both_players_of_a_zero_sum_game(
+    tiny_cfg, inputs, share, mode, order, steps, asked, asked_apart
+):
+    cfg = small(tiny_cfg, FEATURES)
+    gan = cfg.MODEL.GAN
+    gan.BALANCE.SHARE, gan.MODE, gan.ORDER, gan.DISC_STEPS = share, mode, order, steps
+    # plain descent, since Adam's first steps are of one size whatever the gradient
+    cfg.SOLVER.OPTIMIZER = cfg.SOLVER.DISC.OPTIMIZER = "sgd"
+    cfg.SOLVER.DISC.BASE_LR = 0.5
+    once, calls = _after_two_steps(cfg, inputs, True)
+    apart, calls_apart = _after_two_steps(cfg, inputs, False)
+    assert (calls, calls_apart) == (asked, asked_apart)
+    for name, value in once.items():
+        torch.testing.assert_close(
+            value, apart[name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("mode", ["joint", "alternating"])
