@@ -1,6 +1,7 @@
 """One discriminator with its objective: the losses that it adds for either player, and how config keys describe it."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
 
 from .discriminators import build_discriminator, discriminator_class, presenter_class
+from .duel import HARD_LABELS, Duel
 from .objectives import AdversarialObjective, Verdicts, build_objective
 from .presenters import DiscriminatorAugment, Levels, Presenter
 from .samples import Answer, RealFakePair, Samples, reconstruction_loss
@@ -66,9 +68,8 @@ class Adversary(nn.Module):
         super().__init__()
         self.name = name
         self.discriminator = discriminator
-        self.objective = objective
         self.presenter = presenter
-        self.labels = labels or LabelNoise((1.0, 1.0), (0.0, 0.0), 0.0)
+        self.duel = Duel(objective, labels or HARD_LABELS)
         self.weight = weight
         self.augment = augment or DiscriminatorAugment()
         self.regularizer = regularizer or Regularizer()
@@ -77,6 +78,11 @@ class Adversary(nn.Module):
         self.lockstep = lockstep
         # the running mean that `GradientShare` takes, for an adversary that keeps one
         self.register_buffer("usual_pull", None)
+
+    @property
+    def objective(self) -> AdversarialObjective:
+        """What both players minimise."""
+        return self.duel.objective
 
     def present(self, samples: Samples) -> RealFakePair:
         """What the discriminator will see, computed once for both players."""
@@ -128,10 +134,8 @@ class Adversary(nn.Module):
         real, fake = self._augmented(pair.real, pair.fake)
         loss = pair.samples.zero() if not len(pair) else None
         if loss is None or self.lockstep:
-            verdicts = self._judge_as_constant(fake, pair)
-            with torch.no_grad():
-                on_real = self._judge_as_constant(real, pair) if self.objective.pairs else None
-            loss = self.objective.generator_loss(verdicts, on_real) if loss is None else loss + _nothing(verdicts)
+            on_fake, on_real = self.duel.ask_for_generator(partial(self._judge_as_constant, pair=pair), fake, real)
+            loss = self.objective.generator_loss(on_fake, on_real) if loss is None else loss + _nothing(on_fake)
         return {f"loss_adv_{self.name}": (loss, self.weight)}
 
     def discriminator_losses(self, pair: RealFakePair) -> dict[str, torch.Tensor]:
@@ -148,8 +152,8 @@ class Adversary(nn.Module):
         accuracy = 0.0
         if len(pair):
             on_real, on_fake = self.judge(real, pair), self.judge(fake, pair)
-            accuracy = self._record(on_real, on_fake)
-            loss = self._loss(on_real, on_fake)
+            accuracy = self.duel.record(self.name, on_real, on_fake)
+            loss = self.duel.discriminator_loss(on_real, on_fake)
         else:
             loss = self.idle_loss()
             if self.lockstep:
@@ -167,12 +171,6 @@ class Adversary(nn.Module):
     def idle_loss(self) -> torch.Tensor:
         """A zero that depends on every parameter of the discriminator."""
         return torch.stack([parameter.sum() * 0 for parameter in self.parameters()]).sum()
-
-    def _loss(self, on_real: Verdicts, on_fake: Verdicts) -> torch.Tensor:
-        targets: tuple[Any, Any] = (None, None)
-        if self.objective.uses_labels:
-            targets = self.labels.draw(on_real, is_real=True), self.labels.draw(on_fake, is_real=False)
-        return self.objective.discriminator_loss(on_real, on_fake, *targets)
 
     def _augmented(self, real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # A distance between the features of a pair means something only if both were shifted alike.
@@ -202,21 +200,6 @@ class Adversary(nn.Module):
 
     def _arguments(self, inputs: torch.Tensor, pair: RealFakePair) -> tuple[torch.Tensor, ...]:
         return (inputs, pair.samples.classes) if getattr(self.discriminator, "conditional", False) else (inputs,)
-
-    def _record(self, on_real: Verdicts, on_fake: Verdicts) -> float:
-        with torch.no_grad():
-            probabilities = self.objective.probabilities(on_real, on_fake)
-            if probabilities is None:
-                return 0.0
-            real, fake = (values.flatten().float() for values in probabilities)
-            right = torch.cat([real > 0.5, fake <= 0.5]).float()
-            # One transfer for all of them: each makes a GPU wait.
-            means = torch.stack([real.mean(), fake.mean(), right.mean()]).tolist()
-        names = ("d_real", "d_fake", "d_accuracy")
-        storage = get_event_storage()
-        for name, value in zip(names, means, strict=True):
-            storage.put_scalar(f"gan/{self.name}/{name}", value)
-        return means[2]
 
 
 class MaskAdversary(Adversary):

@@ -23,6 +23,7 @@ from gan_plugin.engine.check_config import NonFiniteLossError
 from gan_plugin.engine.image_game import ImageGame, ImageStep, Phase
 from gan_plugin.engine.optimizers import build_discriminator_optimizer, build_generator_optimizer
 from gan_plugin.engine.steps import AlternatingStep, JointStep
+from gan_plugin.modeling.duel import Duel
 from gan_plugin.modeling.meta_arch import discriminator_parameters, discriminators_of, generator_parameters
 from gan_plugin.modeling.objectives import OBJECTIVE_REGISTRY
 
@@ -282,7 +283,7 @@ def test_losses_start_their_gradients_in_single_precision(tiny_cfg, make_inputs,
         names = [name for name, _ in OBJECTIVE_REGISTRY if OBJECTIVE_REGISTRY.get(name).judges == "logits"]
         adversary = model.adversaries["mask"]
         for name in names if adversary.objective.judges == "logits" else ():
-            adversary.objective = OBJECTIVE_REGISTRY.get(name)()
+            adversary.duel = Duel(OBJECTIVE_REGISTRY.get(name)())
             ours |= {f"{name} {key}": loss for key, loss in adversary.generator_losses(pairs["mask"]).items()}
             ours |= {f"{name} {key}": loss for key, loss in adversary.discriminator_losses(pairs["mask"]).items()}
     assert {loss.dtype for loss in ours.values()} == {torch.float32}

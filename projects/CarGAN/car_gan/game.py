@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from detectron2.utils.events import get_event_storage
 from fvcore.common.config import CfgNode
 from torch import nn
 from torch.nn import functional
@@ -19,6 +18,7 @@ from gan_plugin.compat import fused_adam
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
 from gan_plugin.layers.double_backward import input_gradient
+from gan_plugin.modeling.duel import Duel, record_statistics
 from gan_plugin.modeling.objectives import build_objective
 from gan_plugin.modeling.presenters import DiscriminatorAugment
 from gan_plugin.modeling.stability import LabelNoise, Regularizer, mean_over_processes
@@ -206,7 +206,8 @@ class CarGame(ImageGame):
                 f"MODEL.GAN.OBJECTIVE {gan.OBJECTIVE} compares the features of pairs, which crops are not; choose an "
                 "objective of verdicts, such as NonSaturatingBCE or Hinge."
             )
-        self.labels = LabelNoise(tuple(gan.LABELS.REAL), tuple(gan.LABELS.FAKE), gan.LABELS.FLIP_PROB)
+        labels = LabelNoise(tuple(gan.LABELS.REAL), tuple(gan.LABELS.FAKE), gan.LABELS.FLIP_PROB)
+        self.duel = Duel(self.objective, labels)
         self.regularizer = Regularizer(gan.REG.R1_GAMMA, gan.REG.GP_WEIGHT, gan.REG.EVERY)
         ground = torch.tensor([*(value / 127.5 - 1 for value in key), -1.0][: cfg.INPUT.CHANNELS])
         self.augment = DiscriminatorAugment(gan.DIFFAUG, gan.INSTANCE_NOISE, ground.view(1, -1, 1, 1))
@@ -289,21 +290,16 @@ class CarGame(ImageGame):
             fake = fake.detach()
         on_real, on_fake = self.judge(shared.real, shared.labels), self._judge_fake(shared, fake)
         self._record(on_real, on_fake, shared.real, fake)
-        losses = {"loss_disc_image": self._disc_loss(on_real, on_fake)}
+        losses = {"loss_disc_image": self.duel.discriminator_loss(on_real, on_fake)}
         if self.encoder is not None:
             with torch.no_grad():
                 again = self.generator(self.encoder(shared.real))
-            losses["loss_disc_reconstruction"] = self._disc_loss(on_real, self.judge(again, shared.labels))
+            on_again = self.judge(again, shared.labels)
+            losses["loss_disc_reconstruction"] = self.duel.discriminator_loss(on_real, on_again)
         if self.regularizer.is_due(shared.iteration):
             judge = partial(self.judge, labels=shared.labels)
             losses["loss_disc_image_reg"] = self.regularizer(judge, shared.real, fake)
         return losses | self._orthogonal("loss_disc_orthogonal", self.discriminator)
-
-    def _disc_loss(self, on_real: torch.Tensor, on_fake: torch.Tensor) -> torch.Tensor:
-        targets: tuple[Any, Any] = (None, None)
-        if self.objective.uses_labels:
-            targets = self.labels.draw(on_real, is_real=True), self.labels.draw(on_fake, is_real=False)
-        return self.objective.discriminator_loss(on_real, on_fake, *targets)
 
     def _gen_losses(self, shared: Round) -> Losses:
         fake, step = self.generate(shared)
@@ -338,17 +334,12 @@ class CarGame(ImageGame):
 
     @torch.no_grad()
     def _record(self, on_real: torch.Tensor, on_fake: torch.Tensor, real: torch.Tensor, fake: torch.Tensor) -> None:
-        probabilities = self.objective.probabilities(on_real, on_fake)
-        if probabilities is None:
+        statistics = self.duel.statistics(on_real, on_fake)
+        if not statistics:
             return
-        d_real, d_fake = (values.float() for values in probabilities)
-        right = torch.cat([d_real > 0.5, d_fake <= 0.5]).float()
-        # one transfer for all of them: each makes a GPU wait
-        spread = _spread(fake) / _spread(real).clamp(min=1e-6)
-        values = mean_over_processes(torch.stack([d_real.mean(), d_fake.mean(), right.mean(), spread])).tolist()
-        names = ("d_real", "d_fake", "d_accuracy", "diversity")
-        scalars = {f"gan/image/{name}": value for name, value in zip(names, values, strict=True)}
-        get_event_storage().put_scalars(**scalars)
+        statistics["diversity"] = _spread(fake) / _spread(real).clamp(min=1e-6)
+        means = mean_over_processes(torch.stack(list(statistics.values())))
+        record_statistics("image", dict(zip(statistics, means, strict=True)))
 
     def picture(self) -> torch.Tensor:
         z = self.latents.fixed(_GRID, self.device, self.cfg.SEED)

@@ -18,6 +18,7 @@ from coigan.visualization.grid import comparison_grid, detail_columns
 from gan_plugin.engine.image_game import ImageGame, Losses, Phase
 from gan_plugin.errors import UserError
 from gan_plugin.layers.double_backward import CheapDoubleBackward
+from gan_plugin.modeling.duel import Duel
 from gan_plugin.modeling.objectives import build_objective
 from gan_plugin.modeling.presenters import DiscriminatorAugment
 from gan_plugin.modeling.stability import AdaptiveAugment, r1
@@ -60,8 +61,9 @@ class InpaintingGame(ImageGame):
         self.path_length = PathLength().to(next(generator.parameters()).device)
         self._solver, self._margin = cfg.SOLVER, cfg.MODEL.GENERATOR.BLEND_MARGIN
         self._losses = LossOptions.from_config(cfg)
-        self._objective = build_objective(cfg.LOSS.OBJECTIVE, "LOSS.OBJECTIVE")
-        if self._objective.judges != "logits":
+        objective = build_objective(cfg.LOSS.OBJECTIVE, "LOSS.OBJECTIVE")
+        self._duel = Duel(objective)
+        if objective.judges != "logits":
             raise UserError(f"LOSS.OBJECTIVE {cfg.LOSS.OBJECTIVE} needs features; choose one of logits, such as Hinge.")
         self._augments = self._build_augments(cfg.LOSS)
         features = None
@@ -142,23 +144,22 @@ class InpaintingGame(ImageGame):
         batch = turn.batch
         canvases = cut_defects(turn.fake, batch.masks)
         real, fake = self._judge_pair(self.discriminator, batch.defects, canvases)
-        self._note(_IMAGE, real, fake)
+        self._duel.record(_IMAGE, real, fake)
         self._adapt(_IMAGE, real)
         _note_diversity(canvases, batch.defects)
-        return {"loss_disc_defect": self._losses.at("DISCRIMINATOR", turn.iteration) * self._game(real, fake)}
+        return {
+            "loss_disc_defect": self._losses.at("DISCRIMINATOR", turn.iteration)
+            * self._duel.discriminator_loss(real, fake)
+        }
 
     def _disc_ref(self, turn: Turn) -> Losses:
         judge, batch = self._reference(turn)
         real, fake = self._judge_pair(judge, batch.reference, turn.fake)
-        self._note(_REFERENCE, real, fake)
+        self._duel.record(_REFERENCE, real, fake)
         self._adapt(_REFERENCE, real)
         masked = self._losses.node.MASKED_PATCHES
-        loss = masked_patch_loss(real, fake, batch.masks) if masked else self._game(real, fake)
+        loss = masked_patch_loss(real, fake, batch.masks) if masked else self._duel.discriminator_loss(real, fake)
         return {"loss_disc_ref": self._losses.at("REF_DISCRIMINATOR", turn.iteration) * loss}
-
-    def _game(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        labels = (torch.ones_like(real), torch.zeros_like(fake)) if self._objective.uses_labels else (None, None)
-        return self._objective.discriminator_loss(real, fake, *labels)
 
     def _r1_defect(self, turn: Turn) -> Losses:
         return {"loss_disc_r1": self._slope(turn, self.discriminator, turn.batch.defects)}
@@ -190,11 +191,7 @@ class InpaintingGame(ImageGame):
         return losses
 
     def _fooling(self, judge: nn.Module, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        if not self._objective.pairs:
-            return self._objective.generator_loss(self._judge(judge, fake))
-        with torch.no_grad():
-            verdicts = self._judge(judge, real)
-        return self._objective.generator_loss(self._judge(judge, fake), verdicts)
+        return self._duel.generator_loss(partial(self._judge, judge), fake, real)
 
     def _path(self, turn: Turn) -> Losses:
         inputs = turn.batch.inputs.detach().requires_grad_(True)
@@ -210,12 +207,6 @@ class InpaintingGame(ImageGame):
         if self.ref_discriminator is None or turn.batch.reference is None:
             raise UserError("The reference discriminator needs reference images; prepare the data with them.")
         return self.ref_discriminator, turn.batch
-
-    def _note(self, judge: str, real: torch.Tensor, fake: torch.Tensor) -> None:
-        shares = self._objective.probabilities(real.detach(), fake.detach())
-        if shares is not None:
-            values = torch.stack([share.mean() for share in shares]).tolist()
-            get_event_storage().put_scalars(**{f"gan/{judge}/d_real": values[0], f"gan/{judge}/d_fake": values[1]})
 
     def _adapt(self, judge: str, real: torch.Tensor) -> None:
         """Let the probability of augmentation follow the verdicts on real samples, with ADA."""

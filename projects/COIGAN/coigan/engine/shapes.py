@@ -23,7 +23,8 @@ from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.engine.image_game import ImageGame, ImageLoop, ImageLoopOptions, Losses, Phase
 from gan_plugin.engine.train_loader import ResumableTrainLoader
 from gan_plugin.errors import UserError
-from gan_plugin.modeling.objectives import build_objective
+from gan_plugin.modeling.duel import Duel
+from gan_plugin.modeling.objectives import NonSaturatingBCE
 from gan_plugin.modeling.stability import r1
 
 _PREVIEWS = 64
@@ -57,7 +58,7 @@ class ShapeGame(ImageGame):
         ).to(device)
         self.path_length = PathLength().to(device)
         self._node, self.device = node, device
-        self._objective = build_objective("NonSaturatingBCE")
+        self._duel = Duel(NonSaturatingBCE())
         draw = torch.Generator().manual_seed(_PREVIEW_SEED)
         self._latents = torch.randn(_PREVIEWS, node.STYLE_SIZE, generator=draw).to(device)
 
@@ -93,13 +94,10 @@ class ShapeGame(ImageGame):
         with torch.no_grad():
             fake = self.generator.draw(self._styles(len(real))).float()
         verdicts = judge_pair(self.discriminator, real, fake)
-        shares = [verdict.detach().sigmoid().mean().item() for verdict in verdicts]
+        self._duel.record("image", *verdicts)
         spread = fake.std(dim=0).mean() / real.std(dim=0).mean().clamp(min=1e-6) if len(real) > 1 else fake.new_ones(())
-        get_event_storage().put_scalars(
-            **{"gan/image/d_real": shares[0], "gan/image/d_fake": shares[1], "gan/image/diversity": spread.item()}
-        )
-        targets = torch.ones_like(verdicts[0]), torch.zeros_like(verdicts[1])
-        return {"loss_disc_shape": self._objective.discriminator_loss(*verdicts, *targets)}
+        get_event_storage().put_scalar("gan/image/diversity", spread.item())
+        return {"loss_disc_shape": self._duel.discriminator_loss(*verdicts)}
 
     def _r1(self, real: torch.Tensor) -> Losses:
         with torch.autocast(self.device.type, enabled=False):
@@ -107,7 +105,9 @@ class ShapeGame(ImageGame):
 
     def _generator(self, real: torch.Tensor) -> Losses:
         fake = self.generator.draw(self._styles(len(real))).float()
-        return {"loss_adv_shape": self._objective.generator_loss(self.discriminator(fake).float())}
+        return {
+            "loss_adv_shape": self._duel.generator_loss(lambda images: self.discriminator(images).float(), fake, real)
+        }
 
     def _path(self, real: torch.Tensor) -> Losses:
         with torch.autocast(self.device.type, enabled=False):
