@@ -4,18 +4,14 @@ import csv
 import io
 import json
 import math
-import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import detectron2
-import numpy as np
-import torch
 from detectron2.data import MetadataCatalog
 
-import gan_plugin
+from gan_plugin.engine.provenance import versions
 from gan_plugin.evaluation.fast_coco import AREAS, TASKS
 from gan_plugin.metrics import final_scores
 
@@ -58,7 +54,7 @@ def collect(plan: Plan, output: Path, failures: Mapping[str, str]) -> dict[str, 
     pairs = _Pairs(runs, resampled_scores(plan, output, runs), plan.split.used[2])
     return {
         "plan": plan.to_dict(),
-        "versions": _versions(),
+        "versions": versions(),
         "failures": dict(failures),
         "runs": runs,
         "statistics": _statistics(pairs, plan.main),
@@ -78,11 +74,6 @@ def up_to_date(results: dict[str, Any]) -> dict[str, Any]:
     pairs = _Pairs(results["runs"], {}, 0)
     now = results if "main" in results["plan"] else {**results, "statistics": _statistics(pairs, main)}
     return {**now, "plan": {**results["plan"], "main": main}, "controls": _controls(pairs, main)}
-
-
-def _versions() -> dict[str, str]:
-    modules = {"gan_plugin": gan_plugin, "torch": torch, "detectron2": detectron2, "numpy": np}
-    return {"python": platform.python_version(), **{name: str(module.__version__) for name, module in modules.items()}}
 
 
 def _fill_gaps(runs: Mapping[str, Mapping[str, Any]], classes: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from gan_plugin.errors import UserError
 from gan_plugin.files import UNFINISHED, write_whole
 
 from .checkpoint import FINAL, LAST, SUFFIX, checkpoint_file, is_best, periodic_checkpoints
+from .provenance import write_facts
 from .setup import default_config
 
 CONFIG = "config.yaml"
@@ -178,14 +179,15 @@ def begin_run(folder: str, args: Any, config: str, *logs: str, seed: int, benchm
     """Detectron2's `default_setup`, logs and random numbers, without its config.yaml; that is `save_config`'s.
 
     Args:
-        folder: of the run, which gets log.txt.
-        args: of the command line, for the log.
+        folder: of the run, which gets log.txt and run.json.
+        args: of the command line, for both.
         config: as YAML, for the log.
         logs: names of the loggers to set up besides Detectron2's.
         seed: of the random numbers, which differ between processes; below 0 for any.
         benchmark: whether cuDNN looks for its fastest algorithms.
     """
     rank = comm.get_rank()
+    write_facts(folder, args)
     for name in ("fvcore", *logs):
         setup_logger(folder, distributed_rank=rank, name=name, abbrev_name=name.removesuffix("_plugin"))
     logger = setup_logger(folder, distributed_rank=rank)

@@ -1,6 +1,5 @@
 """One self-contained HTML file about a run, from what the run left in its OUTPUT_DIR."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 import gan_plugin
 from gan_plugin.data.pictures import image_problem
 from gan_plugin.engine.checkpoint import FINAL, checkpoint_file
+from gan_plugin.engine.provenance import LOG, read_facts
 from gan_plugin.errors import UserError
 from gan_plugin.metrics import final_evaluation, read_metrics, scores_by_task
 
@@ -23,7 +23,8 @@ from .scenes import Scene
 from .verdicts import verdict_picture
 
 _LOG_LINES = 40
-_RUN_FILES = ("metrics.json", "config.yaml", "log.txt")
+_RUN_FILES = ("metrics.json", "config.yaml", LOG)
+_NAMES = {"python": "Python", "torch": "PyTorch", "detectron2": "Detectron2", "numpy": "NumPy"}
 
 
 def write_report(output_dir: str | Path, path: str | Path, *, score_threshold: float = 0.5) -> Path:
@@ -50,12 +51,12 @@ def write_report(output_dir: str | Path, path: str | Path, *, score_threshold: f
     config_text = config_file.read_text(encoding="utf-8", errors="replace") if config_file.is_file() else ""
     evaluation = final_evaluation(metrics)
     config, names, config_problem = read_config(folder)
-    log_file = folder / "log.txt"
-    log = log_file.read_text(encoding="utf-8", errors="replace").splitlines() if log_file.is_file() else []
+    facts = read_facts(folder)
+    log = _log(folder, facts)
     examples, example_notes = _examples(folder, names, score_threshold)
     page = template("report.html.j2").render(
         title=folder.resolve().name,
-        facts=_facts(folder, metrics, log),
+        facts=_shown(facts, folder, metrics),
         setting=lambda key: _look_up(config, key),
         config_text=config_text,
         config_problem=config_problem,
@@ -69,7 +70,7 @@ def write_report(output_dir: str | Path, path: str | Path, *, score_threshold: f
         outline_legend=list(panels.OUTLINE_LEGEND.items()),
         sample=_last_sample(folder / "samples"),
         **_verdicts(folder, config, names),
-        problem=_problem(folder, metrics, log),
+        problem=_problem(folder, metrics, log, bool(facts.get("eval_only"))),
         log_tail=log[-_LOG_LINES:],
     )
     return save_page(page, target)
@@ -82,34 +83,36 @@ def _look_up(config: Mapping[str, Any], key: str) -> str | None:
     return ", ".join(map(str, value)) if isinstance(value, list) else None if value is None else str(value)
 
 
-def _facts(folder: Path, metrics: Sequence[Mapping[str, float]], log: Sequence[str]) -> list[tuple[str, str]]:
-    text = "\n".join(log)
+def _log(folder: Path, facts: Mapping[str, Any]) -> list[str]:
+    """What the last run that wrote to the folder has logged."""
+    file = folder / LOG
+    if not file.is_file():
+        return []
+    content = file.read_bytes()
+    start = facts.get("log_from", 0)
+    # a log that somebody has emptied since is read from its beginning
+    return content[start if start < len(content) else 0 :].decode(errors="replace").splitlines()
+
+
+def _shown(facts: Mapping[str, Any], folder: Path, metrics: Sequence[Mapping[str, float]]) -> list[tuple[str, str]]:
     written = max(file.stat().st_mtime for file in map(folder.joinpath, _RUN_FILES) if file.is_file())
     times = [line["time"] for line in metrics if "time" in line]
-    found = {
-        "Config file": r"Namespace\(config_file='([^']*)'",
-        "Options": r"Namespace\(.*opts=\[(.*?)\]\)",
-        "PyTorch": r"\nPyTorch +(\d\S*)",
-        "Detectron2": r"\ndetectron2 +(\d\S*)",
-        "Python": r"\nPython +(\d\S*)",
-    }
-    # the last run that wrote to the log is the one whose results are in the folder
-    facts = [(label, matches[-1]) for label, pattern in found.items() if (matches := re.findall(pattern, text))]
-    facts.append(("gan_plugin (made this report)", gan_plugin.__version__))
-    facts.append(("Last iteration recorded", f"{metrics[-1]['iteration']:.0f}" if metrics else "none"))
-    facts.append(("Seconds an iteration (median)", f"{np.median(times):.2f}" if times else "n/a"))
-    facts.append(("Run last written", f"{datetime.fromtimestamp(written):%Y-%m-%d %H:%M}"))
-    facts.append(("Report made", f"{datetime.now():%Y-%m-%d %H:%M}"))
-    return facts
+    shown = {"Config file": facts.get("config_file"), "Options": " ".join(facts.get("options", []))}
+    shown |= {_NAMES.get(name, name): version for name, version in facts.get("versions", {}).items()}
+    return [
+        *((label, str(value)) for label, value in shown.items() if value),
+        ("gan_plugin (made this report)", gan_plugin.__version__),
+        ("Last iteration recorded", f"{metrics[-1]['iteration']:.0f}" if metrics else "none"),
+        ("Seconds an iteration (median)", f"{np.median(times):.2f}" if times else "n/a"),
+        ("Run last written", f"{datetime.fromtimestamp(written):%Y-%m-%d %H:%M}"),
+        ("Report made", f"{datetime.now():%Y-%m-%d %H:%M}"),
+    ]
 
 
-def _problem(folder: Path, metrics: Sequence[Mapping[str, float]], log: Sequence[str]) -> str:
+def _problem(folder: Path, metrics: Sequence[Mapping[str, float]], log: Sequence[str], eval_only: bool) -> str:
     """A sentence if the run did not come to its end, else ""."""
-    last_start = max((i for i, line in enumerate(log) if "Command line arguments:" in line), default=0)
-    recent = log[last_start:]
-    if any(line.startswith("Traceback (most recent call last)") or " ERROR: " in line for line in recent):
+    if any(line.startswith("Traceback (most recent call last)") or " ERROR: " in line for line in log):
         return "The log of this run ends with an error."
-    eval_only = bool(recent) and "eval_only=True" in recent[0]
     if eval_only and final_evaluation(metrics) or checkpoint_file(folder, FINAL).is_file():
         return ""
     return "This run did not come to its end: there is no model_final.pth."

@@ -1,5 +1,6 @@
 """The report and the curves of runs made up here: every number, picture and gap is known."""
 
+import argparse
 import json
 import shutil
 from html.parser import HTMLParser
@@ -7,6 +8,7 @@ from html.parser import HTMLParser
 import demo
 import numpy as np
 import pytest
+import torch
 import visualize
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -15,6 +17,7 @@ from support import exit_code
 
 from gan_plugin.config import add_gan_config
 from gan_plugin.demos import clear_folder
+from gan_plugin.engine.provenance import write_facts
 from gan_plugin.errors import UserError
 from gan_plugin.metrics import final_evaluation, read_metrics
 from gan_plugin.visualization.curves import draw_curves, smooth
@@ -111,9 +114,10 @@ def run(tmp_path, dataset):
             rle = {**rle, "counts": rle["counts"].decode()}
             results.append({"image_id": name, "category_id": 1, "bbox": [], "score": 0.9, "segmentation": rle})
     (folder / "inference/coco_instances_results.json").write_text(json.dumps(results))
-    (folder / "log.txt").write_text(
-        "[11/21 07:11:50] d2 INFO: Command line arguments: Namespace(config_file='c.yaml')\n"
-    )
+    before = "Traceback (most recent call last)\nan earlier run in the same folder, which failed\n"
+    (folder / "log.txt").write_text(before)
+    write_facts(folder, argparse.Namespace(config_file="c.yaml", opts=["SEED", "3"]))
+    (folder / "log.txt").write_text(before + "[11/21 07:11:50] d2 INFO: Starting training from iteration 0\n")
     (folder / "model_final.pth").touch()
     Image.new("RGB", (8, 8)).save(folder / "samples/iter_0000019.png")
     return folder
@@ -128,10 +132,12 @@ def test_whole_run(run, tmp_path):
     assert ["masks", "11.00", "n/a", "n/a", "n/a", "n/a", "n/a"] in page.rows
     assert "99.00" not in page.text and "98.00" not in page.text and "nan" not in page.text.lower().split()
     assert ["MODEL.GAN.MODE", "alternating"] in page.rows and ["Config file", "c.yaml"] in page.rows
+    assert ["Options", "SEED 3"] in page.rows and ["PyTorch", torch.__version__] in page.rows
     assert ["Seconds an iteration (median)", "0.25"] in page.rows
     for place, iou in (("Best", "1.00"), ("Median", "0.60"), ("Worst", "0.00")):
         assert f"{place} of 4 images of made_up_val: mask IoU {iou}" in page.text
     assert "Iteration 19" in page.text and "did not come to its end" not in page.text
+    assert "ends with an error" not in page.text
 
 
 def test_command_line(run, capsys):

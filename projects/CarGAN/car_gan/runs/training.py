@@ -2,19 +2,16 @@
 
 import json
 import os
-import subprocess
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-import torch
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from fvcore.common.config import CfgNode
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-import gan_plugin
 from car_gan.config import default_config
 from car_gan.crops.dataset import CropDataset, check_count, crops_of, licence_of, train_loader, with_labels
 from car_gan.game import CarGame, build_game
@@ -22,6 +19,7 @@ from car_gan.networks.build import DISCRIMINATOR, GENERATOR, load_network, read_
 from gan_plugin.config_files import flat
 from gan_plugin.engine.checkpoint import LAST
 from gan_plugin.engine.image_game import ImageLoop, ImageLoopOptions, Phase
+from gan_plugin.engine.provenance import commit, versions
 from gan_plugin.engine.run_dir import claim_folder, values_of
 from gan_plugin.errors import explanations_logged
 from gan_plugin.evaluation.image_features import extractor_label
@@ -124,9 +122,9 @@ def _schedule(cfg: CfgNode, phase: Phase, max_iter: int) -> LRScheduler | None:
 
 def _write_facts(cfg: CfgNode, crops: CropDataset) -> None:
     facts = {
-        "git": _git_hash(),
+        "git": commit(__file__),
         "crops": {"folder": str(crops.folder), "count": len(crops), "sha256": crops.fingerprint(), "key": crops.key},
-        "versions": {"gan_plugin": gan_plugin.__version__, "torch": torch.__version__},
+        "versions": versions(),
         "licence": licence_of(crops),
     }
     texts = {CONFIG: cfg.dump(), PROVENANCE: json.dumps(facts, indent=1) + "\n"}
@@ -136,12 +134,3 @@ def _write_facts(cfg: CfgNode, crops: CropDataset) -> None:
 
 def _write_text(text: str, file: IO[bytes]) -> None:
     file.write(text.encode())
-
-
-def _git_hash() -> str:
-    """The commit of this code, with "+" if files differ from it; "" outside of a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

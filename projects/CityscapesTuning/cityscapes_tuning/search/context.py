@@ -1,21 +1,18 @@
 """What every phase's plan needs to know: the study, its data, and how a trial's settings come together."""
 
 import math
-import platform
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import detectron2
 import optuna
 import torch
 
-import gan_plugin
 from gan_plugin.comparison.run import key_values
 from gan_plugin.config_files import look_up, read_yaml
+from gan_plugin.engine.provenance import commit, versions
 
 from ..data.register import dataset_name
 from ..training.outcome import weights_of
@@ -181,22 +178,5 @@ def batch_of(settings: dict[str, Any], config_text: str) -> tuple[int, str]:
 @cache
 def environment() -> dict[str, str]:
     """Versions, the device, and the commit of this repository, "unknown" outside of one."""
-    modules = {"gan_plugin": gan_plugin, "torch": torch, "detectron2": detectron2, "optuna": optuna}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    versions = {name: str(module.__version__) for name, module in modules.items()}
-    return {"python": platform.python_version(), **versions, "device": device, "commit": _commit()}
-
-
-def _commit() -> str:
-    try:
-        answer = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return answer.stdout.strip()
+    return {**versions(), "optuna": optuna.__version__, "device": device, "commit": commit(__file__)}
