@@ -6,36 +6,23 @@
 Exit code 2: the input is wrong, and a sentence says what to do.
 """
 
-import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 # so that the tool runs from a checkout, wherever it is called
 sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2] / "tools")]
 
-from _command_line import Parser, run_command_line  # noqa: E402
+from _command_line import run_command_line  # noqa: E402
+from _verbs import parse_verb, run_verb  # noqa: E402
 from car_gan.commands import VERBS
 
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The arguments of the verb, and as `run` what does them."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    verbs = "\n".join(f"  {name:12} {verb.summary}" for name, verb in VERBS.items())
-    overview = Parser(__doc__, prog="cars.py", epilog=f"verbs:\n{verbs}")
-    overview.add_argument("verb", choices=VERBS, metavar="VERB", help="see below")
-    name = overview.parse_args(given[:1]).verb
-    # KEY VALUE pairs may follow options that follow RUN, which parse_args would not take
-    return VERBS[name].parser(name).parse_intermixed_args(given[1:])
-
-
-def work(args: argparse.Namespace) -> int | None:
-    """Do the verb; returns the exit code, None for 0."""
-    return args.run(args)
+parse = partial(parse_verb, __doc__, "cars.py", VERBS)
 
 
 def main(arguments: list[str] | None = None) -> int | None:
-    return work(parse(arguments))
+    return run_verb(parse(arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(run_command_line(parse, work))
+    sys.exit(run_command_line(parse, run_verb))

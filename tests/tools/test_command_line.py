@@ -71,11 +71,10 @@ def verbs_of(script):
     """What follows the script's name: nothing, or one of its verbs."""
     import cars
     import inpaint
+    import study
     import to_coco
-    from cityscapes_tuning.commands import parser
 
-    tuning = parser()._subparsers._group_actions[0].choices
-    verbs = {"cars.py": cars.VERBS, "inpaint.py": inpaint.VERBS, "study.py": tuning, "to_coco.py": to_coco.FORMS}
+    verbs = {"cars.py": cars.VERBS, "inpaint.py": inpaint.VERBS, "study.py": study.VERBS, "to_coco.py": to_coco.FORMS}
     return verbs.get(script.name, ())
 
 
@@ -93,6 +92,13 @@ def test_every_command_helps_before_it_imports():
     for line, (code, text, options) in zip(lines, answers_to(lines), strict=True):
         assert code == 0 and "usage: " in text, (line, text)
         assert "--help" in options and all(option in text for option in options), (line, text)
+
+
+def test_the_help_of_a_command_has_a_line_for_each_of_its_verbs():
+    lines = [[script, "--help"] for script in SCRIPTS if verbs_of(script)]
+    for (script, _), (_, text, _) in zip(lines, answers_to(lines), strict=True):
+        for verb in verbs_of(script):
+            assert re.search(rf"^ +{verb} +\S.*\w", text, re.MULTILINE), (script.name, verb)
 
 
 def test_every_command_refuses_before_it_imports():

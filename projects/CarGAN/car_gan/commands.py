@@ -1,35 +1,17 @@
 """The verbs of cars.py: their arguments, and what they do; nothing heavy is imported before a verb is done."""
 
 import argparse
-import inspect
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from _command_line import Parser, add_plan_arguments, add_process_arguments
+from _command_line import add_plan_arguments, add_process_arguments
+from _verbs import Verb
 
 if TYPE_CHECKING:
     from car_gan.scenes.scene import SceneSource
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb: a line about it, what does it, whose docstring is its help, and what adds its arguments to a parser."""
-
-    summary: str
-    run: Callable[[argparse.Namespace], int | None]
-    arguments: Sequence[Callable[[argparse.ArgumentParser], Any]]
-
-    def parser(self, name: str) -> argparse.ArgumentParser:
-        """That reads what follows `cars.py NAME`."""
-        parser = Parser(inspect.getdoc(self.run), prog=f"cars.py {name}")
-        for add in self.arguments:
-            add(parser)
-        parser.set_defaults(run=self.run)
-        return parser
 
 
 def _output(parser: argparse.ArgumentParser, metavar: str = "DIR", words: str = "") -> None:

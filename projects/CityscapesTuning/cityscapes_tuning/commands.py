@@ -1,4 +1,4 @@
-"""The command line of study.py, and the demo: all phases in miniature on a toy Cityscapes, from nothing, on a CPU."""
+"""The verbs of study.py, and the demo: all phases in miniature on a toy Cityscapes, from nothing, on a CPU."""
 
 import argparse
 import json
@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from _command_line import Parser, positive
+from _command_line import positive
+from _verbs import Verb, Verbs
 
 from .search import PHASES
 
@@ -17,50 +18,44 @@ _SIZE = (256, 128)
 _SHOWN = 5
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
-    top = Parser(prog="study.py", description="Tune, train and judge a Mask R-CNN by one YAML file.")
-    commands = top.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="begin a study, or continue the same one")
-    run.add_argument("study", type=Path, metavar="STUDY.yaml")
-    run.add_argument("--output", type=Path, required=True, metavar="DIR")
-    run.add_argument("--dry-run", action="store_true", help="print the plan and its estimated time, and run nothing")
-    resume = commands.add_parser("resume", help="continue a study")
-    work = commands.add_parser("work", help="be one more worker of a study")
-    for command in (run, resume, work):
-        command.add_argument("--phase", choices=PHASES, default="", help="stop after this phase")
-    for command in (run, resume):
-        command.add_argument("--workers", type=positive, default=1, metavar="N", help="trials at a time")
-    resume.add_argument("--retry-failed", action="store_true", help="try the trials that failed again")
-    status = commands.add_parser("status", help="print the table of trials")
-    status.add_argument("--json", action="store_true", help="as JSON, without times")
-    report = commands.add_parser("report", help="write report.html and its figures")
-    figures = commands.add_parser("figures", help="write the figures alone")
-    figures.add_argument("--only", nargs="+", default=[], metavar="NAME", help="some of them; a wrong name lists all")
-    export = commands.add_parser("export", help="write config, weights, predictions and report of the best trial")
-    export.add_argument("--out", type=Path, required=True, metavar="DIR")
-    export.add_argument("--trial", default="", metavar="PHASE/KEY", help="another trial than the best")
-    for command in (resume, work, status, report, figures, export):
-        command.add_argument("folder", type=Path, metavar="DIR")
-    demo = commands.add_parser("demo", help="all phases in miniature on a toy data set")
-    demo.add_argument("--out", type=Path, default=Path("output/demo-tuning"), metavar="DIR")
-    demo.add_argument("--workers", type=positive, default=2, metavar="N")
-    return top
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its estimated time, and run nothing")
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The values of a command line."""
-    return parser().parse_args(arguments)
+def _of_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the --output of the study")
 
 
-def work(args: argparse.Namespace) -> int:
-    """Do what the command line says; returns the exit code."""
-    return globals()[f"_{args.command}"](args) or 0
+def _of_phase(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--phase", choices=PHASES, default="", help="stop after this phase")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Read a command line and do what it says; returns the exit code."""
-    return work(parse(arguments))
+def _of_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="trials at a time")
+
+
+def _resume_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--retry-failed", action="store_true", help="try the trials that failed again")
+
+
+def _status_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON, without times")
+
+
+def _figures_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="some of them; a wrong name lists all")
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--trial", default="", metavar="PHASE/KEY", help="another trial than the best")
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("output/demo-tuning"), metavar="DIR")
+    parser.add_argument("--workers", type=positive, default=2, metavar="N")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -172,3 +167,17 @@ def _demo(args: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     print(f"demo-tuning: {len(table.all_rows())} trials in {seconds:.0f} s, report {shown_path(report)}")
     return 0
+
+
+VERBS: Verbs = {
+    "run": Verb("begin a study, or continue the same one", _run, [_run_arguments, _of_workers, _of_phase]),
+    "resume": Verb("continue a study", _resume, [_of_folder, _resume_arguments, _of_workers, _of_phase]),
+    "work": Verb("be one more worker of a study", _work, [_of_folder, _of_phase]),
+    "status": Verb("print the table of trials", _status, [_of_folder, _status_arguments]),
+    "report": Verb("write report.html and its figures", _report, [_of_folder]),
+    "figures": Verb("write the figures alone", _figures, [_of_folder, _figures_arguments]),
+    "export": Verb(
+        "write config, weights, predictions and report of the best trial", _export, [_of_folder, _export_arguments]
+    ),
+    "demo": Verb("all phases in miniature on a toy data set", _demo, [_demo_arguments]),
+}
