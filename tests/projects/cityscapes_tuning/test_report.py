@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import study
 import torch
 import yaml
 from cityscapes_tuning import commands
@@ -16,6 +15,7 @@ from cityscapes_tuning.reporting.picture import fit_axis, new_axes, plot
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from fvcore.nn import smooth_l1_loss
+from study import main
 
 from gan_plugin.comparison.statistics import t_interval
 from gan_plugin.errors import UserError, run_command_line
@@ -76,10 +76,10 @@ def test_a_finished_study(finished, tmp_path, capsys):
     figures = {file.stem for file in (context.folder / "figures").iterdir()}
     wanted = {"babysit_loss", "lr_range", "coarse_optimizer", "full_V5", "ap_bars", "mini_mask", "rois", "mask_rcnn"}
     assert wanted <= figures
-    assert study.main(["status", str(context.folder), "--json"]) == 0
+    assert main(["status", str(context.folder), "--json"]) == 0
     assert [row["trial"] for row in json.loads(capsys.readouterr().out)] == list(table.all_rows())
 
-    assert study.main(["export", str(context.folder), "--out", str(tmp_path / "export"), "--trial", "full/V5"]) == 0
+    assert main(["export", str(context.folder), "--out", str(tmp_path / "export"), "--trial", "full/V5"]) == 0
     cfg = get_cfg()
     cfg.merge_from_file(str(tmp_path / "export/config.yaml"))
     assert cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and cfg.MODEL.ROI_HEADS.NUM_CLASSES == 10
@@ -88,11 +88,9 @@ def test_a_finished_study(finished, tmp_path, capsys):
     predictions = json.loads((tmp_path / "export/predictions.json").read_text())
     assert predictions and {"image_id", "category_id", "segmentation", "score"} <= set(predictions[0])
     with pytest.raises(UserError, match="no weights any more"):
-        study.main(
-            ["export", str(context.folder), "--out", str(tmp_path / "e2"), "--trial", "coarse/optimizer=adam,lr=0.01"]
-        )
+        main(["export", str(context.folder), "--out", str(tmp_path / "e2"), "--trial", "coarse/optimizer=adam,lr=0.01"])
     with pytest.raises(UserError, match="choose from data, babysit"):
-        study.main(["figures", str(context.folder), "--only", "date"])
+        main(["figures", str(context.folder), "--only", "date"])
 
 
 def test_settings_are_compared_by_the_same_seeds():
@@ -138,17 +136,15 @@ def test_smooth_l1_is_matterports():
 def test_the_dry_run_leaves_nothing(study_file, toy_root, forked, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("gan_plugin.comparison.conduct.TrainNet", forked)
     file = study_file(PHASES)
-    assert study.main(["run", str(file), "--output", str(tmp_path / "out"), "--dry-run", "--workers", "2"]) == 0
+    assert main(["run", str(file), "--output", str(tmp_path / "out"), "--dry-run", "--workers", "2"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"coarse +2 runs +4 iterations", said) and "Estimated at most" in said
     assert not (tmp_path / "out").exists()
 
 
 def test_bad_input_is_one_sentence(tmp_path, capsys, monkeypatch):
-    assert run_command_line(lambda: study.main(["status", str(tmp_path)])) == 2
+    assert run_command_line(lambda: main(["status", str(tmp_path)])) == 2
     assert "holds no study" in capsys.readouterr().err
-    assert (
-        run_command_line(lambda: study.main(["run", str(tmp_path / "no.yaml"), "--output", str(tmp_path / "o")])) == 2
-    )
+    assert run_command_line(lambda: main(["run", str(tmp_path / "no.yaml"), "--output", str(tmp_path / "o")])) == 2
     assert "cannot be read" in capsys.readouterr().err
     assert set(commands.VERBS) == {"run", "resume", "work", "status", "report", "figures", "export", "demo"}
