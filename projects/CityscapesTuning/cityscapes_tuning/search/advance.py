@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 from gan_plugin.errors import UserError
 
 from ..training.outcome import checkpoints_of, drop_periodic, weights_of
+from . import PHASES
 from .context import Context
 from .fine import base_of, fine_plan, phase_of, space_of
 from .phases import (
@@ -70,7 +71,7 @@ def advance(context: Context, table: Table, *, only: str = "", apply: bool = Tru
     steps = _Steps(context, table, Findings(), apply)
     for name in context.study.phases:
         steps.findings.phase = name
-        if not getattr(steps, name)(context.study.phases[name]):
+        if not _PLAYED[name](steps, context.study.phases[name]):
             return steps.findings
         if name == only:
             break
@@ -184,3 +185,6 @@ class _Steps:
                 "mended, `study.py resume DIR --retry-failed` tries them again."
             )
         return plan.finished
+
+
+_PLAYED = dict(zip(PHASES, (_Steps.babysit, _Steps.coarse, _Steps.fine, _Steps.confirm, _Steps.full), strict=True))
