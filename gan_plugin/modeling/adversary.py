@@ -97,12 +97,14 @@ class Adversary(nn.Module):
 
         It can in a zero-sum game on the same inputs: one player's gradient is the other's with its sign turned.
         """
-        is_shared = self.objective.zero_sum and self.weight and self.augment.is_idle and len(pair) > 0
-        if not is_shared or self.gate is not None or self.regularizer.is_on:
+        is_plain = self.augment.is_idle and self.gate is None and not self.regularizer.is_on
+        # in lockstep a process without samples could not know how often the others ask
+        if not (self.objective.zero_sum and self.weight and is_plain and len(pair)) or self.lockstep:
             return pair
         fake = pair.fake.detach().requires_grad_(True)
         weights = [parameter for parameter in self.discriminator.parameters() if parameter.requires_grad]
-        loss = self.objective.generator_loss(self.judge(fake, pair), self.judge(pair.real, pair))
+        on_real = self.judge(pair.real, pair)
+        loss = self.objective.generator_loss(self.judge(fake, pair), on_real)
         at_fake, *at_weights = gradients_at(loss, [fake, *weights])
         return replace(pair, answer=Answer(loss.detach(), at_fake, weights, at_weights))
 

@@ -143,6 +143,8 @@ def test_one_pass_serves_both_players_of_a_zero_sum_game(
 ):
     cfg = small(tiny_cfg, FEATURES)
     gan = cfg.MODEL.GAN
+    # whose running statistics tell in which order it was asked
+    gan.MASK.NORM = "BN"
     gan.BALANCE.SHARE, gan.MODE, gan.ORDER, gan.DISC_STEPS = share, mode, order, steps
     # plain descent, since Adam's first steps are of one size whatever the gradient
     cfg.SOLVER.OPTIMIZER = cfg.SOLVER.DISC.OPTIMIZER = "sgd"
