@@ -183,7 +183,7 @@ class _RepairingLoader(Loader):
 
 
 def repair(module: Any) -> None:
-    """Mend faults 2 to 5 in one of the EVALUATORS or in the LOADER, where it has them."""
+    """Repair faults 2 to 5 in one of the EVALUATORS or in the LOADER, where it has them."""
     if module.__name__ == LOADER:
         module.json = _PolygonReader("json")
     else:
@@ -191,7 +191,7 @@ def repair(module: Any) -> None:
 
 
 def repair_evaluator(module: Any) -> None:
-    """Mend faults 2 to 4 in one of the EVALUATORS, where it has them.
+    """Repair faults 2 to 4 in one of the EVALUATORS, where it has them.
 
     Args:
         module: the imported module; its globals `np` and `writeDict2JSON` are replaced if need be.

@@ -25,7 +25,7 @@ _DEAD_WORKER = re.compile(r"DataLoader worker \(pid.*?(signal: [\w ]+|unexpected
 
 
 class UserError(Exception):
-    """Something the user can mend: a path, a file, a config key.
+    """Something the user can correct: a path, a file, a config key.
 
     The message is one or two sentences: what is wrong, and what to do. The tools print it and end with exit code 2.
     """

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
-# What other packages warn of that no user can mend: the module, and how it begins (without comma and colon).
+# What other packages warn of that no user can correct: the module, and how it begins (without comma and colon).
 _WARNINGS = {
     # Detectron2 and fvcore script functions as they are imported; a trace is what an export is asked to write
     "torch.jit._script": "`torch.jit.",

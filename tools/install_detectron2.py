@@ -42,7 +42,7 @@ def last_line(text: str) -> str:
 
 
 def check_torch() -> None:
-    """Refuse a torch that torchvision cannot be imported with; no torch at all is for requirements.txt to mend.
+    """Refuse a torch that torchvision cannot be imported with; no torch at all is for requirements.txt to correct.
 
     Raises:
         InstallError: torchvision does not import, usually because torch is a `+cpu` build.

@@ -138,7 +138,7 @@ def compare_training_sets(args: argparse.Namespace, make_plan: MakePlan, tell: C
         The exit code.
 
     Raises:
-        UserError: an argument makes no sense, or a set cannot be used.
+        UserError: an argument is not usable, or a set cannot be used.
     """
     iterations = (args.iters_a, args.iters_b)
     plan = make_plan(load_config(args), config_file=args.config_file, seeds=args.seeds, iterations=iterations)

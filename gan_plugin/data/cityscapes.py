@@ -1,7 +1,7 @@
 """Cityscapes' annotations: what is in them, and what is wrong with them before anything is trained or measured.
 
 An object is what cityscapesScripts takes for one: `"deleted": 0`, which its label tool writes to all that it saves, is
-no deletion, though Detectron2's loader leaves out every entry with that key (`gan_plugin.compat` mends it).
+no deletion, though Detectron2's loader leaves out every entry with that key (`gan_plugin.compat` corrects it).
 """
 
 import json

@@ -18,11 +18,11 @@ _logger = logging.getLogger(__name__)
 class Grade(Enum):
     """What is done about a problem."""
 
-    # it says nothing about the content: mended, and told in the log
+    # it says nothing about the content: corrected, and told in the log
     REPAIRED = "repaired"
     # an entry that DATASETS.ON_BAD "skip" leaves out, and that is refused otherwise
     BAD = "bad"
-    # nothing starts before the user has mended it
+    # nothing starts before the user has corrected it
     REFUSED = "refused"
 
 

@@ -89,7 +89,7 @@ BOX_MADE = Kind(Grade.REPAIRED, "there is no box, or one without area", "it was 
 RUNS_SIZE_TYPE = Kind(Grade.REPAIRED, "the size of run lengths is not written as whole numbers", "it was made so")
 
 # what a user's own function returns
-FUNCTION = Kind(Grade.REFUSED, "the function that is registered for it fails", "mend it")
+FUNCTION = Kind(Grade.REFUSED, "the function that is registered for it fails", "correct it")
 IMAGE_ID_MADE = Kind(Grade.REPAIRED, "there is no image_id", "it was made from the place of the record")
 ANNOTATIONS_MADE = Kind(Grade.REPAIRED, "there is no list of annotations", "it was taken for empty")
 CLASS_FORM = Kind(Grade.BAD, "the category_id is not the number of a class", "count classes from 0")

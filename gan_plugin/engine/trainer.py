@@ -55,7 +55,7 @@ class AdversarialTrainer(GameLoop, DefaultTrainer):
         Raises:
             UserError: a key has an unknown value, or two of them exclude each other.
         """
-        # DefaultTrainer's constructor builds one optimizer over everything; what it does else is done here.
+        # DefaultTrainer's constructor builds one optimizer over everything; the rest of what it does is done here.
         check_values(cfg, own_optimizer=_function(type(self), "build_optimizer") is not _OPTIMIZER)
         warn_of_idle_keys(cfg)
         names = self.metric_names(cfg)

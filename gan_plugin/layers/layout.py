@@ -23,7 +23,7 @@ def to_channels_last(network: nn.Module) -> nn.Module:
     That goes for a CPU and for a GPU's tensor cores; tools/benchmark.py has the gain.
 
     oneDNN's gradient of the weights of a 1x1 convolution with a stride writes past its workspace in this order where an
-    image has fewer channels than a block (uxlfoundation/oneDNN#6035, not mended in PyTorch 2.15): the process dies
+    image has fewer channels than a block (uxlfoundation/oneDNN#6035, not corrected in PyTorch 2.15): the process dies
     sooner or later. Such a convolution gets the pixels that it would have looked at, and no stride, which is the same.
     """
     for layer in network.modules():

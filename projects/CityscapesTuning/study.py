@@ -5,7 +5,7 @@
     python projects/CityscapesTuning/study.py VERB --help
 
 `run` and `resume` may be killed at any time and started again, and on several machines at once if they share DIR.
-Exit code 2: something that the user can mend, in one sentence.
+Exit code 2: something that the user can correct, in one sentence.
 """
 
 import sys

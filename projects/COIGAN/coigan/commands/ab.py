@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Plan, run what is left, write the report, print the differences.
 
     Raises:
-        UserError: an argument makes no sense, or a set cannot be used.
+        UserError: an argument is not usable, or a set cannot be used.
     """
     from coigan.ab import Sets, ab_story, make_ab_plan, read_tile_set
     from gan_plugin.comparison.training_sets import compare_training_sets, named_paths

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     """Paint.
 
     Raises:
-        UserError: an argument makes no sense, or a file cannot be read or written.
+        UserError: an argument is not usable, or a file cannot be read or written.
     """
     from collections import Counter
 

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     """Compare, write results.json, print the table; or audit a set.
 
     Raises:
-        UserError: an argument makes no sense, a data set cannot be read, or the test set holds a training image.
+        UserError: an argument is not usable, a data set cannot be read, or the test set holds a training image.
     """
     from gan_plugin.errors import UserError
 

@@ -277,7 +277,7 @@ def _matched(names: Sequence[str], rule: str) -> list[str | None]:
         raise UserError(f"--group {rule!r} is no regular expression ({error}), nor the path of a CSV.") from error
     found = [pattern.search(name) for name in names]
     if not any(found):
-        raise UserError(f"--group {rule!r} is found in the name of no image, such as {names[0]}; mend it.")
+        raise UserError(f"--group {rule!r} is found in the name of no image, such as {names[0]}; correct it.")
     # parentheses that have taken no part in the match say nothing
     parts = [match and (tuple(part or "" for part in match.groups()) or (match[0],)) for match in found]
     return ["/".join(part) if part and any(part) else None for part in parts]

@@ -52,7 +52,7 @@ class InpaintingGame(ImageGame):
             generator, discriminator, ref_discriminator: the networks, on their device; the last judges whole images.
 
         Raises:
-            UserError: a value of the config makes no sense.
+            UserError: a value of the config is not usable.
         """
         super().__init__()
         self.generator = generator

@@ -53,7 +53,7 @@ class LossOptions:
         """The losses of `cfg`.
 
         Raises:
-            UserError: a weight or schedule makes no sense; the sentence names the key.
+            UserError: a weight or schedule is not usable; the sentence names the key.
         """
         weights = {}
         for name in (*GENERATOR_LOSSES, *_OTHERS):

@@ -174,7 +174,7 @@ def loss_weight(weight: float, schedule: Sequence[float] = ()) -> LossWeight:
     """A `LossWeight` from config values: WEIGHT, and SCHEDULE, which is empty or (last weight, iterations).
 
     Raises:
-        UserError: a value makes no sense.
+        UserError: a value is not usable.
     """
     if len(schedule) not in (0, 2):
         raise UserError(f"SCHEDULE is {tuple(schedule)}; leave it empty or give (last weight, iterations).")

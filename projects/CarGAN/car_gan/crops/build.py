@@ -196,7 +196,7 @@ class Cutter:
         scene = self._source.load(file)
         broken = [sentence for label, sentence in scene.broken if label == self._cfg.CATEGORY]
         if broken and not self._cfg.SKIP_BROKEN:
-            raise UserError(f"{broken[0]} Mend it, or set SKIP_BROKEN True to drop and count such cars.")
+            raise UserError(f"{broken[0]} Correct it, or set SKIP_BROKEN True to drop and count such cars.")
         dropped = [{"scene": file.name, "reason": "broken", "note": sentence} for sentence in broken]
         wanted = [thing for thing in scene.objects if thing.label == self._cfg.CATEGORY]
         needed = any(not thing.group for thing in wanted)

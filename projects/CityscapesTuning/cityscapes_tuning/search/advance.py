@@ -94,8 +94,8 @@ class _Steps:
         good, sentence = self.findings.can_be_trained
         if not good and self._may_apply:
             raise UserError(
-                f"{sentence} Mend what is wrong and `study.py resume DIR --retry-failed`, or lower phases.babysit.fall "
-                "and run the study again."
+                f"{sentence} Correct what is wrong and run `study.py resume DIR --retry-failed`, or lower "
+                "phases.babysit.fall and run the study again."
             )
         return good
 
@@ -182,7 +182,7 @@ class _Steps:
         if plan.finished and failed and len(failed) == len(rows) and self._may_apply:
             raise UserError(
                 f"Every trial of the phase {phase} has failed; the first: {failed[0].attr('reason', '')} Once that is "
-                "mended, `study.py resume DIR --retry-failed` tries them again."
+                "corrected, `study.py resume DIR --retry-failed` tries them again."
             )
         return plan.finished
 
