@@ -6,13 +6,11 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+import small_models
 import torch
-from detectron2.config import CfgNode, get_cfg
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.config import CfgNode
 from PIL import Image
-from small_models import build_shallow_fpn
 
-from gan_plugin import add_gan_config
 from gan_plugin.data.builtin import register_penn_fudan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,65 +19,23 @@ torch.set_num_threads(1)
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
-SMALL_BASE = ROOT / "configs/quick_schedules/Base-GAN-RCNN-scratch.yaml"
-
-
-def _tiny_cfg() -> CfgNode:
-    cfg = get_cfg()
-    add_gan_config(cfg)
-    cfg.merge_from_file(str(SMALL_BASE))
-    cfg.MODEL.BACKBONE.NAME = build_shallow_fpn.__name__
-    cfg.MODEL.FPN.OUT_CHANNELS = 16
-    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 32
-    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 16
-    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
-    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupMultiStepLR"
-    cfg.MODEL.GAN.START_ITER = 0
-    cfg.MODEL.GAN.WARMUP_ITERS = 0
-    cfg.MODEL.GAN.VIS_PERIOD = 0
-    cfg.MODEL.GAN.MODE = "joint"
-    cfg.MODEL.GAN.MASK.MATCHING = "proposal"
-    return cfg
-
 
 @pytest.fixture
 def tiny_cfg() -> CfgNode:
     """The scratch config made smaller still: 2 classes, adversarial, joint."""
-    return _tiny_cfg()
-
-
-def _make_inputs(count: int = 2, instances: int = 3, seed: int = 0, side: int = 96) -> list[dict]:
-    """Model inputs with `instances` bright ellipses each, of classes 0 and 1 in turn."""
-    generator = torch.Generator().manual_seed(seed)
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    inputs = []
-    for number in range(count):
-        image = torch.rand(3, side, side, generator=generator) * 60
-        masks = torch.zeros(instances, side, side, dtype=torch.bool)
-        for index in range(instances):
-            y, x, height, width = (torch.rand(4, generator=generator) * 30 + torch.tensor([30.0, 30.0, 8, 8])).tolist()
-            masks[index] = ((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 < 1
-            image[:, masks[index]] += 100 + 50 * index
-        truth = Instances((side, side))
-        truth.gt_masks = BitMasks(masks)
-        truth.gt_boxes = truth.gt_masks.get_bounding_boxes() if instances else Boxes(torch.zeros(0, 4))
-        truth.gt_classes = torch.arange(instances) % 2
-        inputs.append({"image": image, "instances": truth, "height": side, "width": side, "image_id": number})
-    return inputs
+    return small_models.tiny_cfg()
 
 
 @pytest.fixture
 def make_inputs():
     """(count, instances, seed, side) -> model inputs."""
-    return _make_inputs
+    return small_models.make_inputs
 
 
 @pytest.fixture
 def inputs() -> list[dict]:
     """Two images of three objects."""
-    return _make_inputs()
+    return small_models.make_inputs()
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +45,7 @@ def pedestrians(tmp_path_factory) -> Path:
     folder = root / "PennFudanPed"
     for part in ("PNGImages", "PedMasks"):
         (folder / part).mkdir(parents=True)
-    for number, record in enumerate(_make_inputs(16, instances=2, seed=5)):
+    for number, record in enumerate(small_models.make_inputs(16, instances=2, seed=5)):
         # a later mask hides an earlier one, as in an index image
         index = np.zeros((96, 96), np.uint8)
         for label, mask in enumerate(record["instances"].gt_masks.tensor, start=1):

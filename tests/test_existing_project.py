@@ -5,13 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from support import SMALLEST_MODEL
 
 from gan_plugin.engine.export import stock_config
 
+ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 from detectron2.config import get_cfg
 from detectron2.engine import DefaultTrainer, default_argument_parser, default_setup

@@ -6,13 +6,12 @@ import pickle
 
 import pytest
 import torch
-from conftest import _make_inputs
 from detectron2.config import get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from foreign_models import KINDS, LAYERS, foreign_cfg
-from small_models import build, losses_of
+from small_models import build, losses_of, make_inputs
 from support import in_two_processes
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -189,7 +188,7 @@ def train_on_images_of_its_own(folder):
         optimizer = torch.optim.SGD(model.parameters(), 0.002)
         with EventStorage(0):
             for number in range(2):
-                item = _make_inputs(1, 2 if number >= rank else 0, seed=2 * number + rank, side=64)[0]
+                item = make_inputs(1, 2 if number >= rank else 0, seed=2 * number + rank, side=64)[0]
                 item["sem_seg"] = item["instances"].gt_masks.tensor.any(0).long()
                 losses = model([item])
                 optimizer.zero_grad()

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from _command_line import flags_first
-from conftest import _make_inputs
 from detectron2.modeling import build_model
 from equal_shares import equal_shares_cfg, save_steps, take_steps
+from small_models import make_inputs
 from support import in_two_processes
 
 from gan_plugin.engine.check_config import refuse_unsupported
@@ -42,7 +42,7 @@ def assert_close(ours, expected, tolerance):
 @pytest.mark.parametrize("mode, norm", [("joint", "GN"), ("alternating", "GN"), ("alternating", "SyncBN")])
 def test_two_processes_are_one_with_the_doubled_batch(tmp_path, mode, norm):
     first, second = two_processes(tmp_path, mode, norm, (3, 3))
-    images = [_make_inputs(1, instances=3, seed=number)[0] for number in range(2)]
+    images = [make_inputs(1, instances=3, seed=number)[0] for number in range(2)]
     start = take_steps(equal_shares_cfg(mode, norm), [[images[1]]])[0]
     expected, losses = take_steps(equal_shares_cfg(mode, norm), [images])
     # the synchronised variance is a difference of two means, which costs a digit
@@ -79,7 +79,7 @@ def test_a_process_whose_objects_have_no_masks_keeps_up(tmp_path, mode, norm):
 @pytest.mark.parametrize("mode", ["joint", "alternating"])
 def test_accumulated_batches_are_one_batch(mode):
     """With absolute weights: a share is one of each batch's own gradient."""
-    images = _make_inputs(2)
+    images = make_inputs(2)
     cfg = equal_shares_cfg(mode)
     cfg.MODEL.GAN.BALANCE.SHARE = 0.0
     whole, whole_losses = take_steps(cfg, [images])
@@ -102,7 +102,7 @@ def test_accumulation_in_the_thesis_order_is_refused(tiny_cfg):
 
 @pytest.mark.parametrize("mode", ["joint", "alternating"])
 def test_mixed_precision_stays_near_single(mode):
-    images, cfg = _make_inputs(2), equal_shares_cfg(mode)
+    images, cfg = make_inputs(2), equal_shares_cfg(mode)
     # a share divides by the norm of a gradient, which half precision moves further than a loss
     cfg.MODEL.GAN.BALANCE.SHARE = 0.0
     single, mixed = (take_steps(cfg, [images], amp=amp, steps=1)[1] for amp in (False, True))

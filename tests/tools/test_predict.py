@@ -9,7 +9,6 @@ import export_generator
 import numpy as np
 import pytest
 import torch
-from conftest import _tiny_cfg
 from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
@@ -17,7 +16,7 @@ from PIL import Image
 from predict import main
 from pycocotools import mask as rle_tools
 from safetensors.torch import save_file
-from small_models import build_shallow_fpn
+from small_models import build_shallow_fpn, tiny_cfg
 from support import exit_code
 
 from gan_plugin.engine.checkpoint import trained_classes
@@ -33,7 +32,7 @@ QUICK_YAML = "quick_schedules/gan_mask_rcnn_cityscapes_quick.yaml"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A folder with a config, weights of it, other weights, and two pictures of one size."""
-    folder, cfg = tmp_path_factory.mktemp("made"), _tiny_cfg()
+    folder, cfg = tmp_path_factory.mktemp("made"), tiny_cfg()
     cfg.MODEL.BACKBONE.NAME = build_shallow_fpn.__name__
     cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, cfg.TEST.DETECTIONS_PER_IMAGE = "cpu", 0.0, 5
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 64, 96

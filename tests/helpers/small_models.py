@@ -1,15 +1,21 @@
-"""Adversarial models on a shallow ResNet, built and trained in tenths of a second."""
+"""Adversarial models on a shallow ResNet, built and trained in tenths of a second, and images for them."""
+
+from pathlib import Path
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet, build_model
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem
 from detectron2.projects.point_rend import add_pointrend_config
+from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from gan_plugin import add_gan_config
+
+BASE = Path(__file__).resolve().parents[2] / "configs/quick_schedules/Base-GAN-RCNN-scratch.yaml"
 # of the stem and the stages; each differs, since only then has a block with a stride the shortcut that it needs
 WIDTHS = (8, 9, 12, 16, 24)
 # of the pyramid of the tiny config
@@ -65,6 +71,47 @@ def build_shallow_fpn(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     stem = BasicStem(input_shape.channels, WIDTHS[0], norm)
     bottom_up = ResNet(stem, stages, out_features=names, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT)
     return FPN(bottom_up, names, cfg.MODEL.FPN.OUT_CHANNELS, top_block=LastLevelMaxPool())
+
+
+def tiny_cfg() -> CfgNode:
+    """The scratch config made smaller still: 2 classes, adversarial, joint."""
+    cfg = get_cfg()
+    add_gan_config(cfg)
+    cfg.merge_from_file(str(BASE))
+    cfg.MODEL.BACKBONE.NAME = build_shallow_fpn.__name__
+    cfg.MODEL.FPN.OUT_CHANNELS = 16
+    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 32
+    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 16
+    cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16], [32], [64], [128]]
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupMultiStepLR"
+    cfg.MODEL.GAN.START_ITER = 0
+    cfg.MODEL.GAN.WARMUP_ITERS = 0
+    cfg.MODEL.GAN.VIS_PERIOD = 0
+    cfg.MODEL.GAN.MODE = "joint"
+    cfg.MODEL.GAN.MASK.MATCHING = "proposal"
+    return cfg
+
+
+def make_inputs(count: int = 2, instances: int = 3, seed: int = 0, side: int = 96) -> list[dict]:
+    """Model inputs with `instances` bright ellipses each, of classes 0 and 1 in turn."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    inputs = []
+    for number in range(count):
+        image = torch.rand(3, side, side, generator=generator) * 60
+        masks = torch.zeros(instances, side, side, dtype=torch.bool)
+        for index in range(instances):
+            y, x, height, width = (torch.rand(4, generator=generator) * 30 + torch.tensor([30.0, 30.0, 8, 8])).tolist()
+            masks[index] = ((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 < 1
+            image[:, masks[index]] += 100 + 50 * index
+        truth = Instances((side, side))
+        truth.gt_masks = BitMasks(masks)
+        truth.gt_boxes = truth.gt_masks.get_bounding_boxes() if instances else Boxes(torch.zeros(0, 4))
+        truth.gt_classes = torch.arange(instances) % 2
+        inputs.append({"image": image, "instances": truth, "height": side, "width": side, "image_id": number})
+    return inputs
 
 
 def small(cfg: CfgNode, *changes: dict) -> CfgNode:

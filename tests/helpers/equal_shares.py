@@ -3,11 +3,11 @@
 import itertools
 
 import torch
-from conftest import _make_inputs, _tiny_cfg
 from detectron2.engine import create_ddp_model
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from small_models import make_inputs, tiny_cfg
 
 from gan_plugin.engine.distributed import share_weights
 from gan_plugin.engine.optimizers import build_discriminator_optimizer, build_generator_optimizer
@@ -19,7 +19,7 @@ STEPS = 3
 
 def equal_shares_cfg(mode="joint", norm="GN"):
     """No batch statistics but the discriminators', no random labels, and the same number of RoIs on every image."""
-    cfg = _tiny_cfg()
+    cfg = tiny_cfg()
     cfg.MODEL.RESNETS.NORM = "FrozenBN"
     cfg.MODEL.RPN.BATCH_SIZE_PER_IMAGE = 8
     cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 8
@@ -66,7 +66,7 @@ def save_steps(folder, mode, norm, objects, known=None):
     `known`, by rank, says whether the objects have masks; None where all have and the config knows of nothing else.
     """
     rank = comm.get_rank()
-    images = [_make_inputs(1, instances=count, seed=number)[0] for number, count in enumerate(objects)]
+    images = [make_inputs(1, instances=count, seed=number)[0] for number, count in enumerate(objects)]
     # Other initial weights in every process: they have to be shared.
     cfg = equal_shares_cfg(mode, norm)
     if known is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-CONFIGS = Path(__file__).resolve().parents[1] / "projects/CarGAN/configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "projects/CarGAN/configs"
 NARROW = "MODEL.DEVICE cpu INPUT.SIZE 32 MODEL.GENERATOR.WIDTH 4 MODEL.DISCRIMINATOR.WIDTH 4 MODEL.LATENT.SIZE 8"
 SHORT = "SOLVER.IMS_PER_BATCH 4 TEST.FEATURES random TEST.SAMPLES 16 TEST.EVAL_EPOCHS 1 VIS_EPOCHS 1"
 SHORT += " SOLVER.CHECKPOINT_EPOCHS 1"
