@@ -4,7 +4,7 @@ PYTHON ?= python3
 OUT ?=
 BIN := .venv/bin
 READY := .venv/.ready
-CHECKED := gan_plugin tools tests configs $(wildcard projects)
+CHECKED := gan_plugin tools benchmarks tests configs $(wildcard projects)
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo demo-tuning demo-cars demo-coigan test lint bench gpu clean

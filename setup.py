@@ -9,8 +9,8 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).resolve().parent
 # read, not imported: importing the package needs torch
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "gan_plugin/__init__.py").read_text(encoding="utf-8"), re.M)[1]
-# what makes sense in a checkout only: measurements, which need projects/, and the installer of Detectron2
-CHECKOUT_ONLY = re.compile("_?(bench|features|gpu|safety).*|install_detectron2|_detectron2_wheel")
+# what makes sense in a checkout only: measurements and the installer of Detectron2
+CHECKOUT_ONLY = re.compile("benchmark|features_table|gpu_check|safety_table|install_detectron2|_detectron2_wheel")
 
 # the names of commands that are not just the tool's
 SHORT = {

@@ -81,10 +81,22 @@ def test_imports_point_one_way():
     assert not up
 
 
-def test_the_library_knows_no_project_and_no_tool():
-    others = {"tools", "gan_plugin_tools", *(Path(package).name for package in PACKAGES[1:])}
+def test_the_library_knows_no_project_no_tool_and_no_measurement():
+    others = {"tools", "gan_plugin_tools", "benchmarks", *(Path(package).name for package in PACKAGES[1:])}
     for file in (ROOT / "gan_plugin").rglob("*.py"):
         assert not others & {name[0] for name in imported(file)}, file
+
+
+def test_tools_are_commands():
+    parts = {"__init__.py", "_command_line.py", "_detectron2_wheel.py"}
+    for file in (ROOT / "tools").glob("*.py"):
+        assert file.name in parts or '\nif __name__ == "__main__":\n' in file.read_text(encoding="utf-8"), file
+
+
+def test_nothing_but_tools_measures():
+    for package in PACKAGES[1:]:
+        for file in (ROOT / package).rglob("*.py"):
+            assert "benchmarks" not in {name[0] for name in imported(file)}, file
 
 
 def test_a_cycle_would_be_found(tmp_path):

@@ -20,7 +20,10 @@ from _command_line import Parser, positive, run_command_line, width_x_height
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
-QUICK = Path(__file__).parents[1] / "configs/quick_schedules"
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = ROOT / "configs/quick_schedules"
+# what measures, ours and the projects'
+sys.path[:0] = [str(ROOT), *(str(ROOT / "projects" / name) for name in ("CarGAN", "COIGAN"))]
 PRROI = "PrRoI, gradient to features and boxes"
 
 
@@ -48,8 +51,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def load_variants(args: argparse.Namespace) -> "dict[str, CfgNode]":
     """The config of every variant."""
-    from _bench_training import MODES, variant_cfg
-
+    from benchmarks.training import MODES, variant_cfg
     from gan_plugin.engine.setup import load_config
 
     pixel, feature = (
@@ -69,12 +71,13 @@ def backbone_of(cfg: "CfgNode") -> str:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All tables, and the ratios that sum them up."""
     import torch
-    from _bench_cars import measure_cars
-    from _bench_cityscapes import measure_cityscapes
-    from _bench_coigan import measure_coigan, measure_loading
-    from _bench_penalties import measure_penalties
-    from _bench_pooling import measure_pooling
-    from _bench_training import make_batch, measure_inference, measure_memory, measure_training
+    from benchmark_cars import measure_cars
+    from benchmark_coigan import measure_coigan, measure_loading
+    from benchmark_penalties import measure_penalties
+
+    from benchmarks.cityscapes import measure_cityscapes
+    from benchmarks.pooling import measure_pooling
+    from benchmarks.training import make_batch, measure_inference, measure_memory, measure_training
 
     configs = load_variants(args)
     batch = make_batch(args.batch, *args.size, configs["plain"].MODEL.ROI_HEADS.NUM_CLASSES)
@@ -110,9 +113,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(report: dict[str, Any]) -> str:
     """The tables as text."""
-    from _bench_cars import show_cars
-    from _bench_pooling import BASELINE
+    from benchmark_cars import show_cars
     from tabulate import tabulate
+
+    from benchmarks.pooling import BASELINE
 
     memory = report["peak_memory"]
     rows = [

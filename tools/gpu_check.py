@@ -30,7 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from _command_line import Parser
-from _gpu_parts import PARTS, ROOT, run_part
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.gpu import PARTS, run_part  # noqa: E402
 
 # What a Python with PyTorch, NumPy, SciPy, Matplotlib and TensorBoard usually lacks; versions are in requirements.txt.
 CARRIED = (

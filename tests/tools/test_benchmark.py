@@ -17,7 +17,7 @@ def benchmark(monkeypatch):
 
 
 def test_ratios_are_of_the_same_round(benchmark):
-    from _bench_timing import summarise
+    from benchmarks.timing import summarise
 
     table = summarise({"plain": [1.0, 2.0, 4.0], "joint": [2.0, 3.0, 4.0]}, "plain")
     assert table["joint"] == {"seconds": 3.0, "ratio_min": 1.0, "ratio_median": 1.5, "ratio_max": 2.0}
@@ -26,12 +26,12 @@ def test_ratios_are_of_the_same_round(benchmark):
 @pytest.fixture
 def memory_of_two(benchmark, monkeypatch):
     """Each variant whose memory is measured takes an interpreter of its own; two show what five would."""
-    import _bench_training
+    from benchmarks import training
 
-    of_all = _bench_training.measure_memory
+    of_all = training.measure_memory
     two = ("plain", "pixel")
     monkeypatch.setattr(
-        _bench_training, "measure_memory", lambda configs, batch: of_all({name: configs[name] for name in two}, batch)
+        training, "measure_memory", lambda configs, batch: of_all({name: configs[name] for name in two}, batch)
     )
 
 

@@ -4,9 +4,10 @@ import json
 import sys
 import time
 
-import _gpu_parts
 import gpu_check
 import pytest
+
+import benchmarks.gpu
 
 POOLED = {"seconds": 2.0, "ratio_min": 1, "ratio_median": 1.5, "ratio_max": 2, "forward_bandwidth_share": 0.5}
 REPORTS = {
@@ -50,11 +51,11 @@ def test_a_part_that_fails_or_never_ends_takes_no_other_with_it(parts, tmp_path,
 
 def test_failed_tests_are_named(monkeypatch, tmp_path):
     file = tmp_path / "test_two.py"
-    monkeypatch.setattr(_gpu_parts, "TEST_FILES", (str(file),))
-    monkeypatch.setattr(_gpu_parts, "ROOT", tmp_path)
+    monkeypatch.setattr(benchmarks.gpu, "TEST_FILES", (str(file),))
+    monkeypatch.setattr(benchmarks.gpu, "ROOT", tmp_path)
     file.write_text("def test_good(): pass\ndef test_bad(): assert False\n")
     with pytest.raises(RuntimeError, match="1 of 2 tests failed: test_bad"):
-        _gpu_parts.run_tests(True)
+        benchmarks.gpu.run_tests(True)
 
 
 def test_only_what_is_missing_is_installed_from_the_wheels(monkeypatch, tmp_path, capsys):

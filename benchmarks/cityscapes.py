@@ -18,7 +18,7 @@ from PIL import Image
 from gan_plugin.evaluation.cityscapes import CityscapesInstanceMetrics, FastCityscapesInstanceEvaluator
 from gan_plugin.evaluation.instance_ids import EVALUATED
 
-NAME = "_bench_cityscapes"
+NAME = "benchmark_cityscapes"
 WAYS = ("official", "fast", "fast from RLE")
 
 

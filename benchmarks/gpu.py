@@ -57,7 +57,8 @@ def run_tests(on_cpu: bool) -> Report:
 def measure_steps(on_cpu: bool) -> Report:
     """A training step of every variant as a ratio to the plain one: R50-FPN, 1024x2048, batch 8, mixed precision."""
     import torch
-    from _bench_training import MODES, make_batch, measure_training, variant_cfg
+
+    from benchmarks.training import MODES, make_batch, measure_training, variant_cfg
 
     device, size, count, rounds = ("cpu", (96, 64), 1, 1) if on_cpu else ("cuda", (2048, 1024), 8, 8)
     # frozen statistics and stages as in fine-tuning; steps too small to harm weights that have learnt nothing
@@ -72,7 +73,7 @@ def measure_steps(on_cpu: bool) -> Report:
 
 def measure_pool(on_cpu: bool) -> Report:
     """PrRoI pooling against RoIAlign, forward and backward; on a GPU with the share of the copying bandwidth."""
-    from _bench_pooling import measure_pooling
+    from benchmarks.pooling import measure_pooling
 
     return {"table": measure_pooling(1 if on_cpu else 30, "cpu" if on_cpu else "cuda")}
 

@@ -1,8 +1,9 @@
 """The benchmark of the Cityscapes evaluators: what it reports."""
 
 import pytest
-from _bench_cityscapes import NAME, WAYS, measure_cityscapes
 from detectron2.data import MetadataCatalog
+
+from benchmarks.cityscapes import NAME, WAYS, measure_cityscapes
 
 
 def test_a_small_measurement():

@@ -1,12 +1,13 @@
 """Precise RoI pooling beside RoIAlign, forward and backward."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from _bench_timing import Table, interleave, summarise
 from torchvision.ops import roi_align
 
+from benchmarks.timing import Table, interleave, summarise
 from gan_plugin.layers.prroi_pool import prroi_pool
 
 SCALE = 1 / 8
@@ -36,7 +37,7 @@ def measure_pooling(rounds: int, device: str) -> Table:
 
     actions = {
         f"RoIAlign, sampling_ratio {ratio}": both_ways(
-            lambda ratio=ratio: roi_align(features, boxes, 7, SCALE, ratio, aligned=True)
+            partial(roi_align, features, boxes, 7, SCALE, ratio, aligned=True)
         )
         for ratio in (2, 4)
     }

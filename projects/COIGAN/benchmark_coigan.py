@@ -3,7 +3,6 @@
 import copy
 import itertools
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,25 +11,22 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _bench_timing import Table, interleave, summarise
+from coigan.batch import collate, cut_defects
+from coigan.config import load_config
+from coigan.data.prepare import PrepareOptions, prepare
+from coigan.data.samples import SampleMapper, open_data
+from coigan.engine.game import build_game
+from coigan.modeling import LamaFourier, WaveletDiscriminator
+from coigan.modeling.fourier import FFC
+from coigan.modeling.layers import EqualConv2d, EqualLinear
+from coigan.modeling.wavelet import dwt, iwt
 from detectron2.utils.events import EventStorage
 from torch import nn
 from yacs.config import CfgNode
 
+from benchmarks.timing import Table, interleave, summarise
 from gan_plugin.engine.image_game import ImageGame, ImageStep
 from gan_plugin.engine.train_loader import ResumableTrainLoader
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "projects/COIGAN"))
-
-from coigan.batch import collate, cut_defects  # noqa: E402
-from coigan.config import load_config  # noqa: E402
-from coigan.data.prepare import PrepareOptions, prepare  # noqa: E402
-from coigan.data.samples import SampleMapper, open_data  # noqa: E402
-from coigan.engine.game import build_game  # noqa: E402
-from coigan.modeling import LamaFourier, WaveletDiscriminator  # noqa: E402
-from coigan.modeling.fourier import FFC  # noqa: E402
-from coigan.modeling.layers import EqualConv2d, EqualLinear  # noqa: E402
-from coigan.modeling.wavelet import dwt, iwt  # noqa: E402
 
 PLAIN, FROZEN, OURS = "plain loop", "plain loop, judge frozen in the generator's turn", "COIGAN's trainer"
 CLASSES = 4

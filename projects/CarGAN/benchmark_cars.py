@@ -1,17 +1,20 @@
 """Steps of CarGAN's DCGAN and of its latent optimisation beside the plain PyTorch loop of the same size."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from _bench_timing import interleave, summarise
+from car_gan.config import load_config
+from car_gan.game import build_game
+from car_gan.networks.build import build_networks
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "projects/CarGAN"))
+from benchmarks.timing import interleave, summarise
+from gan_plugin.engine.image_game import ImageStep
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
 
 PLAIN, DCGAN, LOGAN = "plain PyTorch DCGAN loop", "CarGAN dcgan", "CarGAN logan"
 
@@ -28,13 +31,10 @@ def measure_cars(batch: int, rounds: int, device: str, width: int = 64) -> dict[
     Returns:
         The table, images a second, P1's speed over the plain loop's, and P7's step as a multiple of P1's.
     """
-    # the project's package is on no path before this module is imported
-    from car_gan.config import load_config
-
     images = torch.rand(batch, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     sizes = ["MODEL.GENERATOR.WIDTH", str(width), "MODEL.DISCRIMINATOR.WIDTH", str(width), "MODEL.DEVICE", device]
     configs = {
-        name: load_config(str(ROOT / f"projects/CarGAN/configs/{preset}.yaml"), sizes)
+        name: load_config(str(CONFIGS / f"{preset}.yaml"), sizes)
         for name, preset in ((DCGAN, "dcgan"), (LOGAN, "logan"))
     }
     with EventStorage():
@@ -62,10 +62,6 @@ def show_cars(report: dict[str, Any]) -> str:
 
 
 def _our_step(cfg: Any, images: torch.Tensor) -> Callable[[], None]:
-    from car_gan.game import build_game
-
-    from gan_plugin.engine.image_game import ImageStep
-
     torch.manual_seed(0)
     game = build_game(cfg)
     step = ImageStep(game, list(game.phases()), _Again(list(images)), accumulate=1, amp=False)
@@ -88,8 +84,6 @@ class _Again:
 
 def _plain_step(cfg: Any, images: torch.Tensor) -> Callable[[], None]:
     """What one writes after a first course: both networks, two Adams, binary cross entropy; nothing is measured."""
-    from car_gan.networks.build import build_networks
-
     torch.manual_seed(0)
     device = cfg.MODEL.DEVICE
     networks = build_networks(cfg)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _bench_timing import Table, interleave, summarise
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Instances
 from detectron2.utils.events import EventStorage
 
+from benchmarks.timing import Table, interleave, summarise
 from gan_plugin.engine.optimizers import build_discriminator_optimizer, build_generator_optimizer
 from gan_plugin.engine.steps import AlternatingStep, JointStep
 from gan_plugin.modeling.meta_arch import discriminator_parameters

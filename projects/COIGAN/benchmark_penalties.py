@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from _bench_coigan import CLASSES, random_sample, small_config
-from _bench_timing import Table, interleave, summarise
+from benchmark_coigan import CLASSES, random_sample, small_config
 from coigan.engine.game import build_game
 
+from benchmarks.timing import Table, interleave, summarise
 from gan_plugin.layers.double_backward import CheapDoubleBackward
 
 # who differentiates the forward pass
