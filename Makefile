@@ -14,7 +14,7 @@ help:  ## show this list
 
 env: $(READY)  ## build .venv: pinned packages, Detectron2, this package
 
-$(READY): requirements.txt setup.py tools/install_detectron2.py tools/_detectron2_wheel.py tools/detectron2-864913f.blobs
+$(READY): requirements.txt pyproject.toml setup.py tools/install_detectron2.py tools/_detectron2_wheel.py tools/detectron2-864913f.blobs
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
 		echo "$(PYTHON) is not Python 3.11, 3.12 or 3.13, which the pinned packages need: name one that is, as in make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
 		exit 2; }

@@ -4,9 +4,9 @@
 #     tools/try_versions.sh TORCH TORCHVISION NUMPY [PYTHON] [PIN ...]
 #     tools/try_versions.sh 2.1.0 0.16.0 1.26.4 python3.10 pillow==10.0.0
 #
-# PYTHON (default python3.11) is the interpreter, each PIN one more requirement; all else is the newest that setup.py
-# and those allow. Downloads about 3 GB and needs about 6 GB in TMPDIR. TESTS names other tests than the core, KEEP=1
-# keeps the environment, DETECTRON2=FOLDER puts a checkout of Detectron2 first.
+# PYTHON (default python3.11) is the interpreter, each PIN one more requirement; all else is the newest that
+# pyproject.toml and those allow. Downloads about 3 GB and needs about 6 GB in TMPDIR. TESTS names other tests than the
+# core, KEEP=1 keeps the environment, DETECTRON2=FOLDER puts a checkout of Detectron2 first.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     sed -n '4,5s/^# *//p' "$0" >&2
@@ -23,7 +23,7 @@ scratch=$(mktemp -d)
 [ -n "${KEEP:-}" ] || trap 'rm -rf "$scratch"' EXIT
 "$python" -m venv "$scratch/venv"
 bin=$scratch/venv/bin
-# setup.py's ranges choose the rest; a build of torch that is marked +cpu does not work with PyPI's torchvision
+# pyproject.toml's ranges choose the rest; a build of torch that is marked +cpu does not work with PyPI's torchvision
 "$bin/python" -m pip install -q "torch==$torch" "torchvision==$torchvision" "numpy==$numpy" "${@:5}" \
     -e "$root[test,images,backbones]"
 "$bin/python" "$root/tools/install_detectron2.py"
