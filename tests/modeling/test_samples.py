@@ -67,6 +67,24 @@ def test_greedy_matching_is_one_to_one_by_descending_score():
     assert greedy_match([empty, image], iou, 0.3).tolist() == [False, True, True, True]
 
 
+def test_greedy_matching_is_of_each_image_alone():
+    def image(*scores):
+        found = Instances((50, 50))
+        found.gt_boxes = Boxes(torch.tensor([[0.0, 0, 9, 9]] * len(scores)))
+        found.gt_classes = torch.zeros(len(scores), dtype=torch.long)
+        found.objectness_logits = torch.tensor(scores)
+        return found
+
+    images = [image(2.0, 1.0), image(), image(1.0, 2.0, 3.0), image(0.0)]
+    # an overlap at the threshold is enough; the surest of the third image overlaps too little, and takes nothing
+    iou = torch.tensor([0.5, 0.9, 0.9, 0.8, 0.4, 0.6])
+    assert greedy_match(images, iou, 0.5).tolist() == [True, False, False, True, False, True]
+    for each in images:
+        each.remove("objectness_logits")
+    # the better overlap comes first where nothing else says who is surer
+    assert greedy_match(images, iou, 0.5).tolist() == [False, True, True, False, False, True]
+
+
 def test_mask_iou_by_hand():
     logits = torch.tensor([[[1.0, 1], [-1, -1]], [[-1, -1], [-1, -1]]])
     truth = torch.tensor([[[1.0, 0], [1, 0]], [[0, 0], [0, 0]]])
