@@ -71,6 +71,15 @@ def _paper_system(cfg: CfgNode) -> Settings:
 
 
 _MASK_PLAYER: Settings = {"MODEL.GAN.ENABLED": True, "MODEL.GAN.MASK.ENABLED": True, "MODEL.GAN.BOX.ENABLED": False}
+_CROP: Settings = {
+    **_MASK_PLAYER,
+    "MODEL.GAN.MASK.DISCRIMINATOR": "MaskedImageDiscriminator",
+    "MODEL.GAN.MASK.OBJECTIVE": "Hinge",
+    "MODEL.GAN.MASK.REC_WEIGHT": 0.0,
+    "MODEL.GAN.MASK.INPUT_SIZE": 56,
+    "MODEL.GAN.MASK.CHANNELS": [32, 64, 128],
+}
+_BOXINST: Settings = {"MODEL.GAN.UNPAIRED.PROJECTION_WEIGHT": 1.0, "MODEL.GAN.UNPAIRED.PAIRWISE_WEIGHT": 1.0}
 
 ARMS: dict[str, Arm] = {
     BASELINE: Arm(
@@ -116,26 +125,15 @@ ARMS: dict[str, Arm] = {
         {**_MASK_PLAYER, "MODEL.GAN.MASK.OBJECTIVE": "Hinge"},
     ),
     "crop": Arm(
-        "a discriminator of the mask and the RGB crop times the mask, 56 pixels wide, with the hinge loss",
-        {
-            **_MASK_PLAYER,
-            "MODEL.GAN.MASK.DISCRIMINATOR": "MaskedImageDiscriminator",
-            "MODEL.GAN.MASK.OBJECTIVE": "Hinge",
-            "MODEL.GAN.MASK.REC_WEIGHT": 0.0,
-            "MODEL.GAN.MASK.INPUT_SIZE": 56,
-            "MODEL.GAN.MASK.CHANNELS": [32, 64, 128],
-        },
+        "a discriminator of the mask and the RGB crop times the mask, 56 pixels wide, with the hinge loss", _CROP
     ),
     "boxinst": Arm(
         "no adversary; objects without a mask learn from their boxes and colours (Tian et al. 2021, arXiv 2012.02310), "
         "for configs with MASK.BOX_ONLY",
-        {
-            "MODEL.GAN.ENABLED": False,
-            "MODEL.GAN.UNPAIRED.PROJECTION_WEIGHT": 1.0,
-            "MODEL.GAN.UNPAIRED.PAIRWISE_WEIGHT": 1.0,
-        },
+        {"MODEL.GAN.ENABLED": False, **_BOXINST},
         control=True,
     ),
+    "boxinst-crop": Arm("boxinst, with the discriminator of crop beside it", {**_CROP, **_BOXINST}),
     "paper": Arm(
         "discriminators of masked RoI features and of boxes (Le et al. 2020, arXiv 2010.13757) with the released "
         "coefficients, 0.5 and 0.025; as wide as the config's own, and on its schedule",
