@@ -1,7 +1,7 @@
 """The house: which folder may import which, and that none imports itself by a detour."""
 
 import ast
-from collections import defaultdict
+from collections import Counter, defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -81,22 +81,32 @@ def test_imports_point_one_way():
     assert not up
 
 
+def packages_of(file):
+    """The names at the top of what a file imports from elsewhere."""
+    names = (name[1:] if name[0] == 0 else name for name in imported(file))
+    return {name[0] for name in names if isinstance(name[0], str)}
+
+
 def test_the_library_knows_no_project_no_tool_and_no_measurement():
     others = {"tools", "gan_plugin_tools", "benchmarks", *(Path(package).name for package in PACKAGES[1:])}
     for file in (ROOT / "gan_plugin").rglob("*.py"):
-        assert not others & {name[0] for name in imported(file)}, file
+        assert not others & packages_of(file), file
 
 
-def test_tools_are_commands():
-    parts = {"__init__.py", "_command_line.py", "_detectron2_wheel.py"}
+def test_tools_are_commands_and_what_several_share():
+    files = [file for part in ("tools", "projects") for file in (ROOT / part).rglob("*.py")]
+    uses = Counter(name for file in files for name in packages_of(file))
     for file in (ROOT / "tools").glob("*.py"):
-        assert file.name in parts or '\nif __name__ == "__main__":\n' in file.read_text(encoding="utf-8"), file
+        if not file.name.startswith("_"):
+            assert '\nif __name__ == "__main__":\n' in file.read_text(encoding="utf-8"), file
+        elif file.name != "__init__.py":
+            assert uses[file.stem] > 1, file
 
 
 def test_nothing_but_tools_measures():
     for package in PACKAGES[1:]:
         for file in (ROOT / package).rglob("*.py"):
-            assert "benchmarks" not in {name[0] for name in imported(file)}, file
+            assert "benchmarks" not in packages_of(file), file
 
 
 def test_a_cycle_would_be_found(tmp_path):
