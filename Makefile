@@ -62,5 +62,5 @@ gpu: env  ## tests, training and speed on a GPU, in 8 minutes; without one in mi
 	$(BIN)/python tools/gpu_check.py --out $(or $(OUT),output/gpu)
 
 clean:  ## delete .venv, caches and build files; keeps output/ and datasets/
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
