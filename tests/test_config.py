@@ -1,5 +1,6 @@
 """Config keys and config files: nothing dead, nothing that does not load."""
 
+import math
 import re
 from pathlib import Path
 
@@ -8,13 +9,17 @@ import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg
 from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_backbone
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gan_plugin import AdversarialTrainer, add_gan_config
-from gan_plugin.config import CHOICES
+from gan_plugin.config import RULES
 from gan_plugin.data.builtin import prepare_datasets
+from gan_plugin.engine.check_config import check_values
 from gan_plugin.engine.optimizers import build_generator_optimizer
 from gan_plugin.engine.setup import load_config
 from gan_plugin.errors import UserError
+from gan_plugin.rules import FREE
 
 ROOT = Path(__file__).resolve().parents[1]
 # no config, but the second of two bases
@@ -75,14 +80,78 @@ def test_every_key_is_read(run_cfg, pedestrians, monkeypatch):
     assert added - READ == set()
 
 
-def test_choices_are_keys_and_defaults_are_among_them():
+# what only a later step can judge: names of a registry, a file or a layer, and seeds, of which each is a good one
+JUDGED_LATER = {
+    *(f"MODEL.GAN.{player}.{key}" for player in ("MASK", "BOX") for key in ("DISCRIMINATOR", "OBJECTIVE")),
+    *("MODEL.GAN.DIFFAUG", "MODEL.GAN.MASK.LOGITS", "MODEL.TIMM.NAME", "MODEL.TIMM.PRETRAINED", "TEST.BEST_METRIC"),
+    *("DATASETS.COCO_JSON", "DATASETS.PENN_FUDAN.SEED", "DATASETS.SUBSETS.SEED"),
+}
+NO_NUMBERS = st.text() | st.none() | st.tuples(st.integers())
+BROKEN = st.sampled_from([math.nan, math.inf, -math.inf]) | st.floats(max_value=0, exclude_max=True) | NO_NUMBERS
+OUT_OF_0_TO_1 = st.floats(max_value=0, exclude_max=True) | st.floats(min_value=1, exclude_min=True) | NO_NUMBERS
+FRACTIONS = st.floats(0.01, 9).filter(lambda value: value % 1)
+# the end of a sentence about a key -> values that it excludes
+REFUSED = {
+    "True or False": st.integers(2) | st.text() | st.none(),
+    "a finite number, 0 or more": BROKEN,
+    "a number, 0 or more": BROKEN.filter(lambda value: value != math.inf),
+    "a whole number, 0 or more": st.integers(max_value=-1) | FRACTIONS | NO_NUMBERS,
+    "a whole number, 1 or more": st.integers(max_value=0) | FRACTIONS | NO_NUMBERS,
+    "a number from 0 to 1": OUT_OF_0_TO_1,
+    "a probability from 0 to 1": OUT_OF_0_TO_1,
+    "a number from 0.5 to 1": OUT_OF_0_TO_1 | st.floats(0, 0.5, exclude_max=True),
+    "0 for none, or a number below 1": OUT_OF_0_TO_1 | st.just(1),
+    "two numbers in [0, 1)": st.tuples(st.floats(0, 0.9)) | st.tuples(st.floats(0, 0.9), OUT_OF_0_TO_1) | st.just(0.9),
+    "two finite numbers, the lower one first": st.tuples(st.floats(0.5, 1), st.floats(0, 0.4) | st.just(math.inf))
+    | st.tuples(st.text(), st.text())
+    | NO_NUMBERS,
+    "one or more positive whole numbers": st.just(())
+    | st.tuples(st.integers(1), st.integers(max_value=0) | FRACTIONS | st.text())
+    | st.integers(),
+    "three numbers of images, not all of them 0": st.just((0, 0, 0))
+    | st.tuples(st.integers(0, 9), st.integers(0, 9))
+    | st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(max_value=-1) | FRACTIONS),
+    "levels from 0 up in ascending order": st.just(())
+    | st.integers(0, 5).map(lambda level: (level, level))
+    | st.integers(0, 5).map(lambda level: (level, level - 1)),
+}
+
+
+def our_config():
     cfg = get_cfg()
     add_gan_config(cfg)
-    for key, known in CHOICES.items():
-        node = cfg
-        for part in key.split("."):
-            node = node[part]
-        assert node in known, key
+    cfg.MODEL.MASK_ON, cfg.MODEL.DEVICE = True, "cpu"
+    return cfg
+
+
+def test_every_key_has_a_rule_or_is_judged_later():
+    stock = set(leaves(get_cfg(), ""))
+    assert {key.removeprefix(".") for key in leaves(our_config(), "") if key not in stock} == set(RULES)
+    assert {key for key, rule in RULES.items() if rule is FREE} == JUDGED_LATER
+    assert all(rule.known or rule is FREE or rule.expected in REFUSED for rule in RULES.values())
+
+
+def test_the_defaults_are_allowed():
+    cfg = our_config()
+    cfg.freeze()
+    check_values(cfg)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+@given(st.sampled_from(sorted(set(RULES) - JUDGED_LATER)), st.data())
+def test_a_value_against_the_rule_is_refused_at_the_start(key, data):
+    rule, cfg = RULES[key], our_config()
+    lower = {str(known).lower() for known in rule.known}
+    values = st.text().filter(lambda value: value.lower() not in lower) if rule.known else REFUSED[rule.expected]
+    value, (*path, leaf) = data.draw(values), key.split(".")
+    node = cfg
+    for part in path:
+        node = node[part]
+    node[leaf] = value
+    with pytest.raises(UserError) as caught:
+        check_values(cfg)
+    said = "which is unknown; " if rule.known else f"; set it to {rule.expected}."
+    assert str(caught.value).startswith(f"{key} is {value!r}") and said in str(caught.value)
 
 
 def load(path):

@@ -2,9 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -32,7 +31,7 @@ from detectron2.projects.point_rend.point_head import POINT_HEAD_REGISTRY
 from fvcore.common.registry import Registry
 from torch import nn
 
-from gan_plugin.config import CHOICES, add_gan_config, check_choice, registered
+from gan_plugin.config import RULES, add_gan_config, registered
 from gan_plugin.config_files import flat, look_up
 from gan_plugin.errors import UserError, explanation
 from gan_plugin.evaluation.build import check_evaluation
@@ -41,6 +40,7 @@ from gan_plugin.modeling import AdversarialModel
 from gan_plugin.modeling.discriminators import discriminator_class, presenter_class
 from gan_plugin.modeling.objectives import OBJECTIVE_REGISTRY
 from gan_plugin.modeling.timm_backbone import BUILDER
+from gan_plugin.rules import AMOUNT, FREE, Rule, check_keys, whole
 
 _logger = logging.getLogger(__name__)
 # keys that a warning names
@@ -55,13 +55,8 @@ def check_values(cfg: CfgNode, *, own_optimizer: bool = False) -> None:
         cfg: with the plugin's keys.
         own_optimizer: whether the trainer builds the generator's optimizer in its own way, whose names are its own.
     """
-    for key, is_good, expected in _RULES:
-        value = look_up(cfg, key)
-        if not is_good(value):
-            raise UserError(f"{key} is {value!r}; set it to {expected}.")
-    for key in CHOICES:
-        if not (own_optimizer and key == "SOLVER.OPTIMIZER"):
-            check_choice(key, look_up(cfg, key))
+    rules = RULES | _OF_DETECTRON2
+    check_keys(cfg, rules | {"SOLVER.OPTIMIZER": FREE} if own_optimizer else rules)
     check_evaluation(cfg)
     if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and cfg.SOLVER.MAX_ITER in cfg.SOLVER.STEPS:
         raise UserError(f"SOLVER.STEPS holds {cfg.SOLVER.MAX_ITER}, which is MAX_ITER; set steps before the end.")
@@ -213,30 +208,6 @@ def warn_of_idle_keys(cfg: CfgNode) -> None:
         _logger.log(level, f"{', '.join(keys[:_NAMED])}{more} {has} no effect, because {why}.")
 
 
-def _at_least(low: float) -> Callable[[Any], bool]:
-    return lambda value: value >= low
-
-
-def _is_amount(value: float) -> bool:
-    return 0 <= value < math.inf
-
-
-def _is_share(value: float) -> bool:
-    return 0 <= value <= 1
-
-
-def _are_sizes(value: Sequence[Any]) -> bool:
-    return len(value) == 3 and all(isinstance(size, int) and size >= 0 for size in value) and sum(value) > 0
-
-
-def _are_betas(value: Sequence[Any]) -> bool:
-    return len(value) == 2 and all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in value)
-
-
-def _are_widths(value: Sequence[Any]) -> bool:
-    return all(isinstance(width, int) and width > 0 for width in value)
-
-
 def _is_device(value: str) -> bool:
     try:
         return bool(torch.device(value))
@@ -244,56 +215,13 @@ def _is_device(value: str) -> bool:
         return False
 
 
-_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("MODEL.DEVICE", _is_device, "cuda or cpu"),
-    ("MODEL.GAN.START_ITER", _at_least(0), "0 or more"),
-    ("MODEL.GAN.WARMUP_ITERS", _at_least(0), "0 or more"),
-    ("MODEL.GAN.DISC_LR_FACTOR", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.VIS_PERIOD", _at_least(0), "0 or more"),
-    ("MODEL.GAN.MASK.WEIGHT", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.MASK.REC_WEIGHT", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.BOX.WEIGHT", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.MASK.MATCH_IOU", _is_share, "a number from 0 to 1"),
-    ("MODEL.GAN.MASK.MARGIN", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.MASK.INSTANCE_NOISE", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.MASK.MEMORY", _at_least(1), "1 or more"),
-    ("MODEL.GAN.UNPAIRED.PROJECTION_WEIGHT", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.UNPAIRED.PAIRWISE_WEIGHT", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.UNPAIRED.PAIRWISE_THRESHOLD", _is_share, "a number from 0 to 1"),
-    ("MODEL.GAN.UNPAIRED.PAIRWISE_DILATION", _at_least(1), "1 or more"),
-    ("MODEL.GAN.UNPAIRED.PAIRWISE_WARMUP", _at_least(0), "0 or more"),
-    ("MODEL.GAN.UNPAIRED.TEACHER_WEIGHT", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.UNPAIRED.TEACHER_CONFIDENCE", lambda value: 0.5 <= value <= 1, "a number from 0.5 to 1"),
-    ("MODEL.GAN.UNPAIRED.TEACHER_WARMUP", _at_least(0), "0 or more"),
-    ("MODEL.GAN.UNPAIRED.TEACHER_TRUST", _is_share, "a number from 0 to 1"),
-    ("DATASETS.MASK_SHARE", _is_share, "a number from 0 to 1"),
-    ("MODEL.GAN.BOX.INSTANCE_NOISE", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.MASK.INPUT_SIZE", _at_least(1), "1 or more"),
-    ("MODEL.GAN.BOX.INPUT_SIZE", _at_least(1), "1 or more"),
-    ("MODEL.GAN.DISC_STEPS", _at_least(1), "1 or more"),
-    ("MODEL.GAN.GATE_ACCURACY", lambda value: 0 <= value < 1, "0 for no gate, or below 1"),
-    ("MODEL.GAN.BALANCE.SHARE", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.BALANCE.MAX_FACTOR", _at_least(0), "0 or more"),
-    ("MODEL.GAN.REG.R1_GAMMA", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.REG.GP_WEIGHT", _is_amount, "a finite number, 0 or more"),
-    ("MODEL.GAN.REG.EVERY", _at_least(1), "1 or more"),
-    ("MODEL.GAN.EMA.DECAY", lambda value: 0 <= value < 1, "0 for no average, or below 1"),
-    ("MODEL.GAN.MASK.CHANNELS", _are_widths, "positive whole numbers"),
-    ("MODEL.GAN.BOX.CHANNELS", _are_widths, "positive whole numbers"),
-    ("SOLVER.ACCUMULATE", _at_least(1), "1 or more"),
-    ("SOLVER.GRADIENT_SHARES_PERIOD", _at_least(0), "0 or more"),
-    ("SOLVER.MAX_ITER", _at_least(1), "1 or more"),
-    ("SOLVER.BASE_LR", _is_amount, "a finite number, 0 or more"),
-    ("SOLVER.DISC.BASE_LR", _is_amount, "a finite number, 0 or more"),
-    ("SOLVER.BETAS", _are_betas, "two numbers in [0, 1)"),
-    ("SOLVER.DISC.BETAS", _are_betas, "two numbers in [0, 1)"),
-    ("SOLVER.DISC.MOMENTUM", _is_amount, "a finite number, 0 or more"),
-    ("SOLVER.MOMENTUM", _is_amount, "a finite number, 0 or more"),
-    ("SOLVER.WEIGHT_DECAY", _is_amount, "a finite number, 0 or more"),
-    ("SOLVER.DISC.WEIGHT_DECAY", _is_amount, "a finite number, 0 or more"),
-    ("DATASETS.PENN_FUDAN.SIZES", _are_sizes, "three numbers of images"),
-    ("DATASETS.SUBSETS.SIZES", _are_sizes, "three numbers of images"),
-)
+_OF_DETECTRON2 = {
+    "MODEL.DEVICE": Rule(_is_device, "cuda or cpu"),
+    "SOLVER.MAX_ITER": whole(1),
+    "SOLVER.BASE_LR": AMOUNT,
+    "SOLVER.MOMENTUM": AMOUNT,
+    "SOLVER.WEIGHT_DECAY": AMOUNT,
+}
 
 
 class NonFiniteLossError(UserError, FloatingPointError):

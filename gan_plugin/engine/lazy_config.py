@@ -6,7 +6,7 @@ import difflib
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -20,33 +20,33 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from gan_plugin.config import CHOICES
+from gan_plugin.config import KEYS
 from gan_plugin.config_files import flat, read_config, read_yaml
 from gan_plugin.data.examine import Demand
 from gan_plugin.data.subsets import DEFAULT_SIZES
 from gan_plugin.errors import UserError
 from gan_plugin.files import first_line
+from gan_plugin.rules import FREE, Keys, Rule, defaults_of, rules_of, whole
 
-# What `train` has beside the keys of Detectron2's common/train.py, with its defaults.
-TRAIN_DEFAULTS: dict[str, Any] = {
+_GAN: Any = KEYS["MODEL"]["GAN"]
+_SOLVER: Any = KEYS["SOLVER"]
+# What `train` has beside the keys of Detectron2's common/train.py; gan_plugin/config.py says what each means.
+_TRAIN: Keys = {
     # of every random number, the order of images included; below 0 another one in each run
-    "seed": -1,
-    # batches whose gradients are added up for one step
-    "accumulate": 1,
-    # every so many iterations each loss' share of the gradient at the backbone's features; 0 for never
-    "gradient_shares_period": 0,
-    # a scalar such as "segm/AP": its best evaluation is kept as model_best.pth; "" keeps none
-    "best_metric": "",
-    "gan": {
-        # "joint": one optimizer for both players; "alternating": disc_optimizer for the discriminators
-        "mode": "joint",
-        # alternating mode: "thesis" steps the discriminator first, "paper" lets both players use the same one
-        "order": "thesis",
-        # alternating mode: the discriminator's steps per step of the generator
-        "disc_steps": 1,
-    },
-    # decay of the generator's moving average, such as 0.999, 0 for none; whether it is evaluated as well
-    "ema": {"decay": 0.0, "evaluate": True},
+    "seed": (-1, FREE),
+    "accumulate": _SOLVER["ACCUMULATE"],
+    "gradient_shares_period": _SOLVER["GRADIENT_SHARES_PERIOD"],
+    "best_metric": KEYS["TEST"]["BEST_METRIC"],
+    # "alternating" takes disc_optimizer for the discriminators
+    "gan": {"mode": _GAN["MODE"], "order": _GAN["ORDER"], "disc_steps": _GAN["DISC_STEPS"]},
+    "ema": {"decay": _GAN["EMA"]["DECAY"], "evaluate": _GAN["EMA"]["EVALUATE"]},
+}
+_RULES = rules_of(_TRAIN, "train.") | {
+    "train.max_iter": whole(1),
+    "train.eval_period": whole(0),
+    "train.log_period": whole(1),
+    "train.checkpointer.period": whole(1),
+    "train.device": Rule(lambda value: str(value).split(":")[0] in ("cuda", "cpu"), "cuda or cpu"),
 }
 _NEEDED = ("model", "dataloader.train", "optimizer", "lr_multiplier")
 _NEEDED_TO_ALTERNATE = ("disc_optimizer", "disc_lr_multiplier")
@@ -66,7 +66,7 @@ _ABSENT = object()
 
 def train_defaults() -> Any:
     """`train` of Detectron2's common/train.py with our keys."""
-    return OmegaConf.merge(model_zoo.get_config("common/train.py").train, TRAIN_DEFAULTS)
+    return OmegaConf.merge(model_zoo.get_config("common/train.py").train, defaults_of(_TRAIN))
 
 
 def load_lazy_config(args: argparse.Namespace) -> DictConfig:
@@ -138,39 +138,14 @@ def _check(cfg: DictConfig, path: str) -> None:
         OmegaConf.resolve(copy.deepcopy(cfg))
     except OmegaConfBaseException as error:
         raise UserError(f"The config {path} is wrong: {first_line(error)}.") from error
-    for key, is_good, expected in _RULES:
-        value = OmegaConf.select(cfg, key)
-        if not is_good(value):
-            raise UserError(f"{key} is {value!r}; set it to {expected}.")
+    for key, rule in _RULES.items():
+        rule.check(key, OmegaConf.select(cfg, key))
     gan, accumulate = cfg.train.gan, cfg.train.accumulate
     if gan.mode == "alternating" and accumulate > 1 and (gan.order != "paper" or gan.disc_steps > 1):
         raise UserError(
             f"train.accumulate {accumulate} needs train.gan.order=paper and train.gan.disc_steps=1 in the alternating "
             "mode: a discriminator that steps first would have to see all batches first."
         )
-
-
-def _whole(least: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and value >= least
-
-
-def _one_of(key: str) -> tuple[Callable[[Any], bool], str]:
-    return (lambda value: value in CHOICES[key]), "one of " + ", ".join(CHOICES[key])
-
-
-_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("train.gan.mode", *_one_of("MODEL.GAN.MODE")),
-    ("train.gan.order", *_one_of("MODEL.GAN.ORDER")),
-    ("train.gan.disc_steps", _whole(1), "1 or more"),
-    ("train.accumulate", _whole(1), "1 or more"),
-    ("train.gradient_shares_period", _whole(0), "a whole number, 0 for never"),
-    ("train.max_iter", _whole(1), "a whole number, 1 or more"),
-    ("train.eval_period", _whole(0), "a whole number, 0 for no evaluation during training"),
-    ("train.log_period", _whole(1), "a whole number, 1 or more"),
-    ("train.checkpointer.period", _whole(1), "a whole number, 1 or more"),
-    ("train.device", lambda value: str(value).split(":")[0] in ("cuda", "cpu"), "cuda or cpu"),
-    ("train.ema.decay", lambda value: isinstance(value, int | float) and 0 <= value < 1, "0 for none, or below 1"),
-)
 
 
 def build(cfg: DictConfig, key: str) -> Any:

@@ -1,8 +1,7 @@
 """What keeps the game fair: shares of the gradient, rests, soft labels, smooth verdicts, augmentation on demand."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from detectron2.utils import comm
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
 from gan_plugin.layers.double_backward import input_gradient
 
@@ -236,12 +236,8 @@ class LabelNoise:
     flip_prob: float = 0.05
 
     def __post_init__(self) -> None:
-        for name, ends in (("REAL", self.real), ("FAKE", self.fake)):
-            are_numbers = all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
-            if len(ends) != 2 or not are_numbers or ends[0] > ends[1]:
-                raise UserError(f"MODEL.GAN.LABELS.{name} is {ends}; give two finite numbers, the lower one first.")
-        if not 0 <= self.flip_prob <= 1:
-            raise UserError(f"MODEL.GAN.LABELS.FLIP_PROB is {self.flip_prob}; give a probability in [0, 1].")
+        for field in fields(self):
+            check_choice(f"MODEL.GAN.LABELS.{field.name.upper()}", getattr(self, field.name))
 
     def draw(self, logits: torch.Tensor, is_real: bool) -> torch.Tensor:
         """Labels for `logits`, same shape, dtype and device, without gradient; from torch's global random state."""
@@ -272,13 +268,8 @@ class Regularizer:
     every: int = 1
 
     def __post_init__(self) -> None:
-        for key, value, least in (
-            ("R1_GAMMA", self.r1_gamma, 0),
-            ("GP_WEIGHT", self.gp_weight, 0),
-            ("EVERY", self.every, 1),
-        ):
-            if not least <= value < math.inf:
-                raise UserError(f"MODEL.GAN.REG.{key} is {value}; set it to a finite number, {least} or more.")
+        for field in fields(self):
+            check_choice(f"MODEL.GAN.REG.{field.name.upper()}", getattr(self, field.name))
 
     @property
     def is_on(self) -> bool:

@@ -180,8 +180,7 @@ class TimmBackbone(Backbone):
 
 
 def _features_only(name: str, out_indices: Sequence[int], pretrained: str, channels: int) -> nn.Module:
-    if list(out_indices) != sorted({index for index in out_indices if index >= 0}) or not out_indices:
-        raise UserError(f"MODEL.TIMM.OUT_INDICES is {tuple(out_indices)}; name levels from 0 up in ascending order.")
+    check_choice("MODEL.TIMM.OUT_INDICES", tuple(out_indices))
     options: dict[str, Any] = {"out_indices": tuple(out_indices), "in_chans": channels}
     if pretrained:
         weights = load_classifier(name, pretrained).state_dict()

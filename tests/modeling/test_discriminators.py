@@ -162,7 +162,7 @@ def test_features_are_asked_of_those_who_have_some(tiny_cfg, network):
     [
         ("MASK", "DISCRIMINATOR", "BoxFeatureDiscriminator", "MASK.DISCRIMINATOR.*something else.*PatchMask"),
         ("BOX", "DISCRIMINATOR", "PixelMaskDiscriminator", "BOX.DISCRIMINATOR.*something else.*BoxFeature"),
-        ("BOX", "CHANNELS", (), "BOX.CHANNELS is empty"),
+        ("BOX", "CHANNELS", (), r"BOX.CHANNELS is \(\); set it to one or more"),
         ("BOX", "OBJECTIVE", "Hinch", "BOX.OBJECTIVE is 'Hinch'"),
     ],
 )

@@ -203,7 +203,7 @@ def test_evaluation_only_and_what_cannot_be_resumed(tool, tmp_path, capsys):
         ("SOLVER.BASE_LR", "The override 'SOLVER.BASE_LR' is wrong: "),
         ("~train.seed", "write it as key=value"),
         ("train.max_iter=ten", "train.max_iter is 'ten'; set it to a whole number, 1 or more"),
-        ("train.gan.order=third", "train.gan.order is 'third'; set it to one of thesis, paper"),
+        ("train.gan.order=third", "train.gan.order is 'third', which is unknown; the known ones are 'thesis', 'paper'"),
         ("train.accumulate=2", "train.accumulate 2 needs train.gan.order=paper"),
         ("model.adversaries.mask.wait=3", "model of the config is wrong: "),
         ("model.adversaries.mask.discriminator.input_size=64", "halves the side"),

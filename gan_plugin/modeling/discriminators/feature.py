@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from detectron2.config import configurable
 from torch import nn
 
+from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
 
 from .layers import DISCRIMINATOR_REGISTRY, Discriminator, conv_block, conv_stack
@@ -102,9 +103,7 @@ class BoxFeatureDiscriminator(Discriminator):
             UserError: no channels.
         """
         super().__init__()
-        if not channels:
-            raise UserError("MODEL.GAN.BOX.CHANNELS is empty; give at least one number.")
-        self.blocks = conv_stack(in_channels, channels, norm, kernel=3)
+        self.blocks = conv_stack(in_channels, check_choice("MODEL.GAN.BOX.CHANNELS", channels), norm, kernel=3)
         left = -(-input_size // 2 ** len(channels))
         self.verdict = nn.Conv2d(channels[-1], 1, kernel_size=left, bias=False)
         self.begin(judges, spectral, he=True)

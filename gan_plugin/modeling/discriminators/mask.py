@@ -8,6 +8,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import nn
 
+from gan_plugin.config import check_choice
 from gan_plugin.errors import UserError
 
 from .layers import DISCRIMINATOR_REGISTRY, Discriminator, conv_stack, normalise_spectrally
@@ -47,9 +48,7 @@ class PixelMaskDiscriminator(Discriminator):
             UserError: `channels` is empty, or `input_size` does not fit their number.
         """
         super().__init__()
-        needed = 2 ** (len(channels) + 1)
-        if not channels:
-            raise UserError("MODEL.GAN.MASK.CHANNELS is empty; give one or more numbers.")
+        needed = 2 ** (len(check_choice("MODEL.GAN.MASK.CHANNELS", channels)) + 1)
         if input_size != needed:
             raise UserError(
                 f"MODEL.GAN.MASK.INPUT_SIZE is {input_size}, but {len(channels)} CHANNELS need {needed}: each one "

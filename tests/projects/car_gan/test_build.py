@@ -164,8 +164,14 @@ def test_the_review_page_stands_alone_and_what_it_rejects_is_gone(cli, toy_crops
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (("MODE", "green"), "MODE is 'green'; set it to one of green_crop, rgba_crop"),
-        (("BOX", "truth", "DETECTOR.RUN_ON", "crop"), "DETECTOR.RUN_ON is 'crop'; set it to one of green, scene"),
+        (
+            ("MODE", "green"),
+            "MODE is 'green', which is unknown; did you mean 'green_full'? The known ones are 'green_crop'",
+        ),
+        (
+            ("BOX", "truth", "DETECTOR.RUN_ON", "crop"),
+            "DETECTOR.RUN_ON is 'crop', which is unknown; the known ones are 'green', 'scene'",
+        ),
         (("DETECTOR.CONFIG", ""), "BOX is predicted, which takes DETECTOR.CONFIG or DETECTOR.RECORDED"),
         (("KEY", "(1, 2, 300)"), "The key colour (1, 2, 300) is not three whole numbers from 0 to 255"),
         ((*OFF, "CATEGORY", "boat"), "no class 'boat'; set CATEGORY to one of these: person, rider, car"),

@@ -155,7 +155,7 @@ def test_the_key_is_what_is_noted_beside_the_samples(tmp_path):
     [
         (("MIX", "1.5"), "MIX is 1.5; set it to a share"),
         (("CARS", "(3, 1)"), "CARS is (3, 1); set it to the fewest and the most"),
-        (("SEGMENTATION", "png"), "SEGMENTATION is 'png'; set it to one of polygon, rle"),
+        (("SEGMENTATION", "png"), "SEGMENTATION is 'png', which is unknown; the known ones are 'polygon', 'rle'"),
         (("CATEGORY", "boat"), "The scenes have no class 'boat'; set CATEGORY to one of these: person, rider, car"),
         (("CATEGORY", "train"), "too few to learn their size from"),
         (("MATTING.LOW", "0.9", "MATTING.HIGH", "0.5"), "must rise from 0 to 1"),

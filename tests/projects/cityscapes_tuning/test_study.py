@@ -150,8 +150,14 @@ def test_parts_fall_back_and_refuse_what_they_do_not_know():
         ({"phases": {"full": {"variants": {"../V1": {}}}}}, "^phases.full.variants has the name '../V1'; a name is"),
         ({"phases": {"full": {"variants": {"": {}}}}}, "^phases.full.variants has the name ''; a name is"),
         ({"settings": {"TUNING.CROP.PROB": 1.5}}, "^settings.TUNING.CROP.PROB is 1.5; set it to a number from 0 to 1"),
-        ({"settings": {"SOLVER.IMS_PER_BATCH": 0}}, "^settings.SOLVER.IMS_PER_BATCH is 0; set it to 1 or more"),
-        ({"settings": {"TUNING.FREEZE": ["rnp"]}}, "^settings.TUNING.FREEZE holds 'rnp', which is unknown; choose"),
+        (
+            {"settings": {"SOLVER.IMS_PER_BATCH": 0}},
+            "^settings.SOLVER.IMS_PER_BATCH is 0; set it to a whole .* 1 or more",
+        ),
+        (
+            {"settings": {"TUNING.FREEZE": ["rnp"]}},
+            "^settings.TUNING.FREEZE is 'rnp', .* unknown; did you mean 'rpn'",
+        ),
         ({"name": "a/b"}, "^name is 'a/b'; a name is"),
         ({"data": {"parts": {"train": {"city": "a"}}}}, "^data.parts.train has a key 'city'"),
         ({"budget": {"hours": -1}}, "^budget.hours is -1; give 0 or more"),

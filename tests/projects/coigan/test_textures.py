@@ -19,7 +19,7 @@ def spread_of_a_flat_image(upsample):
 
 def test_resized_up_steps_leave_no_checkerboard():
     assert spread_of_a_flat_image("resize") < 1e-6 < 1e-3 < spread_of_a_flat_image("transposed")
-    with pytest.raises(UserError, match="set it to transposed or resize"):
+    with pytest.raises(UserError, match="UPSAMPLE is 'nearest', which is unknown; .* ones are 'transposed', 'resize'"):
         LamaFourier(4, 8, upsample="nearest")
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
+from coigan.config import check_value
 from coigan.data.objects import CutOut, ObjectStore
 from coigan.data.regions import tight
 from gan_plugin.engine.distributed import preserved_rng
@@ -186,7 +187,6 @@ def augmentor_of(preset: str) -> Augmentor:
 
 
 COUNTS = (0.4, 0.475, 0.1, 0.025)
-NON_EMPTY = ("retry", "last_class", "")
 _TRIES = 3
 _RETRIES = 20
 
@@ -238,9 +238,7 @@ class Placer:
             raise UserError("There is no object to place; prepare a data set whose training images have some.")
         self._stores, self._side, self._augment, self._overlap = stores, side, augment, overlap
         self._counts = _probabilities(counts, len(stores))
-        if non_empty not in NON_EMPTY:
-            raise UserError(f"DATA.FORCE_NON_EMPTY is {non_empty!r}; set it to retry, last_class, or '' for neither.")
-        self._non_empty = non_empty
+        self._non_empty = check_value("DATA.FORCE_NON_EMPTY", non_empty)
 
     def place(self, rng: np.random.Generator, own_overlap: bool = False) -> Placement:
         """Objects of all classes in a random order of these; no cut-out twice.

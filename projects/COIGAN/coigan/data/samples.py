@@ -1,7 +1,7 @@
 """Training samples from base tiles, reference tiles and objects (thesis 4.3.5, 4.3.6), as a config asks for them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from yacs.config import CfgNode
 
+from coigan.config import check_value
 from coigan.data.objects import ObjectStore
 from coigan.data.placer import Augmentor, Placer, augmentor_of
 from coigan.data.stages import Prepared, open_prepared
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
-
-STRATEGIES = ("additive", "multiplicative", "replace")
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,8 @@ class MaskNoise:
     smooth: int = 41
 
     def __post_init__(self) -> None:
-        if self.strategy not in STRATEGIES:
-            raise UserError(f"INPUT.NOISE.STRATEGY is {self.strategy!r}; set it to one of {', '.join(STRATEGIES)}.")
-        if self.std < 0 or self.smooth < 0 or any(scale < 1 for scale in self.scales):
-            raise UserError("INPUT.NOISE: STD and SMOOTH are 0 or more, SCALES 1 or more.")
+        for field in fields(self):
+            check_value(f"INPUT.NOISE.{field.name.upper()}", getattr(self, field.name))
 
     def __call__(self, masks: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
         """(n, H, W) masks of 0 and 1 on the CPU -> (n, H, W); an empty channel stays empty.
@@ -126,8 +123,7 @@ class SampleSource:
         Raises:
             UserError: there is no base tile, or an unknown axis.
         """
-        if flip not in FLIPS:
-            raise UserError(f"DATA.FLIP is {flip!r}; set it to both, horizontal, vertical, or '' for neither.")
+        check_value("DATA.FLIP", flip)
         if not base:
             raise UserError("There is no base tile without defects; prepare the data set again.")
         self._base, self._reference = list(base), list(reference)
@@ -263,10 +259,7 @@ def shape_placer(cfg: CfgNode, prepared: Prepared) -> Placer | None:
     Raises:
         UserError: DATA.SHAPE_SOURCE is unknown, or there is no bank of masks for each class.
     """
-    source = cfg.DATA.SHAPE_SOURCE
-    if source not in ("dataset", "generated"):
-        raise UserError(f"DATA.SHAPE_SOURCE is {source!r}; set it to dataset or generated.")
-    if source == "dataset":
+    if check_value("DATA.SHAPE_SOURCE", cfg.DATA.SHAPE_SOURCE) == "dataset":
         return defect_placer(cfg, prepared, masks_only=True) if cfg.DATA.DIFFERENT_SHAPES else None
     banks = tuple(cfg.DATA.SHAPE_BANKS)
     if len(banks) != len(prepared.classes):

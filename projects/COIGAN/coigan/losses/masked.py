@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from coigan.config import check_value
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.stability import mean_over_processes
 
@@ -72,10 +73,8 @@ def plain_distance(fake: torch.Tensor, base: torch.Tensor, kind: str, reduction:
     Raises:
         UserError: another reduction.
     """
-    if reduction not in ("mean", "sum"):
-        raise UserError(f"LOSS.REDUCTION is {reduction!r}; set it to mean or sum.")
     distance = F.l1_loss if kind == "l1" else F.mse_loss
-    return distance(fake, base, reduction=reduction)
+    return distance(fake, base, reduction=check_value("LOSS.REDUCTION", reduction))
 
 
 def masked_patch_loss(real: torch.Tensor, fake: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from fvcore.common.registry import Registry
 from torch import nn
 from yacs.config import CfgNode
 
+from coigan.config import check_value
 from gan_plugin.compat import fused_adam
 from gan_plugin.config import registered
 from gan_plugin.errors import UserError
@@ -95,15 +96,14 @@ def build_optimizer(solver: CfgNode, parameters: Iterable[nn.Parameter], rate: f
     """
     betas, decay = tuple(solver.BETAS), solver.WEIGHT_DECAY
     try:
-        match solver.OPTIMIZER:
+        match check_value("SOLVER.OPTIMIZER", solver.OPTIMIZER):
             case "adamw":
                 return fused_adam(torch.optim.AdamW, parameters, lr=rate, betas=betas, weight_decay=decay)
             case "adam":
                 return fused_adam(torch.optim.Adam, parameters, lr=rate, betas=betas, weight_decay=decay)
             case "sgd":
                 return torch.optim.SGD(parameters, rate, momentum=betas[1], weight_decay=decay)
-            case "rmsprop":
+            case _:
                 return torch.optim.RMSprop(parameters, rate, alpha=betas[1], weight_decay=decay)
     except (ValueError, IndexError) as error:
         raise UserError(f"SOLVER: {error}; correct LR, DISC_LR, BETAS or WEIGHT_DECAY.") from error
-    raise UserError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; set it to adamw, adam, sgd or rmsprop.")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from coigan.config import check_value
 from gan_plugin.errors import UserError
 from gan_plugin.modeling.discriminators.layers import build_norm
 
@@ -56,8 +57,7 @@ class SpectralTransform(nn.Module):
             UserError: `combine` is neither.
         """
         super().__init__()
-        if combine not in ("sum", "concat"):
-            raise UserError(f"MODEL.GENERATOR.SPECTRAL is {combine!r}; set it to sum or concat.")
+        check_value("MODEL.GENERATOR.SPECTRAL", combine)
         hidden = max(1, out_channels // 2)
         self.reduce = nn.Sequential(
             nn.Conv2d(in_channels, hidden, 1, bias=False), build_norm(norm, hidden), nn.ReLU(inplace=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from coigan.config import check_value
 from coigan.modeling.build import GENERATOR_REGISTRY
 from coigan.modeling.fourier import FFCResidual
 from gan_plugin.errors import UserError
@@ -46,8 +47,7 @@ class ResnetGenerator(nn.Module):
             UserError: `upsample` is neither.
         """
         super().__init__()
-        if upsample not in ("transposed", "resize"):
-            raise UserError(f"MODEL.GENERATOR.UPSAMPLE is {upsample!r}; set it to transposed or resize.")
+        check_value("MODEL.GENERATOR.UPSAMPLE", upsample)
         widths = [min(max_channels, width * 2**level) for level in range(downs + 1)]
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, width, 7, padding=3, padding_mode="reflect", bias=False),

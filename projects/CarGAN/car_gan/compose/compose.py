@@ -23,6 +23,7 @@ from gan_plugin.data.masks import mask_to_polygons
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
+from gan_plugin.rules import FREE, SHARE, Keys, between, check_keys, defaults_of, one_of, rules_of, series, whole
 
 from .place import Ground, find_place, fit_ground, paste
 from .samples import SampleBank
@@ -43,56 +44,64 @@ _REASONS = {
 _BRIGHTNESS_OF = 20
 
 
+_COUNTS = series(
+    whole(1),
+    lambda counts: len(counts) == 2 and counts[0] <= counts[1],
+    "the fewest and the most cars, such as (1, 3)",
+)
+KEYS: Keys = {
+    "SEED": (0, FREE),
+    # what the samples are, as one of the scenes' classes
+    "CATEGORY": ("car", FREE),
+    # of Cityscapes
+    "SPLITS": (("train",), FREE),
+    # the share of the scenes that get new cars; the others go into the export as they are
+    "MIX": (0.5, between(0, 1, "a share")),
+    # cars that such a scene gets, at least and at most; fewer where there is no room
+    "CARS": ((1, 3), _COUNTS),
+    # "polygon" works with both values of INPUT.MASK_FORMAT, "rle" is shorter and takes bitmask
+    "SEGMENTATION": ("polygon", one_of(*FORMS)),
+    "MATTING": {
+        # the colour that the samples lie on; () for what is noted beside them, or else the source document's green
+        "KEY": ((), FREE),
+        # alpha from here to there is stretched to 0 to 1; what a GAN draws is never exactly the key colour
+        "LOW": (0.1, FREE),
+        "HIGH": (0.9, FREE),
+        # a sample is left out if the car covers less or more of its picture than these shares
+        "MIN_COVER": (0.08, SHARE),
+        "MAX_COVER": (0.98, SHARE),
+        # or if more than this share of the car is half transparent
+        "MAX_FUZZY": (0.5, SHARE),
+    },
+    "PLACE": {
+        # scenes from which the size of a car at each distance is learnt
+        "FIT_SCENES": (300, whole(1)),
+        "TRIES": (40, whole(1)),
+        # pixels
+        "MIN_HEIGHT": (12, FREE),
+        # how much a sample may be enlarged
+        "MAX_ENLARGE": (2.0, FREE),
+        # the least share of a new car that nearer objects leave free
+        "MIN_VISIBLE": (0.4, SHARE),
+        # the largest share of an annotated object that a new car may hide
+        "MAX_HIDE": (0.6, SHARE),
+        # the largest share of the ground under a new car that may already be taken
+        "MAX_OVERLAP": (0.1, SHARE),
+        # where the road is known: the least share of the car's base that is on it
+        "ON_ROAD": (0.9, SHARE),
+    },
+    "LOOK": {
+        # darkness of the shadow under the car, 0 to 1
+        "SHADOW": (0.5, SHARE),
+        # how far the car follows the brightness of its scene, 0 to 1
+        "LIGHT": (0.7, SHARE),
+    },
+}
+
+
 def compose_defaults() -> CN:
     """The defaults. 0 switches an effect off."""
-    cfg = CN()
-    cfg.SEED = 0
-    # what the samples are, as one of the scenes' classes
-    cfg.CATEGORY = "car"
-    # of Cityscapes
-    cfg.SPLITS = ("train",)
-    # the share of the scenes that get new cars; the others go into the export as they are
-    cfg.MIX = 0.5
-    # cars that such a scene gets, at least and at most; fewer where there is no room
-    cfg.CARS = (1, 3)
-    # "polygon" works with both values of INPUT.MASK_FORMAT, "rle" is shorter and takes bitmask
-    cfg.SEGMENTATION = "polygon"
-
-    cfg.MATTING = CN()
-    # the colour that the samples lie on; () for what is noted beside them, or else the source document's green
-    cfg.MATTING.KEY = ()
-    # alpha from here to there is stretched to 0 to 1; what a GAN draws is never exactly the key colour
-    cfg.MATTING.LOW = 0.1
-    cfg.MATTING.HIGH = 0.9
-    # a sample is left out if the car covers less or more of its picture than these shares
-    cfg.MATTING.MIN_COVER = 0.08
-    cfg.MATTING.MAX_COVER = 0.98
-    # or if more than this share of the car is half transparent
-    cfg.MATTING.MAX_FUZZY = 0.5
-
-    cfg.PLACE = CN()
-    # scenes from which the size of a car at each distance is learnt
-    cfg.PLACE.FIT_SCENES = 300
-    cfg.PLACE.TRIES = 40
-    # pixels
-    cfg.PLACE.MIN_HEIGHT = 12
-    # how much a sample may be enlarged
-    cfg.PLACE.MAX_ENLARGE = 2.0
-    # the least share of a new car that nearer objects leave free
-    cfg.PLACE.MIN_VISIBLE = 0.4
-    # the largest share of an annotated object that a new car may hide
-    cfg.PLACE.MAX_HIDE = 0.6
-    # the largest share of the ground under a new car that may already be taken
-    cfg.PLACE.MAX_OVERLAP = 0.1
-    # where the road is known: the least share of the car's base that is on it
-    cfg.PLACE.ON_ROAD = 0.9
-
-    cfg.LOOK = CN()
-    # darkness of the shadow under the car, 0 to 1
-    cfg.LOOK.SHADOW = 0.5
-    # how far the car follows the brightness of its scene, 0 to 1
-    cfg.LOOK.LIGHT = 0.7
-    return cfg
+    return CN(defaults_of(KEYS))
 
 
 def annotations_of(scene: Scene, categories: Mapping[int, str], form: str) -> list[dict[str, Any]]:
@@ -270,7 +279,8 @@ def compose(
     Raises:
         UserError: an option, a path or a picture is wrong, or no car found a place.
     """
-    _check(cfg, source)
+    check_keys(cfg, rules_of(KEYS))
+    check_category(cfg.CATEGORY, source.categories.values())
     if cfg.MIX and samples is None:
         raise UserError("--samples is missing; name the generated cars, or set MIX 0 for the scenes as they are.")
     bank = SampleBank(samples, cfg.MATTING) if cfg.MIX and samples else None
@@ -297,16 +307,6 @@ def compose(
             "samples, or loosen PLACE or MATTING."
         )
     return summary
-
-
-def _check(cfg: CfgNode, source: SceneSource) -> None:
-    if not 0 <= cfg.MIX <= 1:
-        raise UserError(f"MIX is {cfg.MIX}; set it to a share of the scenes, from 0 to 1.")
-    if len(cfg.CARS) != 2 or not 1 <= cfg.CARS[0] <= cfg.CARS[1]:
-        raise UserError(f"CARS is {tuple(cfg.CARS)}; set it to the fewest and the most cars, such as (1, 3).")
-    if cfg.SEGMENTATION not in FORMS:
-        raise UserError(f"SEGMENTATION is '{cfg.SEGMENTATION}'; set it to one of {', '.join(FORMS)}.")
-    check_category(cfg.CATEGORY, source.categories.values())
 
 
 def choose_scenes(files: Sequence[SceneFile], mix: float, seed: int) -> list[Job]:

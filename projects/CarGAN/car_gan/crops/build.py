@@ -19,6 +19,7 @@ from gan_plugin.config_files import flat
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
+from gan_plugin.rules import AMOUNT, FREE, SWITCH, Keys, check_keys, defaults_of, one_of, rules_of
 
 from .detections import RUN_ON, Detection, Detector, Judge, RecordedScores
 from .filters import (
@@ -37,60 +38,63 @@ CROPS = PICTURES[0]
 DROPPED, SCORES, FUNNEL = "dropped.jsonl", "scores.json", "funnel.json"
 
 
+KEYS: Keys = {
+    # green_crop | rgba_crop | green_full | rgba_full | context; see MODES in car_gan/crops/filters.py
+    "MODE": ("green_crop", one_of(*MODES)),
+    "CATEGORY": ("car", FREE),
+    # red, green, blue of every pixel outside the car
+    "KEY": (GREEN, FREE),
+    # of Cityscapes
+    "SPLITS": (("train", "val", "test"), FREE),
+    # the crop: the detector's box ("predicted") or the one around the mask ("truth")
+    "BOX": ("predicted", one_of("predicted", "truth")),
+    # widen it on each side by this share of its longer side
+    "PAD": (0.0, AMOUNT),
+    # widen its shorter side to the longer one; what lies outside of the image is the key colour
+    "SQUARE": (False, SWITCH),
+    # an object whose mask is unusable is dropped and counted; otherwise the build ends with a sentence
+    "SKIP_BROKEN": (False, SWITCH),
+    "DETECTOR": {
+        # a YAML file, or the name of one in Detectron2's model zoo; "" for no detector
+        "CONFIG": ("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml", FREE),
+        # a checkpoint; "" for the model zoo's, or else the config's
+        "WEIGHTS": ("", FREE),
+        # a file of recorded scores to use instead of a detector, such as the scores.json of a former build
+        "RECORDED": ("", FREE),
+        # the picture it sees: the car alone on the key colour ("green"), or the scene, matched by IoU ("scene")
+        "RUN_ON": ("green", one_of(*RUN_ON)),
+        # keep a car that is predicted with at least this confidence
+        "MIN_SCORE": (0.9, FREE),
+        # with RUN_ON scene: the least IoU of the predicted box with the one around the mask
+        "MIN_IOU": (0.5, FREE),
+        # index of CATEGORY among the detector's classes; -1 looks it up by name
+        "CLASS": (-1, FREE),
+    },
+    "FILTER": {
+        # the least share of the outline that is seen (known for Cityscapes, 1 elsewhere)
+        "MIN_VISIBLE": (0.0, AMOUNT),
+        # the least share of the seen pixels that hang together: a car cut in two by a pole has about 0.5
+        "MIN_LARGEST_PART": (0.0, AMOUNT),
+        # drop cars whose outline comes within this many pixels of the image's border
+        "BORDER": (0, AMOUNT),
+        # pixels seen
+        "MIN_AREA": (0, AMOUNT),
+        # shorter side of the box in pixels
+        "MIN_SIDE": (0, AMOUNT),
+        # width / height of the box
+        "MIN_ASPECT": (0.0, AMOUNT),
+        "MAX_ASPECT": (0.0, AMOUNT),
+        # variance of the Laplacian inside the car, its longer side scaled to 64 pixels; grey values from 0 to 1
+        "MIN_SHARPNESS": (0.0, AMOUNT),
+        # the largest share of the car that the crop may cut off (the predicted box may be too small)
+        "MAX_CUT": (0.0, AMOUNT),
+    },
+}
+
+
 def build_defaults() -> CN:
     """The defaults: the source document's final data set (section 2). 0 or "" switches a filter off."""
-    cfg = CN()
-    # green_crop | rgba_crop | green_full | rgba_full | context; see MODES in car_gan/crops/filters.py
-    cfg.MODE = "green_crop"
-    cfg.CATEGORY = "car"
-    # red, green, blue of every pixel outside the car
-    cfg.KEY = GREEN
-    # of Cityscapes
-    cfg.SPLITS = ("train", "val", "test")
-    # the crop: the detector's box ("predicted") or the one around the mask ("truth")
-    cfg.BOX = "predicted"
-    # widen it on each side by this share of its longer side
-    cfg.PAD = 0.0
-    # widen its shorter side to the longer one; what lies outside of the image is the key colour
-    cfg.SQUARE = False
-    # an object whose mask is unusable is dropped and counted; otherwise the build ends with a sentence
-    cfg.SKIP_BROKEN = False
-
-    cfg.DETECTOR = CN()
-    # a YAML file, or the name of one in Detectron2's model zoo; "" for no detector
-    cfg.DETECTOR.CONFIG = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
-    # a checkpoint; "" for the model zoo's, or else the config's
-    cfg.DETECTOR.WEIGHTS = ""
-    # a file of recorded scores to use instead of a detector, such as the scores.json of a former build
-    cfg.DETECTOR.RECORDED = ""
-    # the picture it sees: the car alone on the key colour ("green"), or the scene, matched by IoU ("scene")
-    cfg.DETECTOR.RUN_ON = "green"
-    # keep a car that is predicted with at least this confidence
-    cfg.DETECTOR.MIN_SCORE = 0.9
-    # with RUN_ON scene: the least IoU of the predicted box with the one around the mask
-    cfg.DETECTOR.MIN_IOU = 0.5
-    # index of CATEGORY among the detector's classes; -1 looks it up by name
-    cfg.DETECTOR.CLASS = -1
-
-    cfg.FILTER = CN()
-    # the least share of the outline that is seen (known for Cityscapes, 1 elsewhere)
-    cfg.FILTER.MIN_VISIBLE = 0.0
-    # the least share of the seen pixels that hang together: a car cut in two by a pole has about 0.5
-    cfg.FILTER.MIN_LARGEST_PART = 0.0
-    # drop cars whose outline comes within this many pixels of the image's border
-    cfg.FILTER.BORDER = 0
-    # pixels seen
-    cfg.FILTER.MIN_AREA = 0
-    # shorter side of the box in pixels
-    cfg.FILTER.MIN_SIDE = 0
-    # width / height of the box
-    cfg.FILTER.MIN_ASPECT = 0.0
-    cfg.FILTER.MAX_ASPECT = 0.0
-    # variance of the Laplacian inside the car, its longer side scaled to 64 pixels; grey values from 0 to 1
-    cfg.FILTER.MIN_SHARPNESS = 0.0
-    # the largest share of the car that the crop may cut off (the predicted box may be too small)
-    cfg.FILTER.MAX_CUT = 0.0
-    return cfg
+    return CN(defaults_of(KEYS))
 
 
 @dataclass(frozen=True)
@@ -157,8 +161,6 @@ def judge_of(cfg: CfgNode) -> Judge | None:
         UserError: an option is wrong.
     """
     options = cfg.DETECTOR
-    if options.RUN_ON not in RUN_ON:
-        raise UserError(f"DETECTOR.RUN_ON is '{options.RUN_ON}'; set it to one of {', '.join(RUN_ON)}.")
     if options.RECORDED:
         return RecordedScores(options.RECORDED)
     if options.CONFIG:
@@ -177,9 +179,7 @@ class Cutter:
         Raises:
             UserError: an option is wrong.
         """
-        for key, value, known in (("MODE", cfg.MODE, MODES), ("BOX", cfg.BOX, ("predicted", "truth"))):
-            if value not in known:
-                raise UserError(f"{key} is '{value}'; set it to one of {', '.join(known)}.")
+        check_keys(cfg, rules_of(KEYS))
         self._source, self._cfg, self._crops = source, cfg, crops
         self._key, self._judge = checked_colour(cfg.KEY), judge_of(cfg)
         if self._judge is None and cfg.BOX == "predicted":

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_plugin.errors import UserError
+from gan_plugin.rules import check_name
 
 _MOST = 8
 
@@ -118,8 +119,7 @@ def initialise(network: nn.Module, name: str, key: str = "MODEL.INIT") -> None:
     Raises:
         UserError: `name`, which config key `key` holds, is unknown.
     """
-    if name not in INITIALISERS:
-        raise UserError(f"{key} is {name!r}, which is unknown; set it to one of {', '.join(INITIALISERS)}.")
+    check_name(key, name, INITIALISERS)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             with torch.no_grad():

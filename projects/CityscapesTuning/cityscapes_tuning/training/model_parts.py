@@ -9,6 +9,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from gan_plugin.errors import UserError
+from gan_plugin.rules import check_name
 
 from ..config import FREEZABLE
 
@@ -38,9 +39,8 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> list[str]:
     """
     frozen = []
     for part in parts:
-        if part not in FREEZABLE:
-            raise UserError(f"TUNING.FREEZE holds {part!r}, which is unknown; choose from {', '.join(FREEZABLE)}.")
-        names = [name for name, _ in model.named_parameters() if name.startswith(FREEZABLE[part])]
+        prefixes = FREEZABLE[check_name("TUNING.FREEZE", part, FREEZABLE)]
+        names = [name for name, _ in model.named_parameters() if name.startswith(prefixes)]
         if not names:
             raise UserError(f"TUNING.FREEZE holds {part!r}, but this model has no such part; take it out.")
         frozen += names
