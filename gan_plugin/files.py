@@ -32,12 +32,16 @@ UNREADABLE = (
 _REFUSED = re.compile(r"(?:GLOBAL|Unsupported class) ([\w.]+)|TorchScript")
 
 
-def write_whole(path: str | os.PathLike, write: Callable[[IO[bytes]], Any], advice: str) -> None:
-    """Let `write` fill a file that appears as `path` only once it is complete and on the disk.
+def write_whole(
+    path: str | os.PathLike,
+    content: str | bytes | Callable[[IO[bytes]], Any],
+    advice: str = "Free some disk space, or choose another place.",
+) -> None:
+    """Write a file that appears as `path` only once it is complete and on the disk.
 
     Args:
         path: what was there before stays if anything goes wrong.
-        write: gets the open file.
+        content: of the file, or what writes it into the open file.
         advice: a sentence on what the user can do if it cannot be written.
 
     Raises:
@@ -46,7 +50,10 @@ def write_whole(path: str | os.PathLike, write: Callable[[IO[bytes]], Any], advi
     temporary = f"{os.fspath(path)}{UNFINISHED}"
     try:
         with open(temporary, "wb") as file:
-            write(file)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -153,7 +153,7 @@ def work(args: argparse.Namespace) -> None:
     print(show(report))
     line = json.dumps(report)
     print(line)
-    write_whole(str(out), lambda file: file.write((line + "\n").encode()), "Name another file with --json.")
+    write_whole(str(out), line + "\n", "Name another file with --json.")
 
 
 def main(arguments: list[str] | None = None) -> None:

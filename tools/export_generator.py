@@ -105,7 +105,6 @@ def config_of(args: argparse.Namespace) -> Path:
 def work(args: argparse.Namespace) -> None:
     """Read, check, write, say what was written."""
     from gan_plugin.engine.export import (
-        ADVICE,
         import_modules,
         read_named_generator,
         trace_model,
@@ -121,7 +120,7 @@ def work(args: argparse.Namespace) -> None:
     if args.torchscript:
         write_torchscript(trace_model(model, *args.image_size), args.torchscript)
     if args.config_out:
-        write_whole(args.config_out, lambda file: file.write(config.encode()), ADVICE)
+        write_whole(args.config_out, config)
     write_weights(weights, args.out, classes)
     size = sum(tensor.numel() for tensor in weights.values()) / 1e6
     print(f"{args.out}: {len(weights)} tensors, {size:.1f} million numbers; {checked}")

@@ -184,7 +184,7 @@ def work(args: argparse.Namespace) -> None:
         looking.video(path)
     if args.json:
         data = json.dumps(looking.results).encode()
-        write_whole(args.json, lambda file: file.write(data), "Choose another --json.")
+        write_whole(args.json, data, "Choose another --json.")
     read = len(inputs.pictures) - sum(group.count for group in looking.findings.groups.values())
     films = f" and {len(inputs.videos)} videos" if inputs.videos else ""
     print(f"{read} pictures{films}, {looking.objects} objects that score {args.score:g} or more: {args.output}")

@@ -92,7 +92,7 @@ def work(args: argparse.Namespace) -> None:
         print(f"{each.steps:>7} {100 * each.seen:>10.1f} % {100 * each.unseen:>12.1f} %")
     if args.json:
         text = json.dumps({"about": about, "steps": [asdict(each) for each in tellings]}, indent=1)
-        write_whole(args.json, lambda file: file.write(text.encode()), "Choose another --json.")
+        write_whole(args.json, text, "Choose another --json.")
 
 
 def main(arguments: list[str] | None = None) -> int:

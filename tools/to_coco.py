@@ -103,7 +103,7 @@ def work(args: argparse.Namespace) -> None:
         print(remark)
     findings.refuse()
     data = json.dumps(content).encode()
-    write_whole(args.out, lambda file: file.write(data), "Choose another place, or free some space.")
+    write_whole(args.out, data)
     print(f"{args.out}: {summary_of(content)}")
 
 

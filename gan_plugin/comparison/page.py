@@ -43,7 +43,6 @@ _MOST_PIXELS = 900
 # objects of an arm that gain most, and as many that lose most
 _ROWS = 3
 _COLOURS = "In the differences blue is right, orange too much, yellow missed."
-_ADVICE = "Free some disk space, or choose another folder."
 
 
 def write_page(
@@ -257,4 +256,4 @@ def _strip(tiles: Sequence[Mapping[str, str]]) -> Image.Image:
 
 
 def _save(picture: Image.Image, file: Path) -> None:
-    write_whole(file, partial(picture.save, format="JPEG", quality=85), _ADVICE)
+    write_whole(file, partial(picture.save, format="JPEG", quality=85))

@@ -32,7 +32,6 @@ CONFIG = "config.yaml"
 _LOCK = ".lock"
 # collecting results and drawing a report takes that long at most
 _PATIENCE_SECONDS = 120
-_ADVICE = "Choose another --output, or free some disk space."
 # says that the evaluation has ended without any metric that is defined
 _NO_SCORES = "no_scores.txt"
 _CONSOLE = "console.txt"
@@ -104,7 +103,7 @@ def write_if_new(file: Path, text: str) -> None:
     """
     content = text.encode()
     if not file.is_file() or file.read_bytes() != content:
-        write_whole(file, lambda opened: opened.write(content), _ADVICE)
+        write_whole(file, content)
 
 
 class State(Enum):

@@ -468,7 +468,7 @@ def _write_copy(file: CocoFile, name: str, folder: Path) -> str:
     if not path.exists():
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda opened: opened.write(data), f"{file.path} needs a repaired copy there.")
+        write_whole(path, data, f"{file.path} needs a repaired copy there.")
     return os.fspath(path)
 
 

@@ -146,9 +146,7 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make `last_filename_basename` the file that `--resume` continues from."""
-        write_whole(
-            os.path.join(self.save_dir, LAST), lambda file: file.write(last_filename_basename.encode()), _ADVICE
-        )
+        write_whole(os.path.join(self.save_dir, LAST), last_filename_basename, _ADVICE)
 
     def _refuse_non_finite(self, weights: dict[str, torch.Tensor], name: str, iteration: int | None = None) -> None:
         when = "" if iteration is None else f" after iteration {iteration}"

@@ -33,7 +33,6 @@ from .checkpoint import classes_as_text, classes_in, named_classes, with_version
 from .setup import merge_file
 
 SUFFIXES = (".pth", ".safetensors")
-ADVICE = "Choose another place or free some disk space."
 # what inference does not need: every other weight has GeneralizedRCNN's name
 ADVERSARY_PREFIX = "adversaries."
 # the plugin's components and the ones of Detectron2 whose inference and parameters they share
@@ -154,9 +153,9 @@ def write_weights(weights: dict[str, torch.Tensor], out: Path, classes: Sequence
     """
     if out.suffix == ".safetensors":
         content = safetensors.torch.save(weights, metadata={"format": "pt", **classes_as_text(classes)})
-        write_whole(out, lambda file: file.write(content), ADVICE)
+        write_whole(out, content)
     else:
-        write_whole(out, lambda file: torch.save({"model": weights, **named_classes(classes)}, file), ADVICE)
+        write_whole(out, lambda file: torch.save({"model": weights, **named_classes(classes)}, file))
 
 
 def import_modules(names: Sequence[str]) -> None:
@@ -377,7 +376,7 @@ def write_torchscript(module: torch.jit.ScriptModule, out: Path) -> None:
     """Write `module` as `out`, whole or not at all, for `torch.jit.load`; UserError if that is impossible."""
     buffer = io.BytesIO()
     torch.jit.save(module, buffer)
-    write_whole(out, lambda file: file.write(buffer.getbuffer()), ADVICE)
+    write_whole(out, buffer.getbuffer())
 
 
 def _detect(model: Any, inputs: list[dict[str, torch.Tensor]]) -> dict[str, Any]:

@@ -251,7 +251,7 @@ class BestCheckpoint(HookBase):
             else:
                 self._checkpointer.save(self._name, iteration=iteration)
             record = json.dumps({"metric": self.metric, "value": value, "iteration": iteration})
-            write_whole(self._record, lambda file: file.write(record.encode()), "Free some disk space and --resume.")
+            write_whole(self._record, record, "Free some disk space and --resume.")
 
     def after_train(self) -> None:
         if self.trainer.iter >= self.trainer.max_iter:

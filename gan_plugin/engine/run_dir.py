@@ -119,7 +119,7 @@ def claim_folder(
                 f"or start another run{other} another {key}."
             )
         if not os.path.exists(os.path.join(path, LAST)):
-            write_whole(os.path.join(path, LAST), lambda file: file.write(last.encode()), "Free some disk space.")
+            write_whole(os.path.join(path, LAST), last)
     for name in [*_names(path, f"model_*{UNFINISHED}"), *_names(path, f"{LAST}{UNFINISHED}")]:
         os.remove(os.path.join(path, name))
 
@@ -209,7 +209,7 @@ def save_config(folder: str, config: str, *, over_run: bool = True) -> None:
     """
     file = os.path.join(folder, CONFIG)
     if comm.is_main_process() and (over_run or not os.path.exists(file)):
-        write_whole(file, lambda opened: opened.write(config.encode()), "Free some disk space.")
+        write_whole(file, config)
 
 
 def values_of(cfg: CfgNode, keys: Iterable[str]) -> dict[str, Any]:

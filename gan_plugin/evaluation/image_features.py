@@ -131,7 +131,7 @@ def cached_features(
     features = extract(extractor, batches)
     os.makedirs(folder, exist_ok=True)
     content = {"values": features.values, "logits": features.logits, "extractor": extractor.name, "key": key}
-    write_whole(path, lambda file: torch.save(content, file), "Free some disk space, or name another cache folder.")
+    write_whole(path, lambda file: torch.save(content, file))
     return features
 
 

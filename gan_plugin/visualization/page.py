@@ -53,7 +53,7 @@ def save_page(page: str, target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"The report {target} cannot be written ({error.strerror}); choose another path.") from error
-    write_whole(target, lambda file: file.write(page.encode()), "Choose another path, or free some disk space.")
+    write_whole(target, page)
     return target
 
 

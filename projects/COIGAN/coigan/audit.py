@@ -21,7 +21,6 @@ AUDIT, PROVENANCE = "audit.json", "provenance.jsonl"
 # what is found further from a label than so many pixels is no disagreement about its outline
 MARGIN = 8
 _BINS = 10
-_ADVICE = "Free some disk space, or choose another folder."
 # (H, W, 3) bytes -> (H, W) bool, where it sees a defect
 Find = Callable[[np.ndarray], np.ndarray]
 
@@ -159,7 +158,7 @@ def write_audit(
     ]
     text = json.dumps({**facts, **summary, "objects": objects}, indent=1)
     report = augmented.folder / AUDIT
-    write_whole(report, lambda file: file.write(text.encode()), _ADVICE)
+    write_whole(report, text)
     return report
 
 
@@ -188,9 +187,9 @@ def write_passed(augmented: AugmentedSet, out: Path, results: Sequence[Agreement
             try:
                 shutil.copyfile(folder / "images" / name, target)
             except OSError as error:
-                raise UserError(f"A picture of {folder} cannot be copied ({error}). {_ADVICE}") from error
-        write_whole(part / PROVENANCE, lambda file: file.write("".join(lines).encode()), _ADVICE)
-        write_whole(part / ANNOTATIONS, lambda file: file.write(json.dumps(content).encode()), _ADVICE)
+                raise UserError(f"A picture of {folder} cannot be copied ({error}); free some disk space.") from error
+        write_whole(part / PROVENANCE, "".join(lines))
+        write_whole(part / ANNOTATIONS, json.dumps(content))
     return left
 
 

@@ -88,7 +88,6 @@ TERMS = (
     {"name": "LaMa", "note": "architecture of the generator, Apache-2.0", "url": "https://github.com/advimman/lama"},
     {"name": "perceptual weights", "note": "where training used them: the terms of ADE20K's or ImageNet's weights"},
 )
-_ADVICE = "Free some disk space, or choose another folder."
 # base image, what was placed, and a seed -> the image with defects
 Paint = Callable[[np.ndarray, Placement, int], np.ndarray]
 
@@ -287,8 +286,8 @@ def write_augmented(
         content["info"] |= {"images": len(lines), "clean_images": clean, "objects": counted}
         content["info"] |= {"labels": labels, "invisible_labels": invisible}
         text = "\n".join(lines) + "\n"
-        write_whole(part / "provenance.jsonl", lambda file: file.write(text.encode()), _ADVICE)
-        write_whole(part / ANNOTATIONS, lambda file: file.write(json.dumps(content).encode()), _ADVICE)
+        write_whole(part / "provenance.jsonl", text)
+        write_whole(part / ANNOTATIONS, json.dumps(content))
     return Path(out) / ANNOTATIONS
 
 

@@ -24,7 +24,6 @@ from gan_plugin.files import read_safely, write_whole
 
 _PREFIX = "generator."
 _KIND = "coigan-generator-1"
-_ADVICE = "Choose another place or free some disk space."
 
 
 @dataclass(frozen=True)
@@ -157,9 +156,9 @@ def write_trained(trained: TrainedGenerator, out: str | os.PathLike) -> None:
     config = trained.cfg.dump()
     if os.fspath(out).endswith(".safetensors"):
         content = safetensors.torch.save(weights, metadata={"format": "pt", "kind": _KIND, "config": config})
-        write_whole(out, lambda file: file.write(content), _ADVICE)
+        write_whole(out, content)
     else:
-        write_whole(out, lambda file: torch.save({"model": weights, "kind": _KIND, "config": config}, file), _ADVICE)
+        write_whole(out, lambda file: torch.save({"model": weights, "kind": _KIND, "config": config}, file))
 
 
 # clean masks (n, H, W) and a random generator -> what the generator is shown for them

@@ -19,7 +19,6 @@ from gan_plugin.processes import leave_ctrl_c_to_parent, raise_stopped, stop_sig
 # a line for each finished piece of work
 PROGRESS = "progress.jsonl"
 _SETTINGS = "settings.json"
-ADVICE = "Choose another --output, or free some disk space."
 Item = TypeVar("Item")
 Result = dict[str, Any]
 
@@ -60,11 +59,6 @@ def made_folder(folder: Path) -> Path:
     except OSError as error:
         raise UserError(f"--output {folder} cannot be made ({error.strerror}); choose another.") from error
     return folder
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is whole or absent; a UserError says why it cannot be written."""
-    write_whole(path, lambda file: file.write(text.encode()), ADVICE)
 
 
 def _check(folder: Path, text: str) -> None:
@@ -108,7 +102,7 @@ def work_through(
     former = _read(journal)[: len(items)]
     lines = "".join(json.dumps(line) + "\n" for line in former).encode()
     # a line that a kill has cut off must not stay at the end, where the next one would be written to it
-    write_whole(journal, lambda file: file.write(lines), ADVICE)
+    write_whole(journal, lines)
     yield from former
     bar = tqdm(total=len(items), initial=len(former), desc=title, unit="image", disable=None)
     with open(journal, "ab") as opened, bar, stop_signals_answered(raise_stopped):
@@ -135,7 +129,7 @@ def _append(opened: IO[bytes], journal: Path, result: Result) -> None:
         opened.write(json.dumps(result).encode() + b"\n")
         opened.flush()
     except OSError as error:
-        raise UserError(f"{journal} could not be written ({error.strerror}). {ADVICE}") from error
+        raise UserError(f"{journal} could not be written ({error.strerror}); choose another --output.") from error
 
 
 def _results(items: Sequence[Item], work: Callable[[Item], Result], workers: int) -> Iterator[Result]:

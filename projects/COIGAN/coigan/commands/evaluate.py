@@ -184,7 +184,7 @@ def _print_checkpoints(results: dict[str, Any], protocol: str, network: str, out
 def _write(path: Path, content: dict[str, Any], advice: str) -> None:
     from gan_plugin.files import write_whole
 
-    write_whole(path, lambda file: file.write(json.dumps(content, indent=1).encode()), advice)
+    write_whole(path, json.dumps(content, indent=1), advice)
 
 
 def _former(path: Path) -> dict[str, dict[str, Any]]:

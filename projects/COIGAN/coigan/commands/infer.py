@@ -17,8 +17,6 @@ from coigan.commands._arguments import add_weights_arguments, open_inpainter
 if TYPE_CHECKING:
     import numpy as np
 
-_ADVICE = "Choose another place or free some disk space."
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -75,8 +73,8 @@ def run(args: argparse.Namespace) -> None:
         "weights_sha256": inpainter.digest,
         "synthetic": True,
     }
-    write_whole(args.out, lambda file: file.write(encode_png(painted)), _ADVICE)
-    write_whole(f"{args.out}.json", lambda file: file.write(json.dumps(facts, indent=1).encode()), _ADVICE)
+    write_whole(args.out, encode_png(painted))
+    write_whole(f"{args.out}.json", json.dumps(facts, indent=1))
     print(f"{args.out}: {int(masks.any(0).sum())} pixels under masks")
 
 

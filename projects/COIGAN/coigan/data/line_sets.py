@@ -35,7 +35,6 @@ from gan_plugin.files import write_whole
 LINES, INDEX = "dataset.jsonl", "index"
 _MAGIC, _VERSION = b"COIGANIX", 1
 _HEADER = struct.Struct("<8sIIQ")
-_ADVICE = "Free some disk space, or choose another folder."
 
 
 class LineWriter:
@@ -88,7 +87,7 @@ class LineWriter:
             self._part.replace(self.folder / LINES)
             header = _HEADER.pack(_MAGIC, _VERSION, self._checksum, len(self._offsets) - 1)
             offsets = np.array(self._offsets, "<u8").tobytes()
-            write_whole(self.folder / INDEX, lambda file: file.write(header + offsets), _ADVICE)
+            write_whole(self.folder / INDEX, header + offsets)
 
 
 class LineStore:
@@ -287,12 +286,7 @@ def write_line_set(
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as JSON that is whole or absent."""
-    write_whole_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_whole_text(path: Path, text: str) -> None:
-    """Write `text` so that it is whole or absent."""
-    write_whole(path, lambda file: file.write(text.encode()), _ADVICE)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def categories_of(classes: tuple[str, ...]) -> list[dict[str, Any]]:

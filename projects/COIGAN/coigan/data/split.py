@@ -14,10 +14,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from coigan.choices import SPLITS
-from coigan.data.line_sets import write_whole_text
 from gan_plugin.data.subsets import apportion
 from gan_plugin.errors import UserError
-from gan_plugin.files import read_text
+from gan_plugin.files import read_text, write_whole
 
 # a deviation of so much of a class, or of half an object, is none: the solver may stop there
 _TOLERANCE = 0.001
@@ -236,7 +235,7 @@ def write_groups(path: Path, names: Sequence[str], pairs: Sequence[tuple[int, in
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["image", "group"])
     rows.writerows((names[place], int(number[place])) for place in sorted(set(ends.ravel().tolist())))
-    write_whole_text(path, table.getvalue())
+    write_whole(path, table.getvalue())
 
 
 def groups_of(names: Sequence[str], rule: str, within: int = 0) -> tuple[np.ndarray, str]:

@@ -19,7 +19,6 @@ from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
 
-_ADVICE = "Free some disk space."
 _LONGEST = 4096
 
 
@@ -99,7 +98,7 @@ class Session:
             facts = {"base": self._bases[self._place].name, **made}
             files[f"{stem}.json"] = json.dumps(facts, indent=1).encode()
             for name, content in files.items():
-                write_whole(self._out / name, partial(_write, content), _ADVICE)
+                write_whole(self._out / name, partial(_write, content))
         return {"folder": str(self._out), "files": sorted(files)}
 
     def _read_request(self, request: dict[str, Any]) -> tuple[np.ndarray, int, float]:

@@ -127,4 +127,4 @@ def _former_runs(path: Path, identity: Mapping[str, Any]) -> list[dict[str, Any]
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=1)
-    write_whole(path, lambda file: file.write(text.encode()), _ADVICE)
+    write_whole(path, text, _ADVICE)

@@ -297,7 +297,7 @@ def write_segmenter(path: str | Path, network: nn.Module, options: SegmentOption
     """
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     content = {"kind": _KIND, "model": state, "options": asdict(options)}
-    write_whole(path, lambda file: torch.save(content, file), "Choose another place or free some disk space.")
+    write_whole(path, lambda file: torch.save(content, file))
 
 
 def read_segmenter(path: str | Path, device: str) -> TrainedSegmenter:

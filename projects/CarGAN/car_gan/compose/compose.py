@@ -15,7 +15,7 @@ from fvcore.common.config import CfgNode as CN
 from PIL import Image
 from pycocotools import mask as rle_tools
 
-from car_gan.output import ADVICE, PROGRESS, output_folder, work_through, write_text
+from car_gan.output import PROGRESS, output_folder, work_through
 from car_gan.pictures import LICENCE
 from car_gan.scenes.scene import Scene, SceneFile, SceneObject, SceneSource, check_category, digest
 from gan_plugin.config_files import flat
@@ -214,11 +214,11 @@ class Composer:
             picture, scene, pasted, refused = self._add_cars(image, scene, job.file, self._bank, self._ground)
         if pasted:
             name = f"{IMAGES}/{stem}.png"
-            write_whole(self._output / name, lambda f: Image.fromarray(picture).save(f, "PNG"), ADVICE)
+            write_whole(self._output / name, lambda f: Image.fromarray(picture).save(f, "PNG"))
         else:
             name = f"{IMAGES}/{stem}{job.file.image.suffix}"
             with open(job.file.image, "rb") as original:
-                write_whole(self._output / name, lambda f: shutil.copyfileobj(original, f), ADVICE)
+                write_whole(self._output / name, lambda f: shutil.copyfileobj(original, f))
         image_line = {
             "file_name": name,
             "height": scene.shape[0],
@@ -325,7 +325,7 @@ def _ground(source: SceneSource, files: Sequence[SceneFile], cfg: CfgNode, outpu
     pairs = list(zip(drawn, scenes, strict=True))[:_BRIGHTNESS_OF]
     brightness = float(np.mean([read_rgb(files[index].image, scene.shape[::-1]).mean() for index, scene in pairs]))
     ground = fit_ground(scenes, max(1.0, brightness), cfg.CATEGORY)
-    write_text(known, json.dumps(ground.to_dict()))
+    write_whole(known, json.dumps(ground.to_dict()))
     return ground
 
 
@@ -354,8 +354,8 @@ def _save(
         "source": source.title,
         "licence": source.licence,
     }
-    write_text(output / ANNOTATIONS, json.dumps(content))
-    write_text(output / PROVENANCE, "".join(json.dumps(line) + "\n" for line in pasted))
-    write_text(output / SUMMARY, json.dumps(summary, indent=1))
-    write_text(output / LICENCE, source.licence + "\n")
+    write_whole(output / ANNOTATIONS, json.dumps(content))
+    write_whole(output / PROVENANCE, "".join(json.dumps(line) + "\n" for line in pasted))
+    write_whole(output / SUMMARY, json.dumps(summary, indent=1))
+    write_whole(output / LICENCE, source.licence + "\n")
     return summary

@@ -12,7 +12,7 @@ from fvcore.common.config import CfgNode
 from fvcore.common.config import CfgNode as CN
 from PIL import Image
 
-from car_gan.output import ADVICE, PROGRESS, output_folder, work_through, write_text
+from car_gan.output import PROGRESS, output_folder, work_through
 from car_gan.pictures import GREEN, LICENCE, MANIFEST, PICTURES, checked_colour
 from car_gan.scenes.scene import Scene, SceneFile, SceneObject, SceneSource, check_category, digest
 from gan_plugin.config_files import flat
@@ -253,7 +253,7 @@ class Cutter:
             return {}, "sharpness"
         name = f"{file.name.replace('/', '_')}_{thing.number:03d}.png"
         picture = draw_sample(image, thing.full_mask(scene.shape), box, cfg.MODE, self._key)
-        write_whole(self._crops / name, lambda f: Image.fromarray(picture).save(f, "PNG"), ADVICE)
+        write_whole(self._crops / name, lambda f: Image.fromarray(picture).save(f, "PNG"))
         facts = facts_of(thing, scene.shape)
         line = {
             "file": f"{CROPS}/{name}",
@@ -317,12 +317,12 @@ def _summarise(results: Iterator[dict[str, Any]], source: SceneSource, output: P
     funnel = Funnel.of([result["scene"] for result in everything], kept, dropped)
     _write_lines(output / MANIFEST, kept)
     _write_lines(output / DROPPED, dropped)
-    write_text(output / FUNNEL, json.dumps(funnel.to_dict(), indent=1))
-    write_text(output / LICENCE, source.licence + "\n")
+    write_whole(output / FUNNEL, json.dumps(funnel.to_dict(), indent=1))
+    write_whole(output / LICENCE, source.licence + "\n")
     if scores:
-        write_text(output / SCORES, json.dumps({"source": source.title, "scores": scores}, indent=0))
+        write_whole(output / SCORES, json.dumps({"source": source.title, "scores": scores}, indent=0))
     return funnel
 
 
 def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    write_whole(path, "".join(json.dumps(line) + "\n" for line in lines))

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from car_gan.output import write_text
 from car_gan.pictures import MANIFEST
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
-from gan_plugin.files import read_text
+from gan_plugin.files import read_text, write_whole
 from gan_plugin.visualization.page import lossless, save_page, template
 
 from .dataset import read_records
@@ -134,5 +133,5 @@ def apply_rejections(folder: Path, listed: Path) -> int:
     if not left:
         raise UserError(f"{listed} names every crop of {folder}; leave at least one.")
     text = "".join(json.dumps(record) + "\n" for record in left)
-    write_text(folder / MANIFEST, text)
+    write_whole(folder / MANIFEST, text)
     return len(names)

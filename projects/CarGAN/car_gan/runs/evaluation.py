@@ -10,10 +10,11 @@ import torch
 from fvcore.common.config import CfgNode
 
 from car_gan.crops.dataset import CropDataset, crops_of, has_ground
-from car_gan.output import made_folder, write_text
+from car_gan.output import made_folder
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_features import Features, as_bytes, extract
 from gan_plugin.evaluation.image_scores import ImageScores, score
+from gan_plugin.files import write_whole
 
 from .pictures import sheet, write_picture
 from .scores import CarFeatures, Memorisation, OnGround, Scorer, memorisation, nearest
@@ -130,4 +131,4 @@ def _held_out(cfg: CfgNode, features: CarFeatures) -> Features | None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_whole(path, json.dumps(content, indent=1) + "\n")

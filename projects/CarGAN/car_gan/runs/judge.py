@@ -10,9 +10,9 @@ import torch
 from scipy.stats import binomtest
 
 from car_gan.crops.dataset import crops_of
-from car_gan.output import write_text
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.image_features import as_bytes
+from gan_plugin.files import write_whole
 from gan_plugin.visualization.page import lossless, save_page, template
 
 from .trained import Trained
@@ -92,7 +92,7 @@ def write_judge(trained: Trained, output: Path, count: int, seed: int) -> Path:
     text = template(f"{PAGE}.j2", [Path(__file__).parent]).render(page=page, pictures=pictures, kinds=(REAL, GENERATED))
     key = json.dumps({"page": page, "weights": str(trained.weights), "seed": seed, "truth": truth}, indent=1) + "\n"
     save_page(text, output / PAGE)
-    write_text(output / KEY, key)
+    write_whole(output / KEY, key)
     return output / PAGE
 
 
@@ -126,7 +126,7 @@ def judge_answers(answers: Path, key: Path) -> Judgement:
 def write_judgement(judgement: Judgement, path: Path) -> None:
     """Write all numbers and the sentence as JSON."""
     text = json.dumps({**asdict(judgement), "sentence": judgement.sentence()}, indent=1) + "\n"
-    write_text(path, text)
+    write_whole(path, text)
 
 
 def _read(path: Path) -> dict[str, Any]:

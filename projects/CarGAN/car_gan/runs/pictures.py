@@ -9,7 +9,6 @@ from torch import nn
 from torchvision.utils import make_grid
 
 from car_gan.networks.parts import SelfAttention
-from car_gan.output import ADVICE
 from gan_plugin.files import write_whole
 
 from .trained import Trained
@@ -39,7 +38,7 @@ def pixels_of(images: torch.Tensor) -> np.ndarray:
 
 def write_picture(path: Path, pixels: np.ndarray) -> None:
     """Write (H, W, 3 or 4) bytes as a PNG file that is whole or absent."""
-    write_whole(path, lambda file: Image.fromarray(pixels).save(file, format="PNG"), ADVICE)
+    write_whole(path, lambda file: Image.fromarray(pixels).save(file, format="PNG"))
 
 
 def progress(folder: Path, side: int, most: int = 6) -> tuple[np.ndarray, list[int]] | None:

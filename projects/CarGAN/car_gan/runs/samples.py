@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from car_gan.output import ADVICE, made_folder, write_text
+from car_gan.output import made_folder
 from car_gan.pictures import LICENCE, PICTURES, SAMPLES
 from gan_plugin.errors import UserError
 from gan_plugin.files import write_whole
@@ -63,7 +63,7 @@ def write_samples(
         "label": label,
         "licence": licence,
     }
-    write_text(output / SAMPLES, json.dumps(facts, indent=1) + "\n")
+    write_whole(output / SAMPLES, json.dumps(facts, indent=1) + "\n")
     return folder, licence
 
 
@@ -96,11 +96,11 @@ def write_generator(trained: Trained, output: Path, verdict: str, licence: str, 
         "memorisation": verdict,
         "licence": licence,
     }
-    write_whole(output / "generator.ts", partial(torch.jit.save, traced), ADVICE)
-    write_whole(output / "generator.pth", partial(torch.save, {"model": trained.generator.state_dict()}), ADVICE)
-    write_text(output / CONFIG, trained.cfg.dump())
-    write_text(output / LICENCE, licence + "\n")
-    write_text(output / "export.json", json.dumps(facts, indent=1) + "\n")
+    write_whole(output / "generator.ts", partial(torch.jit.save, traced))
+    write_whole(output / "generator.pth", partial(torch.save, {"model": trained.generator.state_dict()}))
+    write_whole(output / CONFIG, trained.cfg.dump())
+    write_whole(output / LICENCE, licence + "\n")
+    write_whole(output / "export.json", json.dumps(facts, indent=1) + "\n")
 
 
 def _form(trained: Trained) -> dict[str, Any]:

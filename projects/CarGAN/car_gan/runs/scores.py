@@ -206,7 +206,7 @@ def write_scores(folder: str | os.PathLike, scores: ImageScores) -> None:
     """Write scores.json with the extractor's name and the counts into `folder`, which is made if need be."""
     os.makedirs(folder, exist_ok=True)
     text = json.dumps(asdict(scores), indent=1) + "\n"
-    write_whole(os.path.join(folder, SCORES), lambda file: file.write(text.encode()), "Free some disk space.")
+    write_whole(os.path.join(folder, SCORES), text)
 
 
 @dataclass(frozen=True)

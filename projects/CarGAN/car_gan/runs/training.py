@@ -2,9 +2,8 @@
 
 import json
 import os
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
@@ -33,7 +32,6 @@ _BEST = (("-", "FID", "fid"), ("", "IS", "is"))
 # what a checkpoint depends on, and what of it may change nevertheless
 _FIXED = ("INPUT.SIZE", "INPUT.CHANNELS", "MODEL", "SOLVER.ORDER", "SOLVER.DISC.STEPS")
 _FREE = ("MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.LABEL.SHARES")
-_ADVICE = "Choose another OUTPUT_DIR, or free some disk space."
 
 
 def train(cfg: CfgNode, *, resume: bool) -> None:
@@ -129,8 +127,4 @@ def _write_facts(cfg: CfgNode, crops: CropDataset) -> None:
     }
     texts = {CONFIG: cfg.dump(), PROVENANCE: json.dumps(facts, indent=1) + "\n"}
     for name, text in texts.items():
-        write_whole(os.path.join(cfg.OUTPUT_DIR, name), partial(_write_text, text), _ADVICE)
-
-
-def _write_text(text: str, file: IO[bytes]) -> None:
-    file.write(text.encode())
+        write_whole(os.path.join(cfg.OUTPUT_DIR, name), text)

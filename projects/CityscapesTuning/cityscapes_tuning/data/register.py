@@ -58,7 +58,7 @@ def write_part(part: Part, file: Path, cfg: CfgNode, classes: tuple[str, ...]) -
         record["file_name"] = os.path.relpath(path, root) if path.startswith(root + os.sep) else path
     file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content).encode()
-    write_whole(file, lambda opened: opened.write(text), "Choose another --output, or free some disk space.")
+    write_whole(file, text)
     return content
 
 

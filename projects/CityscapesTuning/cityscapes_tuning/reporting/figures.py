@@ -154,8 +154,7 @@ def save_figures(groups: dict[str, list[Picture]], folder: Path) -> list[Path]:
     files = []
     for picture in (picture for pictures in groups.values() for picture in pictures):
         file = folder / f"{picture.name}.{picture.suffix}"
-        content = picture.content
-        write_whole(file, lambda opened, content=content: opened.write(content), "Free some disk space.")  # type: ignore[misc]
+        write_whole(file, picture.content)
         files.append(file)
     return files
 

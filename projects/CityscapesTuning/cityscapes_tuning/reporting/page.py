@@ -25,7 +25,6 @@ from .figures import FIGURES, make_figures, save_figures
 from .gather import PREDICTIONS, Gathered, outcome_scores
 
 REPORT = "report.html"
-_ADVICE = "Choose another --out, or free some disk space."
 STANDARD = (
     "segm/AP", "segm/AP50", "segm/AP75", "segm/APs", "segm/APm", "segm/APl", "cityscapes/AP", "cityscapes/AP50",
     "bbox/AP", "per_image/AP", "per_image/rAP",
@@ -165,10 +164,10 @@ def export_trial(context: Context, table: Table, out: Path, name: str = "") -> l
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = "model.pth", "output"
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ()
     files = [out / "config.yaml", out / "model.pth", out / "trials.json"]
-    write_whole(files[0], lambda file: file.write(cfg.dump().encode()), _ADVICE)
+    write_whole(files[0], cfg.dump())
     write_weights(weights, files[1], classes)
     trials = json.dumps({"exported": row.name, "classes": context.classes, "trials": trial_table(table)}, indent=1)
-    write_whole(files[2], lambda file: file.write(trials.encode()), _ADVICE)
+    write_whole(files[2], trials)
     copies = {folder / PREDICTIONS: out / "predictions.json", write_study_report(context, table): out / REPORT}
     for source, target in copies.items():
         if source.is_file():

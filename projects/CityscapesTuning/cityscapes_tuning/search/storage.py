@@ -140,7 +140,7 @@ def _mend(file: Path, lock: _JournalLock) -> None:
         lines = file.read_bytes().splitlines(keepends=True)
         sound = [_sound(file, number, line, number == len(lines)) for number, line in enumerate(lines, start=1)]
         if sound != lines:
-            write_whole(file, lambda opened: opened.write(b"".join(sound)), _ADVICE)
+            write_whole(file, b"".join(sound), _ADVICE)
             _logger.warning("%s has half a line, as a kill leaves it, which is dropped.", file)
     finally:
         lock.release()

@@ -34,7 +34,6 @@ from .table import Row, Table
 STUDY, NOTES = "study.yaml", "notes.json"
 _LOCK = ".setup"
 _PATIENCE_SECONDS = 3600
-_ADVICE = "Choose another --output, or free some disk space."
 # of a phase, what may change although trials of it are done: they stay right
 _FREE = {
     "babysit": ("fall",),
@@ -317,4 +316,4 @@ def _with_absolute_config(study: Study) -> str:
 
 def _write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, lambda opened: opened.write(text.encode()), _ADVICE)
+    write_whole(file, text)

@@ -42,7 +42,7 @@ class Outcome:
 def write_outcome(outcome: Outcome, folder: str | Path) -> None:
     """Write it to `folder`, whole or not at all."""
     content = json.dumps(asdict(outcome), indent=1).encode()
-    write_whole(Path(folder) / FILE, lambda file: file.write(content), "Free some disk space and resume the study.")
+    write_whole(Path(folder) / FILE, content, "Free some disk space and resume the study.")
 
 
 def read_outcome(folder: Path) -> Outcome | None:

@@ -147,7 +147,7 @@ class LRRangeLog(HookBase):
 
     def after_train(self) -> None:
         content = json.dumps({"lr": self._rates, "loss": self._losses}).encode()
-        write_whole(self._path, lambda file: file.write(content), "Free some disk space and resume the study.")
+        write_whole(self._path, content, "Free some disk space and resume the study.")
 
     def state_dict(self) -> dict[str, Any]:
         return {"rates": self._rates, "losses": self._losses}

@@ -123,7 +123,7 @@ class ValidationLoss(HookBase):
     def _write(self) -> None:
         if comm.is_main_process():
             text = json.dumps(self.history)
-            write_whole(self._path, lambda file: file.write(text.encode()), "Free some disk space and --resume.")
+            write_whole(self._path, text, "Free some disk space and --resume.")
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history}
