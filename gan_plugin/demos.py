@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 
 # says that a folder is a demo's and may be deleted by the next one
 MARKER = ".made_by_demo"
@@ -21,15 +21,13 @@ def clear_folder(folder: Path) -> None:
     Raises:
         UserError: it holds something that no demo made, or cannot be written.
     """
-    try:
+    with as_user_error(f"{folder} cannot be written", "choose another --out", OSError):
         if folder.is_dir() and any(folder.iterdir()):
             if not (folder / MARKER).is_file():
                 raise UserError(f"{folder} holds files that are not of a demo; move them away or choose another --out.")
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARKER).touch()
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}); choose another --out.") from error
 
 
 @contextmanager

@@ -31,6 +31,35 @@ class UserError(Exception):
     """
 
 
+@contextmanager
+def as_user_error(what: str, advice: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Within the block an exception is a user's mistake: "<what> (<the exception's reason>); <advice>."
+
+    Args:
+        what, advice: what is wrong, and what to do.
+        kinds: of exceptions; () for those of a file that is missing, or is no JSON with the keys that are looked up.
+    """
+    mistakes = kinds or (OSError, ValueError, KeyError, TypeError, AttributeError)
+    try:
+        yield
+    except mistakes as error:
+        raise UserError(f"{what} ({reason_of(error)}); {advice}.") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """What an exception says, in a few words and without a full stop."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    line = first_line(error)
+    speaks = isinstance(error, OSError | ValueError | RuntimeError | UserError) or line == type(error).__name__
+    return line if speaks else f"{type(error).__name__}: {line}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text without its full stop, or the error's type if it has no text."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def sentence_of(error: BaseException) -> str:
     """What `error` says, with the context of its UserErrors also where another process has raised them.
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import torch
 
-from gan_plugin.errors import UserError, history, worker_death
+from gan_plugin.errors import UserError, first_line, history, worker_death
 
 # of a file that is being written; one killed on the way leaves it behind
 UNFINISHED = ".part"
@@ -67,6 +67,12 @@ def write_whole(
         raise UserError(f"{path} could not be written ({first_line(reason)}). {advice}") from error
 
 
+def check_exists(path: str | os.PathLike, what: str, advice: str, *, folder: bool = False) -> None:
+    """Raise a UserError, "<what> <path> does not exist; <advice>.", unless there is such a file or folder."""
+    if not (os.path.isdir(path) if folder else os.path.isfile(path)):
+        raise UserError(f"{what} {path} does not exist; {advice}.".lstrip())
+
+
 def read_text(path: str | os.PathLike) -> str:
     """The text of a file in UTF-8 or UTF-16, without the byte order mark that an editor or a spreadsheet has added.
 
@@ -81,11 +87,6 @@ def read_text(path: str | os.PathLike) -> str:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text in UTF-8; save it in that encoding.") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text without its full stop, or the error's type if it has no text."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 class UnsafeCheckpointError(UserError):

@@ -141,14 +141,12 @@ def show(report: dict[str, Any]) -> str:
 
 def work(args: argparse.Namespace) -> None:
     """Measure, print the tables, write the numbers."""
-    from gan_plugin.errors import UserError
+    from gan_plugin.errors import as_user_error
     from gan_plugin.files import write_whole
 
     out = Path(args.json)
-    try:
+    with as_user_error(f"--json {out} cannot be written", "name another file", OSError):
         out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--json {out} cannot be written: {error.strerror}; name another file.") from error
     report = measure(args)
     print(show(report))
     line = json.dumps(report)

@@ -49,15 +49,13 @@ def measured_in(folder: Path) -> "Mapping[str, Spreads]":
     from gan_plugin.comparison.run import CONFIG
     from gan_plugin.data.builtin import prepare_datasets
     from gan_plugin.engine.setup import load_config
-    from gan_plugin.errors import UserError
+    from gan_plugin.errors import UserError, as_user_error
 
     file = folder / RESULTS
-    try:
+    with as_user_error(f"{file} cannot be read", "name the --output of tools/compare.py"):
         results = json.loads(file.read_text(encoding="utf-8"))
         plan = Plan.from_dict(results["plan"])
         runs = results["runs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} cannot be read ({error}); name the --output of tools/compare.py.") from error
     name = plan.split.names[2]
     cfg = load_config(argparse.Namespace(config_file=str(folder / CONFIG), opts=[]))
     cfg.defrost()

@@ -61,7 +61,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _check(args: argparse.Namespace, inputs: "Inputs") -> None:
     """Make the folder, unless what is written there or to --json would replace an input or cannot be written."""
-    from gan_plugin.errors import UserError
+    from gan_plugin.errors import UserError, as_user_error
 
     sources = {
         path.resolve() for path in (*inputs.pictures, *inputs.videos, Path(args.config_file), Path(args.weights))
@@ -75,12 +75,8 @@ def _check(args: argparse.Namespace, inputs: "Inputs") -> None:
         raise UserError(f"{args.json} is a folder, or lies in one that does not exist; choose another name for --json.")
     if args.against and inputs.videos:
         raise UserError(f"--against compares pictures; leave the video {inputs.videos[0]} out.")
-    try:
+    with as_user_error(f"The folder {args.output} cannot be made", "name another --output", OSError):
         args.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The folder {args.output} cannot be made ({error.strerror}); name another --output."
-        ) from error
 
 
 class _Looking:

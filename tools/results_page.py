@@ -30,13 +30,11 @@ def work(args: argparse.Namespace) -> None:
     """Write the page and its pictures, and print their paths."""
     from gan_plugin.comparison.page import write_page, write_pictures
     from gan_plugin.comparison.results import RESULTS, up_to_date
-    from gan_plugin.errors import UserError
+    from gan_plugin.errors import UserError, as_user_error
 
     file = args.comparison / RESULTS
-    try:
+    with as_user_error(f"{file} cannot be read", "name the --output of tools/compare.py"):
         results = up_to_date(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} cannot be read ({error}); name the --output of tools/compare.py.") from error
     if unknown := [arm for arm in args.pictures if arm not in results["plan"]["arms"]]:
         raise UserError(f"{args.comparison} has no arm '{unknown[0]}'; it has {', '.join(results['plan']['arms'])}.")
     stem = args.output.with_suffix("")

@@ -56,14 +56,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _check(args: argparse.Namespace) -> None:
     from gan_plugin.errors import UserError
+    from gan_plugin.files import check_exists
 
     for folder in (args.root, *((args.labels,) if args.form == "labels" else ())):
-        if not folder.is_dir():
-            raise UserError(f"The folder {folder} does not exist; name the one that holds the files.")
+        check_exists(folder, "The folder", "name the one that holds the files", folder=True)
     if args.out.is_dir() or args.out.suffix.lower() != ".json":
         raise UserError(f"{args.out} is to be a file whose name ends in .json.")
-    if not args.out.parent.is_dir():
-        raise UserError(f"The folder {args.out.parent} does not exist; make it, or choose another place for OUT.json.")
+    check_exists(args.out.parent, "The folder", "make it, or choose another place for OUT.json", folder=True)
 
 
 def _jobs(args: argparse.Namespace, findings: "Findings") -> tuple[list[Any], Callable[[Any], Any]]:

@@ -15,6 +15,7 @@ from gan_plugin.data.subsets import SUBSET_SUFFIXES
 from gan_plugin.engine.setup import default_config
 from gan_plugin.errors import UserError
 from gan_plugin.evaluation.truth_boxes import MEASURES, TASK, can_be_told
+from gan_plugin.rules import series, whole
 
 from .arms import Settings, arm_settings, scaled_schedule
 
@@ -207,10 +208,8 @@ def assemble_plan(
 
 def _check_numbers(iterations: tuple[int, int], seeds: Sequence[int]) -> None:
     for option, value in zip(("--iters-a", "--iters-b"), iterations, strict=True):
-        if value < 1:
-            raise UserError(f"{option} is {value}; set it to 1 or more.")
-    if not seeds or min(seeds) < 0:
-        raise UserError(f"--seeds is {list(seeds)}; give one or more numbers >= 0.")
+        whole(1).check(option, value)
+    series(whole(0), bool, "one or more whole numbers, 0 or more").check("--seeds", list(seeds))
 
 
 def _metrics(cfg: CfgNode) -> Settings:

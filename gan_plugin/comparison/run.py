@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from gan_plugin.engine.checkpoint import FINAL, checkpoint_file, periodic_checkpoints
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.files import write_whole
 from gan_plugin.metrics import final_scores, iterations_done
 from gan_plugin.processes import raise_stopped, stop_signals_answered, take, taken
@@ -49,13 +49,9 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         UserError: it is no writable folder, or another call does not end.
     """
-    try:
+    with as_user_error(f"The output {folder} is not writable", "set --output to a folder you may write to", OSError):
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise UserError(
-            f"The output {folder} is not writable ({error.strerror}); set --output to a folder you may write to."
-        ) from error
     try:
         _wait_for(lock, folder)
         yield
@@ -79,10 +75,8 @@ def known_plan(folder: Path, asked: Plan) -> Plan:
     """
     file = folder / PLAN
     if file.is_file():
-        try:
+        with as_user_error(f"{file} cannot be read", "choose another --output"):
             former = Plan.from_dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file} cannot be read; choose another --output.") from error
         return extended(former, asked, str(folder))
     if folder.is_dir() and any(entry.name not in (_LOCK, f"{PLAN}.part") for entry in folder.iterdir()):
         raise UserError(f"{folder} holds files that are not of a comparison; choose another --output.")

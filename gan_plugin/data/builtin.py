@@ -39,6 +39,7 @@ from gan_plugin.data.subsets import (
     replace_registration,
 )
 from gan_plugin.errors import UserError
+from gan_plugin.files import check_exists
 
 PENN_FUDAN_SPLITS = ("train_a", "train_b", "val")
 PENN_FUDAN_SIZES = (75, 75, 20)
@@ -216,8 +217,7 @@ def load_penn_fudan(folder: Path, split: str, seed: int, sizes: Sequence[int]) -
 
 def _image_names(folder: Path) -> list[str]:
     for part in ("PNGImages", "PedMasks"):
-        if not (folder / part).is_dir():
-            raise UserError(f"{folder / part} does not exist; unpack {_DOWNLOAD} into {folder.parent}.")
+        check_exists(folder / part, "", f"unpack {_DOWNLOAD} into {folder.parent}", folder=True)
     names = [path.stem for path in (folder / "PNGImages").glob("*.png")]
     if not names:
         raise UserError(f"{folder / 'PNGImages'} holds no .png file; unpack {_DOWNLOAD} into {folder.parent}.")

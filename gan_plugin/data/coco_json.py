@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_plugin.errors import UserError
-from gan_plugin.files import first_line
+from gan_plugin.errors import UserError, first_line
 
 from . import kinds
 from .findings import Findings, Kind

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from gan_plugin.files import first_line
+from gan_plugin.errors import first_line
 
 from . import kinds
 from .findings import Findings, Grade, Kind, Problem

@@ -17,8 +17,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import load_coco_json
 from detectron2.utils import comm
 
-from gan_plugin.errors import UserError, sentence_of
-from gan_plugin.files import first_line, write_whole
+from gan_plugin.errors import UserError, first_line, sentence_of
+from gan_plugin.files import write_whole
 from gan_plugin.processes import leave_ctrl_c_to_parent
 
 from . import kinds

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 
 from .toy_silhouettes import Rng
 from .toy_street import Element, compose
@@ -61,20 +61,18 @@ def write_toy_cityscapes(
     wanted = {"train": train, "val": val, "seed": seed, "size": list(size)}
     if _present(root / "cityscapes", wanted):
         return False
-    try:
+    with as_user_error(f"{root} cannot be written", "name another folder", OSError):
         _write(root, wanted)
-    except OSError as error:
-        raise UserError(f"{root} cannot be written ({error.strerror or error}); name another folder.") from error
     return True
 
 
 def _present(folder: Path, wanted: dict) -> bool:
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
-    try:
+    with as_user_error(
+        f"{folder} holds other files, maybe the real Cityscapes", "name another folder", OSError, ValueError
+    ):
         found = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} holds other files, maybe the real Cityscapes; name another folder.") from error
     if found != wanted:
         raise UserError(f"{folder} holds another toy set ({found}); name another folder, or delete that one.")
     missing = (

@@ -13,8 +13,8 @@ import safetensors
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
-from gan_plugin.errors import UserError
-from gan_plugin.files import UNREADABLE, first_line, read_safely, write_whole
+from gan_plugin.errors import UserError, first_line
+from gan_plugin.files import UNREADABLE, read_safely, write_whole
 
 SUFFIX = ".pth"
 # what a run calls its checkpoints, as `SafeCheckpointer.save` takes it: the last, its moving average, the best

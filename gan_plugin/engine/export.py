@@ -24,8 +24,8 @@ from torch import nn
 
 from gan_plugin.config import add_gan_config
 from gan_plugin.config_files import read_yaml
-from gan_plugin.errors import UserError
-from gan_plugin.files import UnsafeCheckpointError, first_line, read_safely, write_whole
+from gan_plugin.errors import UserError, as_user_error, first_line
+from gan_plugin.files import UnsafeCheckpointError, check_exists, read_safely, write_whole
 from gan_plugin.modeling import AdversarialModel, TimmBackbone
 from gan_plugin.modeling.timm_backbone import BUILDER
 
@@ -68,8 +68,7 @@ def read_named_generator(
     Raises:
         UserError: the file is missing, cannot be read in this way, is no checkpoint, or has no average.
     """
-    if not path.is_file():
-        raise UserError(f"The checkpoint {path} does not exist; name a file such as OUTPUT_DIR/model_final.pth.")
+    check_exists(path, "The checkpoint", "name a file such as OUTPUT_DIR/model_final.pth")
     state = _read_pickle(path, allow_pickle) if path.suffix == ".pkl" else _read_torch(path, allow_pickle)
     weights = state.get("model", state) if isinstance(state, dict) else None
     if not is_state_dict(weights):
@@ -104,10 +103,10 @@ def _read_pickle(path: Path, allowed: bool) -> Any:
             f"{path} is a pickle, and reading a pickle runs whatever code its author put there; add --allow-pickle "
             "only if you trust where it comes from."
         )
-    try:
+    with as_user_error(
+        f"{path} is not a pickled checkpoint", "name another file", OSError, ImportError, IndexError, *_UNREADABLE
+    ):
         state = DetectionCheckpointer(nn.Module())._load_file(str(path))
-    except (OSError, ImportError, IndexError, *_UNREADABLE) as error:
-        raise UserError(f"{path} is not a pickled checkpoint ({type(error).__name__}); name another file.") from error
     if state.get("matching_heuristics"):
         raise UserError(f"{path} has Caffe2's names of weights; name a file of Detectron2's own model zoo.")
     return {**state, "model": {name: torch.as_tensor(value) for name, value in state["model"].items()}}
@@ -189,8 +188,7 @@ def stock_config(path: Path, modules: Sequence[str] = ()) -> CfgNode:
     Raises:
         UserError: the file is missing, is not YAML, or has a value that Detectron2 refuses.
     """
-    if not path.is_file():
-        raise UserError(f"The config file {path} does not exist; name the run's config.yaml with --config-file.")
+    check_exists(path, "The config file", "name the run's config.yaml with --config-file")
     cfg = get_cfg()
     cfg.set_new_allowed(True)
     merge_file(cfg, str(path))
@@ -376,7 +374,7 @@ def write_torchscript(module: torch.jit.ScriptModule, out: Path) -> None:
     """Write `module` as `out`, whole or not at all, for `torch.jit.load`; UserError if that is impossible."""
     buffer = io.BytesIO()
     torch.jit.save(module, buffer)
-    write_whole(out, buffer.getbuffer())
+    write_whole(out, buffer.getvalue())
 
 
 def _detect(model: Any, inputs: list[dict[str, torch.Tensor]]) -> dict[str, Any]:

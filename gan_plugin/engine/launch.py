@@ -14,6 +14,7 @@ from detectron2.utils import comm
 
 from gan_plugin.errors import UserError, run_command_line
 from gan_plugin.processes import stop_signals_answered
+from gan_plugin.rules import whole
 
 from .distributed import TrainingInterrupted
 
@@ -62,8 +63,8 @@ def launch(main: Main, args: argparse.Namespace) -> int:
 
 
 def _check_counts(args: argparse.Namespace) -> None:
-    if args.num_gpus < 1 or args.num_machines < 1:
-        raise UserError("--num-gpus and --num-machines must be 1 or more.")
+    whole(1).check("--num-gpus", args.num_gpus)
+    whole(1).check("--num-machines", args.num_machines)
     available = torch.cuda.device_count()
     if torch.cuda.is_available() and args.num_gpus > available:
         raise UserError(f"--num-gpus is {args.num_gpus}, but this machine has {available}.")

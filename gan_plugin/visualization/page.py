@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
-from gan_plugin.errors import UserError
+from gan_plugin.errors import as_user_error
 from gan_plugin.files import write_whole
 
 from .curves import Curve
@@ -49,10 +49,8 @@ def save_page(page: str, target: Path) -> Path:
     Raises:
         UserError: it cannot be written.
     """
-    try:
+    with as_user_error(f"The report {target} cannot be written", "choose another path", OSError):
         target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"The report {target} cannot be written ({error.strerror}); choose another path.") from error
     write_whole(target, page)
     return target
 

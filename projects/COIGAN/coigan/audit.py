@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from coigan.augmentation import ANNOTATIONS
 from coigan.data.images import safe_path, whole_folder
 from gan_plugin.data.pictures import read_rgb
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.files import write_whole
 
 AUDIT, PROVENANCE = "audit.json", "provenance.jsonl"
@@ -82,15 +82,13 @@ def read_set(folder: str | Path) -> AugmentedSet:
         UserError: there is none.
     """
     folder = Path(folder)
-    try:
+    with as_user_error(f"{folder} holds no set of inpaint.py augment ({ANNOTATIONS})", "name such a folder"):
         content = json.loads((folder / ANNOTATIONS).read_text(encoding="utf-8"))
         names = [image["file_name"] for image in content["images"] if image["synthetic"] in (True, False)]
         if any(str(safe_path(name)) != name for name in names):
             raise ValueError("a file_name that leaves the folder")
         content["categories"]
         [(entry["image_id"], entry["category_id"], entry["segmentation"]) for entry in content["annotations"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} holds no set of inpaint.py augment ({ANNOTATIONS}); name such a folder.") from error
     return AugmentedSet(folder, content)
 
 
@@ -184,10 +182,8 @@ def write_passed(augmented: AugmentedSet, out: Path, results: Sequence[Agreement
         for name in names:
             target = part / "images" / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with as_user_error(f"A picture of {folder} cannot be copied", "free some disk space", OSError):
                 shutil.copyfile(folder / "images" / name, target)
-            except OSError as error:
-                raise UserError(f"A picture of {folder} cannot be copied ({error}); free some disk space.") from error
         write_whole(part / PROVENANCE, "".join(lines))
         write_whole(part / ANNOTATIONS, json.dumps(content))
     return left
@@ -196,12 +192,10 @@ def write_passed(augmented: AugmentedSet, out: Path, results: Sequence[Agreement
 def _provenance(folder: Path, results: Sequence[Agreement], names: set[str]) -> list[str]:
     values = {result.annotation: {"agreement": result.iou, "agreement_recall": result.recall} for result in results}
     lines = []
-    try:
+    with as_user_error(f"{folder / PROVENANCE} does not fit {ANNOTATIONS}", "write the set again"):
         for line in (folder / PROVENANCE).read_text(encoding="utf-8").splitlines():
             facts = json.loads(line)
             if facts["file_name"] in names:
                 facts["objects"] = [{**entry, **values[entry["annotation"]]} for entry in facts["objects"]]
                 lines.append(json.dumps(facts) + "\n")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / PROVENANCE} does not fit {ANNOTATIONS}; write the set again.") from error
     return lines

@@ -18,7 +18,7 @@ from coigan.data.line_sets import LineSet, annotation, categories_of, coco_conte
 from coigan.data.objects import CutOut, ObjectStore
 from coigan.data.placer import Placement, Placer
 from gan_plugin.data.pictures import read_header, read_rgb
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.files import write_whole
 
 
@@ -367,9 +367,7 @@ def _copy(real: LineSet, folder: Path, content: dict[str, Any]) -> None:
         if target.name.startswith(_PREFIX):
             raise UserError(f"{real.folder} holds {record['img']}, a name of synthetic images; copy a real set.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with as_user_error(f"{real.path(record)} cannot be copied", "prepare it again", OSError):
             shutil.copyfile(real.path(record), target)
-        except OSError as error:
-            raise UserError(f"{real.path(record)} cannot be copied ({error.strerror}); prepare it again.") from error
     for kind in ("images", "annotations"):
         content[kind] = [{**entry, "synthetic": False} for entry in own[kind]]

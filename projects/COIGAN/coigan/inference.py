@@ -19,8 +19,8 @@ from coigan.config import check_config, get_cfg
 from coigan.modeling.build import build_generator, choose_device
 from gan_plugin.config_files import read_yaml
 from gan_plugin.engine.export import find_average, is_state_dict
-from gan_plugin.errors import UserError
-from gan_plugin.files import read_safely, write_whole
+from gan_plugin.errors import UserError, as_user_error
+from gan_plugin.files import check_exists, read_safely, write_whole
 
 _PREFIX = "generator."
 _KIND = "coigan-generator-1"
@@ -54,10 +54,8 @@ class TrainedGenerator:
             UserError: the weights do not fit the config.
         """
         generator = build_generator(self.cfg, len(self.classes))
-        try:
+        with as_user_error(f"{self.source} does not fit its config", "name the run's own config.yaml", RuntimeError):
             generator.load_state_dict(dict(self.weights), strict=True)
-        except RuntimeError as error:
-            raise UserError(f"{self.source} does not fit its config; name the run's own config.yaml.") from error
         # Batch statistics of what happens to be in a batch would change the picture.
         return generator.requires_grad_(False).eval()
 
@@ -74,8 +72,7 @@ def read_trained(path: str | Path, config: str = "", average: bool = True) -> Tr
         UserError: the file or its config is missing or no generator.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"The weights {path} do not exist; name a model_*.pth of a run or an exported generator.")
+    check_exists(path, "The file of weights", "name a model_*.pth of a run or an exported generator")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     state = read_safely(path)
@@ -92,20 +89,18 @@ def read_trained(path: str | Path, config: str = "", average: bool = True) -> Tr
         else:
             weights = {name[len(_PREFIX) :]: value for name, value in weights.items() if name.startswith(_PREFIX)}
     file = Path(config) if config else path.parent / "config.yaml"
-    try:
+    with as_user_error(f"The config {file} cannot be read", "name it with --config-file", OSError):
         text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"The config {file} cannot be read ({error.strerror}); name it with --config-file.") from error
     return _trained(weights, parse_config(text, str(file)), source)
 
 
 def _read_safetensors(path: Path) -> TrainedGenerator:
-    try:
+    with as_user_error(
+        f"{path} cannot be read as safetensors", "export it again", OSError, safetensors.SafetensorError
+    ):
         with safetensors.safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
         weights = safetensors.torch.load_file(str(path))
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} cannot be read as safetensors; export it again.") from error
     if metadata.get("kind") != _KIND:
         raise UserError(f"{path} is no exported generator; make one with inpaint.py export.")
     return _trained(weights, parse_config(metadata["config"], str(path)), str(path))

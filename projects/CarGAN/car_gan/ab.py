@@ -15,7 +15,8 @@ from gan_plugin.comparison.arms import BASELINE
 from gan_plugin.comparison.plan import MODEL_A, Plan
 from gan_plugin.comparison.report import Story
 from gan_plugin.comparison.training_sets import check_classes, plan_words, training_sets_plan
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
+from gan_plugin.rules import check_name
 
 REAL, TEST = "ab_real", "ab_test"
 # ending of the arms that train on the real scenes besides
@@ -119,17 +120,14 @@ def check_sets(sets: Sets) -> tuple[dict[str, int], int]:
 def check_category_of(sets: Sets, category: str) -> None:
     """Raise a UserError that lists the classes of the scenes unless `category` is one of them."""
     known = [entry["name"] for entry in sets.contents[REAL]["categories"]]
-    if category not in known:
-        raise UserError(f"--category is {category}, which the scenes do not have; choose one of {', '.join(known)}.")
+    check_name("--category", category, known)
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    try:
+    with as_user_error(f"{folder} has no {ANNOTATIONS} of cars.py compose", "name a folder that it filled"):
         content = json.loads((folder / ANNOTATIONS).read_text(encoding="utf-8"))
         [image["source_image"] for image in content["images"]], content["categories"]
         [annotation["synthetic"] for annotation in content["annotations"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} has no {ANNOTATIONS} of cars.py compose; name a folder that it filled.") from error
     return content
 
 

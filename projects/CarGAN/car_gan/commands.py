@@ -111,10 +111,9 @@ def _review(args: argparse.Namespace) -> None:
     cars.py review OUT --reject rejected.txt    takes the crops that the page has listed out of OUT/manifest.jsonl
     """
     from car_gan.crops.review import apply_rejections, write_review
-    from gan_plugin.errors import UserError
+    from gan_plugin.rules import whole
 
-    if args.most < 1:
-        raise UserError(f"--most is {args.most}; set it to 1 or more.")
+    whole(1).check("--most", args.most)
     if args.reject:
         print(f"{apply_rejections(args.folder, args.reject)} crops taken out of {args.folder}")
     print(write_review(args.folder, args.most))
@@ -190,10 +189,10 @@ def _sample(args: argparse.Namespace) -> None:
     """
     from car_gan.runs.samples import write_samples
     from car_gan.runs.trained import load_trained
-    from gan_plugin.errors import UserError
+    from gan_plugin.rules import LIMIT, whole
 
-    if args.count < 1 or args.truncation < 0:
-        raise UserError("--count must be 1 or more, and --truncation 0 or more.")
+    whole(1).check("--count", args.count)
+    LIMIT.check("--truncation", args.truncation)
     trained = load_trained(args.run_folder, args.weights, args.opts)
     folder, licence = write_samples(trained, args.output, args.count, args.seed, args.truncation, args.label)
     print(f"{args.count} cars of {trained.weights} in {folder}. {licence}")
@@ -309,10 +308,10 @@ def _interpolate(args: argparse.Namespace) -> None:
     from car_gan.output import made_folder
     from car_gan.runs.pictures import strips, write_picture
     from car_gan.runs.trained import load_trained
-    from gan_plugin.errors import UserError
+    from gan_plugin.rules import whole
 
-    if args.rows < 1 or args.steps < 2:
-        raise UserError("--rows must be 1 or more, and --steps 2 or more.")
+    whole(1).check("--rows", args.rows)
+    whole(2).check("--steps", args.steps)
     trained = load_trained(args.run_folder, args.weights, args.opts)
     made_folder(args.output.parent)
     write_picture(args.output, strips(trained, args.rows, args.steps, args.seed))

@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from gan_plugin.comparison.run import claimed, write_if_new
 from gan_plugin.config_files import differences, told
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.files import write_whole
 from gan_plugin.processes import leave_ctrl_c_to_parent, raise_stopped, stop_signals_answered
+from gan_plugin.rules import whole
 
 # a line for each finished piece of work
 PROGRESS = "progress.jsonl"
@@ -54,10 +55,8 @@ def made_folder(folder: Path) -> Path:
     Raises:
         UserError: it cannot be made.
     """
-    try:
+    with as_user_error(f"--output {folder} cannot be made", "choose another", OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {folder} cannot be made ({error.strerror}); choose another.") from error
     return folder
 
 
@@ -97,8 +96,7 @@ def work_through(
         UserError: raised by `work`, or the journal cannot be written.
         Stopped: by SIGINT or SIGTERM.
     """
-    if workers < 0:
-        raise UserError(f"--workers is {workers}; set it to 0 or more.")
+    whole(0).check("--workers", workers)
     former = _read(journal)[: len(items)]
     lines = "".join(json.dumps(line) + "\n" for line in former).encode()
     # a line that a kill has cut off must not stay at the end, where the next one would be written to it
@@ -125,11 +123,9 @@ def _read(journal: Path) -> list[Result]:
 
 
 def _append(opened: IO[bytes], journal: Path, result: Result) -> None:
-    try:
+    with as_user_error(f"{journal} could not be written", "choose another --output", OSError):
         opened.write(json.dumps(result).encode() + b"\n")
         opened.flush()
-    except OSError as error:
-        raise UserError(f"{journal} could not be written ({error.strerror}); choose another --output.") from error
 
 
 def _results(items: Sequence[Item], work: Callable[[Item], Result], workers: int) -> Iterator[Result]:

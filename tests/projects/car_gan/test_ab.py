@@ -92,7 +92,7 @@ def test_a_category_that_the_scenes_do_not_have_is_refused_at_once(sets, tmp_pat
     words = ("--real", sets.real, "--test", sets.test, "--composed", sets.composed["synthetic"], "--category", "boat")
     assert cli("ab", "--config-file", CONFIG, *words, "--iters-a", 1, "--iters-b", 1, "--output", tmp_path / "o") == 2
     assert (
-        "--category is boat, which the scenes do not have; choose one of person, rider, car" in capsys.readouterr().err
+        "--category is 'boat', which is unknown; the known ones are 'person', 'rider', 'car'" in capsys.readouterr().err
     )
     assert not (tmp_path / "o").exists()
 

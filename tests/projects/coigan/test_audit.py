@@ -97,7 +97,7 @@ def test_audit_on_the_command_line(painted, tmp_path, capsys):
     report = json.loads((painted / "audit.json").read_text())
     assert len(report["objects"]) == 4 and report["segmenter_sha256"] == segmenter.digest
     for change, said in (
-        (["--min-agreement", "2"], "between 0 and 1"),
+        (["--min-agreement", "2"], "from 0 to 1"),
         (["--segmenter", str(tmp_path / "x.pth")], "does not exist"),
         (["--segmenter", str(painted / "audit.json")], "is not a checkpoint"),
     ):

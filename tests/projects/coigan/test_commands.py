@@ -174,7 +174,7 @@ def test_export_and_infer(work, capsys):
         (["--mask", "9=x.png"], "the classes are 1, 2, 3, 4"),
         (["--ellipse", "1=1,2,3"], "no X,Y,W,H"),
         ([], "Nothing is asked for"),
-        (["--ellipse", "1=1,2,3,4", "--strength", "3"], "--strength lies between"),
+        (["--ellipse", "1=1,2,3,4", "--strength", "3"], "--strength is 3.0; set it to a number from 0 to 2"),
     ):
         with pytest.raises(UserError, match=said):
             call("infer", weights, work / "large.png", work / "x.png", *wrong)
@@ -247,9 +247,9 @@ def test_segmenters_are_compared(work, capsys):
     [
         (["train"], "no data to train on"),
         (["train", "--data", "/nowhere"], "holds no prepared data set"),
-        (["export", "nothing.pth", "x.pth"], "do not exist"),
+        (["export", "nothing.pth", "x.pth"], "does not exist"),
         (["train", "--resume", "OUTPUT_DIR", "/nowhere"], "holds no config.yaml"),
-        (["augment", "nothing.pth", "--out", "x", "--count", "1"], "do not exist"),
+        (["augment", "nothing.pth", "--out", "x", "--count", "1"], "does not exist"),
     ],
 )
 def test_mistakes_get_a_sentence(words, said, tmp_path, monkeypatch):

@@ -71,11 +71,11 @@ def run(args: argparse.Namespace) -> None:
     from coigan.data.samples import augmentation_of, open_root
     from coigan.inference import read_trained
     from gan_plugin.errors import UserError
+    from gan_plugin.rules import SHARE
 
     if args.counts and (min(args.counts) < 0 or sum(args.counts) <= 0):
         raise UserError("--counts are probabilities: 0 or more each, not all 0.")
-    if args.clean is not None and not 0 <= args.clean <= 1:
-        raise UserError(f"--clean is {args.clean}; set it to a share from 0 to 1.")
+    SHARE.check("--clean", args.clean or 0)
     trained = read_trained(args.weights, args.config_file, average=not args.last)
     data = trained.cfg.DATA
     count = _count(args.count, trained.classes)

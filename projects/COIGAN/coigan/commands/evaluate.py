@@ -45,10 +45,10 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: weights, data or Inception's file cannot be used.
     """
-    from gan_plugin.errors import UserError
+    from gan_plugin.rules import whole
 
-    if (args.count is not None and args.count < 1) or args.crops < 1:
-        raise UserError("--count and --crops must be 1 or more.")
+    for option in ("count", "crops"):
+        whole(1).check(f"--{option}", 1 if getattr(args, option) is None else getattr(args, option))
     (_all_checkpoints if args.all else _one)(args)
 
 
@@ -188,11 +188,9 @@ def _write(path: Path, content: dict[str, Any], advice: str) -> None:
 
 
 def _former(path: Path) -> dict[str, dict[str, Any]]:
-    from gan_plugin.errors import UserError
+    from gan_plugin.errors import as_user_error
 
     if not path.is_file():
         return {}
-    try:
+    with as_user_error(f"{path} is no result of evaluate --all", "move it away", OSError, ValueError, TypeError):
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is no result of evaluate --all; move it away.") from error

@@ -45,11 +45,13 @@ def run(args: argparse.Namespace) -> None:
     from gan_plugin.data.pictures import read_rgb
     from gan_plugin.errors import UserError
     from gan_plugin.files import write_whole
+    from gan_plugin.rules import between, whole
 
     if not args.mask and not args.ellipse:
         raise UserError("Nothing is asked for; add --mask CLASS=FILE or --ellipse CLASS=X,Y,W,H.")
-    if not (0 <= args.strength <= 2 and args.seed >= 0 and (args.margin is None or args.margin >= -1)):
-        raise UserError("--strength lies between 0 and 2, --seed is 0 or more, --margin -1 or more.")
+    between(0, 2).check("--strength", args.strength)
+    whole(0).check("--seed", args.seed)
+    whole(-1).check("--margin", -1 if args.margin is None else args.margin)
     inpainter = open_inpainter(args)
     image = read_rgb(args.image)
     masks = np.zeros((len(inpainter.classes), *image.shape[:2]), bool)

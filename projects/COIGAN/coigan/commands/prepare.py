@@ -100,15 +100,13 @@ def _split_only(args: argparse.Namespace, options: "PrepareOptions") -> None:
     from coigan.data.convert import open_any
     from coigan.data.images import whole_folder
     from coigan.data.prepare import write_split
-    from gan_plugin.errors import UserError
+    from gan_plugin.errors import UserError, as_user_error
 
     ratios = {}
     for text in args.parts:
         name, _, share = text.partition("=")
-        try:
+        with as_user_error(f"{text!r} is no NAME=SHARE", "write it like train=0.7", ValueError):
             ratios[name] = float(share)
-        except ValueError as error:
-            raise UserError(f"{text!r} is no NAME=SHARE; write it like train=0.7.") from error
         if not name or Path(name).name != name:
             raise UserError(f"{name!r} is no name of a folder; write it like train=0.7.")
     with tempfile.TemporaryDirectory() as scratch:

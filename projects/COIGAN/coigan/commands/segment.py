@@ -80,6 +80,7 @@ def _compare(args: argparse.Namespace) -> None:
     from coigan.segmentation.training import SegmentOptions, cccd
     from gan_plugin.comparison.training_sets import named_paths
     from gan_plugin.errors import UserError
+    from gan_plugin.rules import BELOW_1, whole
 
     paths = {"train": args.train, "test": args.test}
     if args.val:
@@ -88,10 +89,9 @@ def _compare(args: argparse.Namespace) -> None:
     paths |= named_paths(args.extra, "--extra", taken=(*own, BASELINE))
     if not args.val and not 0 < args.val_share < 1:
         raise UserError(f"--val-share is {args.val_share}; set it between 0 and 1, or name images with --val.")
-    if min(args.steps, args.batch) < 1:
-        raise UserError("--steps and --batch must be 1 or more.")
-    if not 0 <= args.average < 1:
-        raise UserError(f"--average is {args.average}; set it to 0 for the last weights, or to a decay below 1.")
+    whole(1).check("--steps", args.steps)
+    whole(1).check("--batch", args.batch)
+    BELOW_1.check("--average", args.average)
     options = cccd() if args.preset == "cccd" else SegmentOptions()
     options = replace(
         options,
@@ -166,10 +166,9 @@ def _audit(args: argparse.Namespace) -> None:
     from coigan.audit import audit_set, read_set, summarise, write_audit, write_passed
     from coigan.modeling.build import choose_device
     from coigan.segmentation.training import read_segmenter
-    from gan_plugin.errors import UserError
+    from gan_plugin.rules import SHARE
 
-    if not 0 <= args.min_agreement <= 1:
-        raise UserError(f"--min-agreement is {args.min_agreement}; set it to a number between 0 and 1.")
+    SHARE.check("--min-agreement", args.min_agreement)
     augmented, least = read_set(args.audit), args.min_agreement
     segmenter = read_segmenter(args.segmenter, str(choose_device(args.device)))
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from coigan.data.regions import Region, from_record, to_coco_rle
 from gan_plugin.data.pictures import read_rgb
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.files import write_whole
 
 LINES, INDEX = "dataset.jsonl", "index"
@@ -205,12 +205,10 @@ class LineSet:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.store = LineStore(self.folder)
-        try:
+        with as_user_error(f"{self.folder / PARAMS} cannot be read", "prepare this data set again"):
             self.params: dict[str, Any] = json.loads((self.folder / PARAMS).read_text(encoding="utf-8"))
             self.classes = tuple(str(name) for name in self.params["classes"])
             self.images = self.folder / self.params["images"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.folder / PARAMS} cannot be read ({error}); prepare this data set again.") from error
 
     def __len__(self) -> int:
         return len(self.store)

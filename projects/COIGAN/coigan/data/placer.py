@@ -14,7 +14,8 @@ from coigan.config import check_value
 from coigan.data.objects import CutOut, ObjectStore
 from coigan.data.regions import tight
 from gan_plugin.engine.distributed import preserved_rng
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
+from gan_plugin.rules import check_name
 
 
 class SomeOf(v2.Transform):
@@ -181,9 +182,7 @@ def augmentor_of(preset: str) -> Augmentor:
     Raises:
         UserError: there is no such preset.
     """
-    if preset not in PRESETS:
-        raise UserError(f"There is no augmentation preset {preset!r}; use one of {', '.join(PRESETS)}.")
-    return Augmentor(*PRESETS[preset]())
+    return Augmentor(*PRESETS[check_name("The augmentation preset", preset, PRESETS)]())
 
 
 COUNTS = (0.4, 0.475, 0.1, 0.025)
@@ -348,10 +347,10 @@ def _probabilities(counts: Sequence[float] | Sequence[Sequence[float]], classes:
         UserError: they are no probabilities, or the rows are not as many as the classes.
     """
     flat = bool(len(counts)) and all(isinstance(value, int | float) for value in counts)
-    try:
+    with as_user_error(
+        f"DATA.COUNTS is {counts!r}", "set it to probabilities, or to a row of them a class", TypeError, ValueError
+    ):
         rows = [np.asarray(row, float) for row in ([counts] * classes if flat else counts)]
-    except (TypeError, ValueError) as error:
-        raise UserError(f"DATA.COUNTS is {counts!r}; set it to probabilities, or to a row of them a class.") from error
     if len(rows) != classes:
         raise UserError(
             f"DATA.COUNTS has {len(rows)} rows, but there are {classes} classes; give one row, or each its own."

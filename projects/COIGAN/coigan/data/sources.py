@@ -19,8 +19,9 @@ from gan_plugin.data.coco_json import load_coco
 from gan_plugin.data.findings import Findings
 from gan_plugin.data.pictures import read_header
 from gan_plugin.data.shapes import decode_mask
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.files import read_text
+from gan_plugin.rules import check_name
 
 _COLUMNS = ("ImageId", "ClassId", "EncodedPixels")
 
@@ -63,9 +64,7 @@ def open_source(path: str | Path, kind: str = "auto", images: str = "") -> Sourc
         UserError: the format is unknown or cannot be told, or the data set is damaged.
     """
     root = Path(path)
-    if kind not in FORMATS:
-        raise UserError(f"There is no format {kind!r}; use one of {', '.join(FORMATS)}.")
-    if kind == "auto":
+    if check_name("--format", kind, FORMATS) == "auto":
         kind = _told(root)
     if kind == "severstal":
         return SeverstalSource(root)
@@ -268,11 +267,9 @@ class SeverstalSource:
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    try:
+    with as_user_error(f"{table} cannot be read", "unpack it again", csv.Error):
         reader = csv.DictReader(io.StringIO(read_text(table), newline=""))
         missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
         if missing:
             raise UserError(f"{table}, line 1: the column {missing[0]} is missing; it needs {', '.join(_COLUMNS)}.")
         return [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise UserError(f"{table} cannot be read ({error}); unpack it again.") from error

@@ -17,6 +17,7 @@ from coigan.choices import SPLITS
 from gan_plugin.data.subsets import apportion
 from gan_plugin.errors import UserError
 from gan_plugin.files import read_text, write_whole
+from gan_plugin.rules import check_name
 
 # a deviation of so much of a class, or of half an object, is none: the solver may stop there
 _TOLERANCE = 0.001
@@ -54,8 +55,7 @@ def split(
     Raises:
         UserError: an unknown mode, ratios that cannot be, a part without images, or no solution in time.
     """
-    if mode not in SPLITS:
-        raise UserError(f"There is no mode {mode!r} of splitting; use one of {', '.join(SPLITS)}.")
+    check_name("The mode of splitting", mode, SPLITS)
     sizes = part_sizes(len(counts), ratios)
     group_of = np.unique(np.arange(len(counts)) if groups is None else groups, return_inverse=True)[1].ravel()
     held = np.bincount(group_of)

@@ -17,7 +17,7 @@ from typing import Any
 
 from coigan.data.line_sets import INDEX, LineStore, write_json
 from coigan.data.toy import write_toy_steel
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 
 _logger = logging.getLogger(__name__)
 _FOLDER = "stages"
@@ -203,11 +203,9 @@ def _download(part: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    try:
-        with zipfile.ZipFile(archive) as file:
-            file.extractall(folder)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{archive} is no whole zip ({error}); download it again.") from error
+    whole = as_user_error(f"{archive} is no whole zip", "download it again", zipfile.BadZipFile, EOFError)
+    with whole, zipfile.ZipFile(archive) as file:
+        file.extractall(folder)
 
 
 PREPARED = "prepared.json"
@@ -243,8 +241,6 @@ def open_prepared(root: str | Path) -> Prepared:
         UserError: there is none.
     """
     file = Path(root) / PREPARED
-    try:
+    with as_user_error(f"{root} holds no prepared data set", "make one with inpaint.py prepare"):
         content = json.loads(file.read_text(encoding="utf-8"))
         return Prepared(Path(root), tuple(content["classes"]), content["options"]["tile"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{root} holds no prepared data set; make one with inpaint.py prepare.") from error

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from coigan.gui.session import Session
-from gan_plugin.errors import UserError, explanation
+from gan_plugin.errors import UserError, as_user_error, explanation
 
 _LARGEST = 64 << 20
 
@@ -101,7 +101,5 @@ def make_server(session: Session, port: int, host: str = "127.0.0.1") -> Threadi
     Raises:
         UserError: the port is taken.
     """
-    try:
+    with as_user_error(f"Port {port} of {host} cannot be opened", "choose another with --port", OSError, OverflowError):
         return ThreadingHTTPServer((host, port), partial(_Handler, session))
-    except (OSError, OverflowError) as error:
-        raise UserError(f"Port {port} of {host} cannot be opened ({error}); choose another with --port.") from error

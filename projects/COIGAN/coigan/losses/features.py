@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models.resnet import ResNet, resnet50
 
 from coigan.losses.masked import weighted_mean
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.files import read_safely
 from gan_plugin.modeling.timm_weights import AUTO, LITE0, RANDOM, WHEEL, lite0_or_random, load_classifier
 
@@ -88,10 +88,8 @@ class ResNetFeatures(FeatureNetwork):
         stem = [network.conv1, network.bn1, nn.ReLU()]
         if "conv3.weight" in state:
             stem = _deepen(network)
-        try:
+        with as_user_error(f"{weights} is no ResNet-50 that we know", f"name another file in {_KEY}", RuntimeError):
             network.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise UserError(f"{weights} is no ResNet-50 that we know; name another file in {_KEY}.") from error
         self.stem = nn.Sequential(*stem, network.maxpool)
         self.layers = nn.ModuleList([network.layer1, network.layer2, network.layer3, network.layer4])
         self.freeze()
@@ -131,11 +129,8 @@ def checked_digest(path: str, sha256: str = "", key: str = _KEY) -> str:
     Raises:
         UserError: the file is missing, or has another checksum.
     """
-    try:
-        with open(path, "rb") as file:
-            digest = hashlib.sha256(file.read()).hexdigest()
-    except OSError as error:
-        raise UserError(f"The weights {path} cannot be read ({error.strerror}); check {key}.") from error
+    with as_user_error(f"The weights {path} cannot be read", f"check {key}", OSError), open(path, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
     if sha256 and (len(sha256) < 8 or not digest.startswith(sha256.lower())):
         raise UserError(f"{path} has the SHA-256 {digest}, not {sha256}; download it again or correct {key}.")
     return digest

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from coigan.config import check_value
 from gan_plugin.compat import fused_adam
 from gan_plugin.config import registered
-from gan_plugin.errors import UserError
+from gan_plugin.errors import as_user_error
 from gan_plugin.layers.layout import to_channels_last
 
 GENERATOR_REGISTRY: Registry = Registry("COIGAN_GENERATOR")
@@ -95,7 +95,7 @@ def build_optimizer(solver: CfgNode, parameters: Iterable[nn.Parameter], rate: f
         UserError: there is none of that name, or a value is out of range.
     """
     betas, decay = tuple(solver.BETAS), solver.WEIGHT_DECAY
-    try:
+    with as_user_error("SOLVER is wrong", "correct LR, DISC_LR, BETAS or WEIGHT_DECAY", ValueError, IndexError):
         match check_value("SOLVER.OPTIMIZER", solver.OPTIMIZER):
             case "adamw":
                 return fused_adam(torch.optim.AdamW, parameters, lr=rate, betas=betas, weight_decay=decay)
@@ -105,5 +105,3 @@ def build_optimizer(solver: CfgNode, parameters: Iterable[nn.Parameter], rate: f
                 return torch.optim.SGD(parameters, rate, momentum=betas[1], weight_decay=decay)
             case _:
                 return torch.optim.RMSprop(parameters, rate, alpha=betas[1], weight_decay=decay)
-    except (ValueError, IndexError) as error:
-        raise UserError(f"SOLVER: {error}; correct LR, DISC_LR, BETAS or WEIGHT_DECAY.") from error

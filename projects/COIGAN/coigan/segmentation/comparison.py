@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from coigan.segmentation.training import SegmentOptions, train_segmenter, write_segmenter
 from gan_plugin.comparison.statistics import difference, judged, spread
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.files import write_whole
 
 _logger = logging.getLogger(__name__)
@@ -113,12 +113,10 @@ def _by_class(scores: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float 
 def _former_runs(path: Path, identity: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    try:
+    with as_user_error(f"{path} is no result of a comparison", "move it away or choose another --output"):
         former = json.loads(path.read_text(encoding="utf-8"))
         same = {key: former[key] for key in identity} == json.loads(json.dumps(identity))
         runs = former["runs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no result of a comparison; move it away or choose another --output.") from error
     if not same:
         raise UserError(f"{path} is of other data or options; choose another --output.")
     return runs

@@ -8,8 +8,8 @@ from torch import nn
 from torchvision.models import segmentation
 
 from coigan.choices import NETWORKS
-from gan_plugin.errors import UserError
 from gan_plugin.modeling.discriminators.layers import build_norm
+from gan_plugin.rules import check_name
 
 
 class UNet(nn.Module):
@@ -78,13 +78,10 @@ def build_segmenter(name: str) -> nn.Module:
     Raises:
         UserError: there is none of that name.
     """
+    check_name("--model", name, NETWORKS)
     if name == "unet":
         return UNet()
-    if name == "unet_small":
-        return UNet(width=8, levels=3)
-    if name in _TORCHVISION:
-        return _Torchvision(_TORCHVISION[name])
-    raise UserError(f"--model is {name!r}, which is unknown; use one of {', '.join(NETWORKS)}.")
+    return UNet(width=8, levels=3) if name == "unet_small" else _Torchvision(_TORCHVISION[name])
 
 
 _DAMAGED, _CLEAN = 1.0, 0.01
@@ -158,7 +155,6 @@ def segmentation_loss(name: str, logits: torch.Tensor, masks: torch.Tensor) -> t
     Raises:
         UserError: there is none of that name.
     """
-    if name not in LOSSES:
-        raise UserError(f"--loss is {name!r}, which is unknown; use one of {', '.join(LOSSES)}.")
+    loss = LOSSES[check_name("--loss", name, LOSSES)]
     weights = torch.where(masks.flatten(1).any(1), _DAMAGED, _CLEAN)
-    return (weights * LOSSES[name](logits, masks)).sum() / weights.sum()
+    return (weights * loss(logits, masks)).sum() / weights.sum()

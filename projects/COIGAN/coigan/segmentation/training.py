@@ -19,8 +19,9 @@ from coigan.segmentation.coco import CocoMasks
 from coigan.segmentation.networks import build_segmenter, segmentation_loss
 from gan_plugin.engine.distributed import preserved_rng
 from gan_plugin.engine.export import is_state_dict
-from gan_plugin.errors import UserError
-from gan_plugin.files import read_safely, write_whole
+from gan_plugin.errors import UserError, as_user_error
+from gan_plugin.files import check_exists, read_safely, write_whole
+from gan_plugin.rules import check_name
 
 THRESHOLD = 0.6
 # a segmenter that calls more of all pixels a defect, where fewer are, has learnt nothing
@@ -252,17 +253,13 @@ def build_optimizer(network: nn.Module, options: SegmentOptions) -> tuple[torch.
         UserError: one of them is unknown.
     """
     optimizer: torch.optim.Optimizer
-    if options.optimizer == "adamw":
+    if check_name("--optimizer", options.optimizer, ("adamw", "sgd")) == "adamw":
         optimizer = torch.optim.AdamW(network.parameters(), 5e-4, (0.0, 0.9))
-    elif options.optimizer == "sgd":
-        optimizer = torch.optim.SGD(network.parameters(), 3e-2, 0.95, weight_decay=1e-8)
     else:
-        raise UserError(f"--optimizer is {options.optimizer!r}; use adamw or sgd.")
-    if options.plateau == "max":
+        optimizer = torch.optim.SGD(network.parameters(), 3e-2, 0.95, weight_decay=1e-8)
+    if check_name("--plateau", options.plateau, ("min", "max")) == "max":
         return optimizer, ReduceLROnPlateau(optimizer, "max", factor=0.95, patience=10)
-    if options.plateau == "min":
-        return optimizer, ReduceLROnPlateau(optimizer, "min", factor=0.5, patience=10, cooldown=3, min_lr=1e-8)
-    raise UserError(f"--plateau is {options.plateau!r}; use min or max.")
+    return optimizer, ReduceLROnPlateau(optimizer, "min", factor=0.5, patience=10, cooldown=3, min_lr=1e-8)
 
 
 _KIND = "coigan-segmenter-1"
@@ -307,20 +304,17 @@ def read_segmenter(path: str | Path, device: str) -> TrainedSegmenter:
         UserError: the file is missing or no segmenter.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"The segmenter {path} does not exist; inpaint.py segment leaves one for each seed.")
-    try:
+    check_exists(path, "The segmenter", "inpaint.py segment leaves one for each seed")
+    with as_user_error(f"{path} cannot be read", "check its permissions", OSError):
         packed = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     content = read_safely(path, packed)
     if not isinstance(content, dict) or content.get("kind") != _KIND or not is_state_dict(content.get("model")):
         raise UserError(f"{path} is no segmenter; name a segmenter_seed*.pth that inpaint.py segment has written.")
-    try:
+    with as_user_error(
+        f"{path} does not fit this version of the segmenters", "train it again", TypeError, KeyError, RuntimeError
+    ):
         options = replace(SegmentOptions(**content["options"]), device=device)
         network = build_segmenter(options.model)
         network.load_state_dict(content["model"], strict=True)
-    except (TypeError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path} does not fit this version of the segmenters; train it again.") from error
     digest = hashlib.sha256(packed).hexdigest()
     return TrainedSegmenter(network.to(device).requires_grad_(False).eval(), options, digest)

@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 from car_gan.crops.dataset import read_records
 from car_gan.matting import key_out, largest_blob, unmix
 from car_gan.pictures import GREEN, checked_colour, noted_key, read_picture
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 
 # alpha below this does not count for the size of the car
 _FAINT = 0.02
@@ -101,11 +101,9 @@ class SampleBank:
 
 
 def _read_tensor(path: Path) -> np.ndarray:
-    try:
+    # the reader raises nearly anything for a file that is not its own
+    with as_user_error(f"The samples {path} cannot be read", "save a tensor there", Exception):
         tensor = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # the reader raises nearly anything for a file that is not its own
-        raise UserError(f"The samples {path} cannot be read ({type(error).__name__}); save a tensor there.") from error
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 4 or tensor.shape[1] not in (3, 4) or not tensor.numel():
         raise UserError(f"The samples {path} are not a tensor (N, 3 or 4, H, W) of one or more; save one there.")
     if not tensor.is_floating_point() or not tensor.isfinite().all() or tensor.abs().max() > 1.01:

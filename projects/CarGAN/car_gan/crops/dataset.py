@@ -29,9 +29,10 @@ from car_gan.pictures import (
 )
 from car_gan.scenes.scene import TERMS_FOLDER
 from gan_plugin.engine.train_loader import ResumableTrainLoader
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.evaluation.image_scores import FEWEST
-from gan_plugin.files import read_text
+from gan_plugin.files import check_exists, read_text
+from gan_plugin.rules import BELOW_1, check_name, whole
 
 SPLITS = ("train", "held_out", "all")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -59,10 +60,8 @@ def choose(groups: Sequence[str], split: str, seed: int, held_out: float) -> lis
     Raises:
         UserError: the split is unknown, or the share is out of range.
     """
-    if split not in SPLITS:
-        raise UserError(f"The split '{split}' is unknown; choose one of {', '.join(SPLITS)}.")
-    if not 0 <= held_out < 1:
-        raise UserError(f"The held-out share is {held_out}; set it to a number from 0 to below 1.")
+    check_name("The split", split, SPLITS)
+    BELOW_1.check("The held-out share", held_out)
     if split == "all":
         return list(range(len(groups)))
     ranked = sorted(set(groups), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
@@ -113,8 +112,7 @@ class CropDataset(Dataset):
         """
         self.folder, self.size, self.channels, self.flip = Path(folder), size, channels, flip
         channel_names(channels)
-        if size < 8:
-            raise UserError(f"The crop size is {size} pixels; set it to 8 or more.")
+        whole(8).check("The crop size", size)
         every = read_records(self.folder)
         self.key = checked_colour(every[0].get("key", key))
         self.records = [every[i] for i in choose([r["source_image"] for r in every], split, seed, held_out)]
@@ -159,8 +157,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: there is no such folder, the manifest is broken, or there is no picture.
     """
-    if not folder.is_dir():
-        raise UserError(f"The folder of crops {folder} does not exist; make one with cars.py build.")
+    check_exists(folder, "The folder of crops", "make one with cars.py build", folder=True)
     manifest = folder / MANIFEST
     if manifest.is_file():
         records = _read_manifest(manifest)
@@ -174,12 +171,10 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def _read_manifest(manifest: Path) -> list[dict[str, Any]]:
-    try:
+    with as_user_error(f"{manifest} is no manifest of crops", "build the crops again", ValueError, KeyError, TypeError):
         records = [json.loads(line) for line in read_text(manifest).splitlines() if line.strip()]
         for record in records:
             str(record["file"]), str(record["source_image"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{manifest} is no manifest of crops ({error!r}); build the crops again.") from error
     return records
 
 

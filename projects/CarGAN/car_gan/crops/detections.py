@@ -13,7 +13,7 @@ from fvcore.common.config import CfgNode
 
 from car_gan.pictures import Colour
 from car_gan.scenes.scene import Box, SceneObject
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 
 from .filters import green_sample
 
@@ -81,14 +81,13 @@ def _load(config: str, weights: str, category: str, class_index: int) -> tuple[A
 
     cfg = _config(config, weights)
     index = class_index if class_index >= 0 else _class_index(cfg, category)
-    try:
+    # the download and the checkpoint readers raise nearly anything
+    with as_user_error(
+        f"The detector's weights {cfg.MODEL.WEIGHTS or '(none)'} cannot be loaded",
+        "set DETECTOR.WEIGHTS to a checkpoint on this machine, or DETECTOR.RECORDED to recorded scores",
+        Exception,
+    ):
         return DefaultPredictor(cfg), index
-    except Exception as error:
-        # the download and the checkpoint readers raise nearly anything
-        raise UserError(
-            f"The detector's weights {cfg.MODEL.WEIGHTS or '(none)'} cannot be loaded ({error}); set DETECTOR.WEIGHTS "
-            "to a checkpoint on this machine, or DETECTOR.RECORDED to recorded scores."
-        ) from error
 
 
 def _config(config: str, weights: str) -> CfgNode:
@@ -100,14 +99,13 @@ def _config(config: str, weights: str) -> CfgNode:
 
     options = ["MODEL.WEIGHTS", weights] if weights else []
     if not os.path.isfile(config):
-        try:
+        with as_user_error(
+            f"DETECTOR.CONFIG {config} is neither a file nor in Detectron2's model zoo",
+            'name one of them, or set it to "" for no detector',
+            RuntimeError,
+        ):
             path = model_zoo.get_config_file(config)
             options = options or ["MODEL.WEIGHTS", model_zoo.get_checkpoint_url(config)]
-        except RuntimeError as error:
-            raise UserError(
-                f"DETECTOR.CONFIG {config} is neither a file nor in Detectron2's model zoo; name one of them, or set "
-                'it to "" for no detector.'
-            ) from error
         config = path
     return load_config(argparse.Namespace(config_file=config, opts=options))
 

@@ -11,7 +11,7 @@ from PIL import Image
 from car_gan.pictures import MANIFEST
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
-from gan_plugin.files import read_text, write_whole
+from gan_plugin.files import check_exists, read_text, write_whole
 from gan_plugin.visualization.page import lossless, save_page, template
 
 from .dataset import read_records
@@ -123,8 +123,7 @@ def apply_rejections(folder: Path, listed: Path) -> int:
     Raises:
         UserError: a file is missing, or a name is none of the crops'.
     """
-    if not listed.is_file():
-        raise UserError(f"{listed} does not exist; save it with the button of the review page.")
+    check_exists(listed, "", "save it with the button of the review page")
     records = read_records(folder)
     names = {line.strip() for line in read_text(listed).splitlines() if line.strip()}
     if unknown := sorted(names - {record["file"] for record in records}):

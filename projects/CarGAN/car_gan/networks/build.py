@@ -11,7 +11,7 @@ from fvcore.common.registry import Registry
 from torch import nn
 
 from gan_plugin.config import registered
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.files import read_safely
 from gan_plugin.layers.layout import to_channels_last
 
@@ -90,10 +90,10 @@ def load_network(network: nn.Module, weights: Mapping[str, torch.Tensor], player
         raise UserError(f"{path} holds no {player[:-1]} of cars; name a model_*.pth of a training.")
     if not all(value.isfinite().all() for value in weights.values()):
         raise UserError(f"{path} holds weights that are not finite; name a checkpoint from before that.")
-    try:
+    with as_user_error(
+        f"{path} holds the weights of another network", "use the config it was trained with", RuntimeError
+    ):
         network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(f"{path} holds the weights of another network; use the config it was trained with.") from error
 
 
 def _images(cfg: CfgNode) -> dict[str, Any]:

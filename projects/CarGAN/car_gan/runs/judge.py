@@ -10,7 +10,7 @@ import torch
 from scipy.stats import binomtest
 
 from car_gan.crops.dataset import crops_of
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.evaluation.image_features import as_bytes
 from gan_plugin.files import write_whole
 from gan_plugin.visualization.page import lossless, save_page, template
@@ -103,15 +103,11 @@ def judge_answers(answers: Path, key: Path) -> Judgement:
         UserError: a file cannot be read, they are of two pages, or no car is marked.
     """
     given, known = _read(answers), _read(key)
-    try:
+    with as_user_error(f"{answers} or {key} is not as the page saves it", "save the answers again"):
         if given["page"] != known["page"]:
             raise UserError(f"{answers} is of another page than {key}; name the key that was written with the page.")
         truth, marks = dict(enumerate(known["truth"])), given["answers"]
         pairs = [(truth[int(number)], kind) for number, kind in marks.items() if kind in (REAL, GENERATED)]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{answers} or {key} is not as the page saves it ({error!r}); save the answers again."
-        ) from error
     if not pairs:
         raise UserError(f"{answers} marks no car; mark some on the page and save it again.")
     right = sum(kind == mark for kind, mark in pairs)

@@ -13,7 +13,7 @@ from car_gan.game import Latents
 from car_gan.networks.build import DISCRIMINATOR, GENERATOR, build_generator, build_networks, load_network, read_weights
 from car_gan.pictures import GREEN, Colour, checked_colour
 from gan_plugin.engine.checkpoint import AVERAGE, FINAL, LAST, SUFFIX, best_name
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 
 from .training import CONFIG, PROVENANCE
 
@@ -116,12 +116,14 @@ def terms_of(run: Path) -> str:
     Raises:
         UserError: it has not, or the note is broken.
     """
-    try:
+    with as_user_error(
+        f"{run / PROVENANCE} is missing or broken",
+        "the terms of its samples are unknown; restore it",
+        OSError,
+        ValueError,
+        KeyError,
+    ):
         return json.loads((run / PROVENANCE).read_text(encoding="utf-8"))["licence"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{run / PROVENANCE} is missing or broken, so the terms of its samples are unknown; restore it."
-        ) from error
 
 
 def _key_of(run: Path) -> Colour:

@@ -12,7 +12,8 @@ from car_gan.pictures import Colour, noted_key
 from gan_plugin.data.coco_json import load_coco
 from gan_plugin.data.pictures import read_header, read_rgba
 from gan_plugin.data.shapes import decode_mask
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
+from gan_plugin.files import check_exists
 
 from .scene import TERMS_COCO, TERMS_FOLDER, TERMS_STANFORD, Scene, SceneFile, SceneObject, tight
 
@@ -97,8 +98,7 @@ class CropFolder:
         """
         self.place, self._folder, self._label = str(folder), Path(folder), label
         self.categories = {1: label}
-        if not self._folder.is_dir():
-            raise UserError(f"The folder of crops {folder} does not exist; check --crops.")
+        check_exists(folder, "The folder of crops", "check --crops", folder=True)
         self._key = noted_key(self._folder) or key
 
     def files(self) -> list[SceneFile]:
@@ -194,11 +194,9 @@ def _models(path: Path) -> list[str]:
 
 
 def _read_mat(path: Path, key: str) -> list[Any]:
-    try:
+    # the reader raises nearly anything for a broken file
+    with as_user_error(f"{path} cannot be read", "unpack car_devkit.tgz again", Exception):
         return list(np.atleast_1d(io.loadmat(str(path), squeeze_me=True)[key]))
-    except Exception as error:
-        # the reader raises nearly anything for a broken file
-        raise UserError(f"{path} cannot be read ({error}); unpack car_devkit.tgz again.") from error
 
 
 def _model(entry: Any, names: Sequence[str]) -> str:

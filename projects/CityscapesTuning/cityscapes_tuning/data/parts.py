@@ -7,6 +7,7 @@ from cityscapesscripts.helpers.labels import labels
 from pydantic import Field
 
 from gan_plugin.errors import UserError
+from gan_plugin.rules import check_name
 
 from ..schema import Section, Text, Whole, unknown_key, validated
 
@@ -84,9 +85,7 @@ def parse_parts(preset: str, entries: Mapping[str, Any]) -> dict[str, Part]:
     Raises:
         UserError: a name or a field is unknown, or a part is missing.
     """
-    if preset and preset not in PRESETS:
-        raise UserError(f"data.preset is {preset!r}; set it to one of {', '.join(PRESETS)}, or leave it away.")
-    parts: dict[str, Part] = dict(PRESETS.get(preset, {}))
+    parts: dict[str, Part] = dict(PRESETS[check_name("data.preset", preset, PRESETS)] if preset else {})
     for name, entry in entries.items():
         if name not in PARTS:
             raise unknown_key("data.parts", name, PARTS)

@@ -18,8 +18,8 @@ from gan_plugin.data.builtin import datasets_root, prepare_datasets
 from gan_plugin.data.cityscapes import IMAGE_SUFFIX, examine_cityscapes, files_of, read_polygons
 from gan_plugin.data.findings import Findings
 from gan_plugin.data.subsets import replace_registration
-from gan_plugin.errors import UserError
-from gan_plugin.files import write_whole
+from gan_plugin.errors import UserError, as_user_error
+from gan_plugin.files import check_exists, write_whole
 from gan_plugin.processes import leave_ctrl_c_to_parent
 
 from .mapper import mask_box
@@ -66,8 +66,7 @@ def _cityscapes(part: Part, classes: tuple[str, ...], on_bad: str) -> dict[str, 
     root = Path(datasets_root()) / "cityscapes"
     image_dir, gt_dir = root / "leftImg8bit" / part.split, root / "gtFine" / part.split
     for city in part.cities if image_dir.is_dir() else ():
-        if not (image_dir / city).is_dir():
-            raise UserError(f"{image_dir / city} does not exist; check `cities`, or unpack leftImg8bit again.")
+        check_exists(image_dir / city, "", "check `cities`, or unpack leftImg8bit again", folder=True)
     findings = Findings(on_bad)
     examine_cityscapes(image_dir, gt_dir, findings, cities=part.cities)
     findings.conclude()
@@ -212,10 +211,8 @@ def read_part(file: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read.
     """
-    try:
+    with as_user_error(f"{file} cannot be read", "delete it, and `study.py resume` makes it anew", OSError, ValueError):
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error}); delete it, and `study.py resume` makes it anew.") from error
     root = datasets_root()
     metadata = content["metadata"]
     if "gt_dir" in metadata:

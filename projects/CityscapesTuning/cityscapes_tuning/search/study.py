@@ -14,6 +14,7 @@ from gan_plugin.config_files import look_up, read_yaml
 from gan_plugin.engine.check_config import check_values
 from gan_plugin.engine.setup import merge_options
 from gan_plugin.errors import UserError
+from gan_plugin.files import check_exists
 
 from ..config import check_tuning
 from ..data.parts import Part, class_preset, parse_parts
@@ -281,8 +282,7 @@ def parse_study(content: Mapping[str, Any], folder: Path, text: str) -> Study:
     """
     study = validated(Study, content)
     config = (folder / study.config).resolve()
-    if not config.is_file():
-        raise UserError(f"The study's config {config} does not exist; paths are relative to the study's file.")
+    check_exists(config, "The study's config", "paths are relative to the study's file")
     study = study.model_copy(update={"config": str(config)})
     study._text = text
     if not study.phases:

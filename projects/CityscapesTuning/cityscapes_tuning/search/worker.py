@@ -16,6 +16,7 @@ from gan_plugin.comparison.run import TrainNet
 from gan_plugin.errors import UserError
 from gan_plugin.metrics import iterations_done
 from gan_plugin.processes import Stopped, stop_signals_answered, taken
+from gan_plugin.rules import whole
 
 from ..training.outcome import (
     DIVERGED,
@@ -316,8 +317,7 @@ def work_together(context: Context, table: Table, workers: int, phase: str = "")
         UserError: the study cannot go on.
         Stopped: by a signal.
     """
-    if workers < 1:
-        raise UserError(f"--workers is {workers}; set it to 1 or more.")
+    whole(1).check("--workers", workers)
     shares = shares_of_machine(workers, context.study.gpus_per_trial)
     only = ["--phase", phase] if phase else []
     helpers = [

@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from gan_plugin.comparison.run import key_values
 from gan_plugin.config_files import Change, differences, flat, read_yaml, told
 from gan_plugin.engine.setup import load_config
-from gan_plugin.errors import UserError
+from gan_plugin.errors import UserError, as_user_error
 from gan_plugin.evaluation.build import metric_names
 from gan_plugin.files import write_whole
 from gan_plugin.processes import taken
@@ -218,13 +218,11 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
     """Within the block nobody else holds that lock of `folder`."""
     end = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        try:
-            with taken(folder / name) as lock:
-                if lock is not None:
-                    yield
-                    return
-        except OSError as error:
-            raise UserError(f"{folder} is not writable ({error.strerror}); choose another --output.") from error
+        writable = as_user_error(f"{folder} is not writable", "choose another --output", OSError)
+        with writable, taken(folder / name) as lock:
+            if lock is not None:
+                yield
+                return
         if time.monotonic() > end:
             raise UserError(f"Another process is setting up {folder}; wait for its end, or stop it.")
         time.sleep(0.5)
