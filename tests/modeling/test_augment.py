@@ -34,12 +34,12 @@ def test_translation_moves_by_up_to_an_eighth_and_background_moves_in():
     assert set(uncovered.unique().tolist()) == {-1.0, 3.0}
 
 
-@pytest.mark.parametrize("side", [16, 7])
+@pytest.mark.parametrize("side", [16, 7, 6])
 def test_cutout_removes_one_square_of_half_the_side(side):
     hole = round(side / 2)
     holes = cut_out(torch.ones(300, 2, side, side)) == 0
     assert torch.equal(holes[:, 0], holes[:, 1])
-    whole = 0
+    whole, spans = 0, (set(), set())
     for gone in holes[:, 0]:
         rows, columns = gone.any(1).nonzero().flatten(), gone.any(0).nonzero().flatten()
         height, width = (int(line[-1] - line[0] + 1) for line in (rows, columns))
@@ -49,7 +49,12 @@ def test_cutout_removes_one_square_of_half_the_side(side):
         assert width == hole or columns[0] == 0 or columns[-1] == side - 1
         assert max(height, width) <= hole
         whole += height == width == hole
+        for span, line in zip(spans, (rows, columns), strict=True):
+            span.add((int(line[0]), int(line[-1])))
     assert whole > 50
+    # its centre is any pixel, or of an even hole any corner of one, so that at least half of it lies inside
+    starts = range(-(hole // 2), side + 1 - hole % 2 - hole // 2)
+    assert spans == ({(max(0, at), min(side, at + hole) - 1) for at in starts},) * 2
 
 
 def test_flip_mirrors_half_of_the_samples():

@@ -78,7 +78,8 @@ def test_greedy_matching_is_of_each_image_alone():
     images = [image(2.0, 1.0), image(), image(1.0, 2.0, 3.0), image(0.0)]
     # an overlap at the threshold is enough; the surest of the third image overlaps too little, and takes nothing
     iou = torch.tensor([0.5, 0.9, 0.9, 0.8, 0.4, 0.6])
-    assert greedy_match(images, iou, 0.5).tolist() == [True, False, False, True, False, True]
+    matched = greedy_match(images, iou, 0.5)
+    assert matched.dtype == torch.bool and matched.tolist() == [True, False, False, True, False, True]
     for each in images:
         each.remove("objectness_logits")
     # the better overlap comes first where nothing else says who is surer
@@ -89,6 +90,9 @@ def test_mask_iou_by_hand():
     logits = torch.tensor([[[1.0, 1], [-1, -1]], [[-1, -1], [-1, -1]]])
     truth = torch.tensor([[[1.0, 0], [1, 0]], [[0, 0], [0, 0]]])
     assert mask_iou(logits, truth).tolist() == pytest.approx([1 / 3, 0])
+    # on the border neither is inside: a logit of 0, and half a pixel of truth
+    assert mask_iou(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[1.0, 1.0]]])).tolist() == [0.5]
+    assert mask_iou(torch.tensor([[[1.0, 1.0]]]), torch.tensor([[[0.5, 1.0]]])).tolist() == [0.5]
 
 
 def test_sample_grid_shows_truth_above_prediction():
