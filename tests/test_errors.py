@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch._utils import ExceptionWrapper
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from gan_plugin.errors import UserError, explanation, run_command_line, sentence_of
+from gan_plugin.errors import UserError, as_user_error, explanation, run_command_line, sentence_of
+from gan_plugin.files import check_exists, write_whole
 
 # (whether it is a UserError, whether it is raised from the one before, whether it repeats what that one says)
 LINKS = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=5)
@@ -104,3 +105,41 @@ def test_a_pool_keeps_the_context_and_the_command_line_prints_it(capsys):
 
 def test_sentence_of_an_error_that_is_none_of_ours_is_its_text():
     assert sentence_of(FloatingPointError("loss is NaN")) == "loss is NaN"
+
+
+@pytest.mark.parametrize(
+    "error, kinds, said",
+    [
+        (FileNotFoundError(2, "No such file or directory", "a"), (), "No such file or directory"),
+        (ValueError("line 3.\nand more"), (), "line 3"),
+        (KeyError("runs"), (), "KeyError: 'runs'"),
+        (ZeroDivisionError(), (ArithmeticError,), "ZeroDivisionError"),
+    ],
+)
+def test_what_a_broken_file_raises_becomes_a_sentence_with_its_reason(error, kinds, said):
+    with pytest.raises(UserError) as caught, as_user_error("a.json is broken", "name another", *kinds):
+        raise error
+    assert str(caught.value) == f"a.json is broken ({said}); name another." and caught.value.__cause__ is error
+
+
+def test_what_is_none_of_a_users_mistakes_stays_what_it_is():
+    with pytest.raises(KeyError), as_user_error("a.json is broken", "name another", OSError):
+        raise KeyError("runs")
+    with pytest.raises(UserError, match="^first$"), as_user_error("a.json is broken", "name another"):
+        raise UserError("first")
+
+
+def test_a_file_is_written_whole_and_a_path_checked_for_its_kind(tmp_path):
+    file = tmp_path / "a.txt"
+    for content in ("ä", "ä".encode(), lambda opened: opened.write("ä".encode())):
+        write_whole(file, content)
+        assert file.read_bytes() == b"\xc3\xa4"
+    check_exists(file, "The list", "make one")
+    check_exists(tmp_path, "", "make it", folder=True)
+    with pytest.raises(UserError, match=rf"^The list {tmp_path} does not exist; make one\.$"):
+        check_exists(tmp_path, "The list", "make one")
+    with pytest.raises(UserError, match=rf"^{file} does not exist; make it\.$"):
+        check_exists(file, "", "make it", folder=True)
+    with pytest.raises(UserError, match="could not be written .*Free some disk space, or choose another place"):
+        write_whole(tmp_path, "text")
+    assert list(tmp_path.iterdir()) == [file]
