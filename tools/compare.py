@@ -23,7 +23,8 @@ from _command_line import Parser, positive, run_command_line
 if TYPE_CHECKING:
     from gan_plugin.comparison.plan import Plan
 
-_FROZEN = "  ARM-frozen  a control: an adversary of these, whose discriminators keep their first, random weights"
+_MORE = """  ARM-frozen  a control: an adversary of these, whose discriminators keep their first, random weights
+  boxinst-ARM  any of these with the losses of boxinst beside it"""
 TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
 
 
@@ -46,7 +47,7 @@ def arm_descriptions() -> dict[str, str]:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     arms = "\n".join(f"  {name:10} {description}" for name, description in arm_descriptions().items())
-    parser = Parser(__doc__, epilog=f"arms:\n{arms}\n{_FROZEN}")
+    parser = Parser(__doc__, epilog=f"arms:\n{arms}\n{_MORE}")
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the config that all runs share")
     parser.add_argument("--arms", nargs="+", default=["baseline", "lsgan"], metavar="ARM", help="see below")
     parser.add_argument(

@@ -32,7 +32,7 @@ def scaled_schedule(cfg: CfgNode, iterations: int) -> dict[str, Any]:
 
 BASELINE = "baseline"
 # "lsgan-frozen" is "lsgan" with a discriminator that never learns
-FROZEN = "-frozen"
+FROZEN, BESIDE = "-frozen", "boxinst-"
 Settings = dict[str, Any]
 
 
@@ -133,7 +133,6 @@ ARMS: dict[str, Arm] = {
         {"MODEL.GAN.ENABLED": False, **_BOXINST},
         control=True,
     ),
-    "boxinst-crop": Arm("boxinst, with the discriminator of crop beside it", {**_CROP, **_BOXINST}),
     "paper": Arm(
         "discriminators of masked RoI features and of boxes (Le et al. 2020, arXiv 2010.13757) with the released "
         "coefficients, 0.5 and 0.025; as wide as the config's own, and on its schedule",
@@ -193,7 +192,11 @@ ARMS: dict[str, Arm] = {
 
 
 def find_arm(name: str) -> Arm | None:
-    """The arm of that name: a key of ARMS, or that of an adversary with "-frozen" behind it; None for what is none."""
+    """The arm of that name: a key of ARMS, or that of an adversary with "-frozen" behind it, or either with "boxinst-"
+    before it; None for what is none."""
+    if name.startswith(BESIDE) and (alone := find_arm(name.removeprefix(BESIDE))) is not None:
+        about = f"{alone.description}; with the losses of boxinst beside it"
+        return replace(alone, description=about, settings={**alone.settings, **_BOXINST})
     if name in ARMS or not name.endswith(FROZEN):
         return ARMS.get(name)
     learns = name.removesuffix(FROZEN)
@@ -237,7 +240,7 @@ def arm_settings(names: Iterable[str], cfg: CfgNode, iterations: int | None = No
         if arm is None:
             raise UserError(
                 f"The arm '{name}' is unknown; --arms takes {', '.join(ARMS)}, and any adversary among them with "
-                f"{FROZEN} behind its name."
+                f"{FROZEN} behind its name; any of these with {BESIDE} before it."
             )
         settings[name] = {**arm.settings, **arm.adapted(cfg)}
         if iterations is not None and arm.stretch != 1:

@@ -136,6 +136,17 @@ def test_controls(cfg):
             plan_of(cfg, arms=[f"{arm}-frozen"])
 
 
+def test_an_arm_with_the_losses_of_boxinst_beside_it(cfg):
+    arms = ["boxinst", "crop", "crop-frozen", "boxinst-crop", "boxinst-crop-frozen", "boxinst-longer"]
+    settings = arm_settings(arms, cfg, 100)
+    losses = {f"MODEL.GAN.UNPAIRED.{name}_WEIGHT": 1.0 for name in ("PROJECTION", "PAIRWISE")}
+    for arm in ("crop", "crop-frozen", "longer"):
+        assert settings[f"boxinst-{arm}"] == {**arm_settings([arm], cfg, 100)[arm], **losses}
+    assert controls_of("boxinst-crop", settings) == ["baseline", "boxinst", "boxinst-crop-frozen", "boxinst-longer"]
+    with pytest.raises(UserError, match="'boxinst-none' is unknown; .* any of these with boxinst- before it"):
+        arm_settings(["boxinst-none"], cfg)
+
+
 def test_an_unknown_arm_lists_the_known(cfg):
     with pytest.raises(
         UserError,
