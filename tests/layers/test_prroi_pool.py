@@ -215,3 +215,15 @@ def test_mistakes_are_named():
     for image in (2, -1, math.nan):
         with pytest.raises(ValueError, match="outside of the batch of 2"):
             prroi_pool(features, torch.tensor([[image, 0, 0, 9, 9.0]]), 7, 0.25)
+
+
+def test_windows_of_a_group_agree_within_the_step():
+    heights = np.array([9, 1, 5, 3, 7, 15])
+    groups = module._split(np.stack([heights, np.full(6, 2)]), 2.0)
+    # powers of 2 bound them: up to 1, 4, 8 and 16
+    assert [(rois.tolist(), height, width) for rois, height, width in groups] == [
+        ([1], 1, 2),
+        ([3], 3, 2),
+        ([2, 4], 7, 2),
+        ([0, 5], 15, 2),
+    ]
