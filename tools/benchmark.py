@@ -71,9 +71,9 @@ def backbone_of(cfg: "CfgNode") -> str:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All tables, and the ratios that sum them up."""
     import torch
-    from benchmark_cars import measure_cars
-    from benchmark_coigan import measure_coigan, measure_loading
-    from benchmark_penalties import measure_penalties
+    from _benchmark_cars import measure_cars
+    from _benchmark_coigan import measure_coigan, measure_loading
+    from _benchmark_penalties import measure_penalties
 
     from benchmarks.cityscapes import measure_cityscapes
     from benchmarks.pooling import measure_pooling
@@ -113,7 +113,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def show(report: dict[str, Any]) -> str:
     """The tables as text."""
-    from benchmark_cars import show_cars
+    from _benchmark_cars import show_cars
     from tabulate import tabulate
 
     from benchmarks.pooling import BASELINE

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from benchmark_coigan import CLASSES, random_sample, small_config
+from _benchmark_coigan import CLASSES, random_sample, small_config
 from coigan.engine.game import build_game
 
 from benchmarks.timing import Table, interleave, summarise
