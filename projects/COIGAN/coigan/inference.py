@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import safetensors
@@ -185,6 +185,11 @@ class Inpainter:
         self._overlap = min(overlap, self.tile // 2)
         self._margin = trained.cfg.MODEL.GENERATOR.BLEND_MARGIN
         self._generator = trained.build().to(self._device)
+
+    def facts(self, base: str, seed: int, strength: float, margin: int | None) -> dict[str, Any]:
+        """What belongs beside a painted picture: how it was made of the picture named `base`, and that it was made."""
+        how = {"base": base, "seed": seed, "strength": strength, "margin": margin}
+        return {**how, "weights_sha256": self.digest, "synthetic": True}
 
     def paint(
         self, image: np.ndarray, masks: np.ndarray, seed: int = 0, strength: float = 1.0, margin: int | None = None

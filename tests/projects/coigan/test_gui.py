@@ -1,205 +1,177 @@
-"""The page's requests over HTTP, and the page itself in a headless browser where there is one."""
+"""What the page of `gui` paints and saves, against the same picture by `infer`; and its endpoints, where Gradio is."""
 
-import base64
-import http.client
-import io
 import json
-import threading
+import sys
+from pathlib import Path
 
+import inpaint
 import numpy as np
 import pytest
-import webdriver
-from coigan.data.images import write_png
-from coigan.gui import Session, make_server
+import torch
+from coigan.commands._arguments import open_inpainter
+from coigan.config import load_config
+from coigan.data.images import images_in, write_png
+from coigan.gui import Studio, read_layers, served
+from coigan.inference import TrainedGenerator, digest_of, write_trained
+from coigan.modeling.build import build_generator
+from coigan_samples import CLASSES, SMALL
 from PIL import Image
 
 from gan_plugin.data.masks import read_mask
 from gan_plugin.data.pictures import read_rgb
 from gan_plugin.errors import UserError
 
+SIZE = (21, 45)
 
-class Painter:
-    """Paints the masks' number times ten plus the seed, as red."""
 
-    classes = ("scratch", "hole")
-
-    def paint(self, image, masks, seed, strength):
-        result = image.copy()
-        for number, mask in enumerate(masks, start=1):
-            result[mask] = (10 * number + seed, 0, int(100 * strength))
-        return result
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small generator in a file."""
+    cfg = load_config("", [*SMALL, "INPUT.CLASSES", str(CLASSES)])
+    torch.manual_seed(0)
+    # a fresh network answers everything by the same grey
+    state = {n: v * 4 if v.dim() == 4 else v for n, v in build_generator(cfg, len(CLASSES)).state_dict().items()}
+    path = tmp_path_factory.mktemp("weights") / "small.pth"
+    write_trained(TrainedGenerator(state, cfg, digest_of(state), "here"), path)
+    return path
 
 
 @pytest.fixture
-def page(tmp_path):
-    """A function that sends a request to a running page: (method, path, body, headers) -> (status, content)."""
-    for name, value in (("a.png", 50), ("b.png", 60)):
-        write_png(tmp_path / name, np.full((6, 8, 3), value, np.uint8))
-    session = Session(Painter(), [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "saved")
-    server = make_server(session, 0)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-
-    def send(method, path, body=None, **headers):
-        connection = http.client.HTTPConnection(*server.server_address[:2], timeout=20)
-        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        if body is not None and "Content-Type" not in headers:
-            headers["Content-Type"] = "application/json"
-        connection.request(method, path, content, headers)
-        answer = connection.getresponse()
-        result = answer.status, answer.read()
-        connection.close()
-        return result
-
-    send.port, send.session = server.server_address[1], session
-    yield send
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def studio(weights, tmp_path):
+    """Two pictures, one in a folder of its own."""
+    (tmp_path / "bases" / "day 1").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "day 1/b.png"):
+        write_png(tmp_path / "bases" / name, rng.integers(0, 256, (*SIZE, 3), np.uint8))
+    args = inpaint.parse(["gui", str(weights), "--images", "unused", "--device", "cpu"])
+    folder = tmp_path / "bases"
+    return Studio(open_inpainter(args), folder, images_in(folder), tmp_path / "saved")
 
 
-def mask_png(*places, alpha=False):
-    pixels = np.zeros((6, 8), np.uint8)
-    for place in places:
-        pixels[place] = 255
-    image = Image.fromarray(pixels)
-    if alpha:
-        image = Image.merge("RGBA", [Image.new("L", (8, 6), 9)] * 3 + [image])
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    return base64.b64encode(content.getvalue()).decode()
+def layers(*boxes):
+    """What the editor gives: a transparent layer for each class, red in a box (y0, y1, x0, x1) or nowhere."""
+    drawn = np.zeros((len(boxes), *SIZE, 4), np.uint8)
+    for layer, box in zip(drawn, boxes, strict=True):
+        if box:
+            layer[box[0] : box[1], box[2] : box[3]] = (200, 30, 0, 255)
+    return list(drawn)
 
 
-def decode(content):
-    return np.asarray(Image.open(io.BytesIO(content)))
+def infer(weights, base, out, masks, *options):
+    """The picture that the verb `infer` paints of the same."""
+    asked = [word for name, file in masks.items() for word in ("--mask", f"{name}={file}")]
+    inpaint.main(["infer", str(weights), str(base), str(out), "--device", "cpu", *asked, *options])
+    return read_rgb(out)
 
 
-def test_what_is_painted_comes_back(page):
-    status, content = page("GET", "/")
-    assert status == 200 and b"Paint defects" in content
-    info = json.loads(page("GET", "/api/info")[1])
-    assert info == {"classes": ["scratch", "hole"], "width": 8, "height": 6, "name": "a.png"}
-    assert decode(page("GET", "/api/image")[1])[0, 0].tolist() == [50, 50, 50]
-    masks = ["data:image/png;base64," + mask_png((1, 2), alpha=True), mask_png((4, 5))]
-    status, content = page("POST", "/api/infer", {"masks": masks, "seed": 3, "strength": 0.5})
-    painted = decode(content)
-    assert status == 200 and painted[1, 2].tolist() == [13, 0, 50] and painted[4, 5].tolist() == [23, 0, 50]
-    assert painted[0, 0].tolist() == [50, 50, 50]
+def test_what_is_drawn_is_painted_as_infer_does(studio, weights, tmp_path):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[8:14, 20:30] = 255
+    write_png(tmp_path / "mask.png", mask)
+    base = studio.bases["a.png"]
+    image, masks, painted = studio.paint(base, layers(None, (8, 14, 20, 30)), 3, 0.5, 2)
+    assert (image == read_rgb(base)).all() and (masks == np.stack([mask * 0, mask]) / 255).all()
+    options = ("--seed", "3", "--strength", "0.5", "--margin", "2")
+    expected = infer(weights, base, tmp_path / "out.png", {"hole": tmp_path / "mask.png"}, *options)
+    assert (painted == expected).all() and (painted != image).any()
 
 
-def test_colours_stay_in_their_order(tmp_path):
-    """COIGAN's page gave BGR for RGB."""
-    colours = np.zeros((6, 8, 3), np.uint8)
-    colours[...] = (10, 20, 30)
-    write_png(tmp_path / "colour.png", colours)
-    seen = []
+def test_a_sample_is_saved_under_its_picture_s_name_and_can_be_made_again(studio, weights, tmp_path):
+    base = studio.bases["day 1/b.png"]
+    folder, files = studio.save(base, layers((2, 6, 3, 9), None), 7, 1.0, 1)
+    stem = "day_1_b_001"
+    assert files == sorted(path.name for path in folder.iterdir())
+    assert set(files) == {
+        f"{stem}{end}" for end in (".json", "_base.png", "_mask_0_scratch.png", "_mask_1_hole.png", "_painted.png")
+    }
+    facts = json.loads((folder / f"{stem}.json").read_text())
+    assert facts["base"] == "day 1/b.png" and facts["synthetic"] is True
+    saved = {name: folder / file for name, file in facts["masks"].items()}
+    assert read_mask(saved["scratch"]).sum() == 4 * 6 and not read_mask(saved["hole"]).any()
+    options = [word for key in ("seed", "strength", "margin") for word in (f"--{key}", str(facts[key]))]
+    again = infer(weights, folder / f"{stem}_base.png", tmp_path / "again.png", saved, *options)
+    assert (again == read_rgb(folder / f"{stem}_painted.png")).all()
+    assert json.loads((tmp_path / "again.png.json").read_text())["weights_sha256"] == facts["weights_sha256"]
+    assert "day_1_b_002.json" in studio.save(base, layers((2, 6, 3, 9), None), 7, 1.0, 1)[1]
 
-    class Echo:
-        classes = ("scratch",)
 
-        def paint(self, image, masks, seed, strength):
-            seen.append(image[0, 0].tolist())
-            return image
-
-    painted = Session(Echo(), [tmp_path / "colour.png"], tmp_path).infer({"masks": [mask_png((0, 0))]})
-    assert seen == [[10, 20, 30]] and decode(painted)[0, 0].tolist() == [10, 20, 30]
-
-
-def test_next_and_save(page, tmp_path):
-    assert json.loads(page("POST", "/api/next", {})[1])["name"] == "b.png"
-    request = {"masks": [mask_png((0, 0)), mask_png()], "seed": 7}
-    saved = json.loads(page("POST", "/api/save", request)[1])
-    folder = tmp_path / "saved"
-    assert saved["files"] == sorted(path.name for path in folder.iterdir()) and len(saved["files"]) == 5
-    assert read_rgb(folder / "sample_00000_output.png")[0, 0].tolist() == [17, 0, 100]
-    assert read_rgb(folder / "sample_00000_input.png").max() == 60
-    assert read_mask(folder / "sample_00000_mask_0.png").sum() == 1
-    facts = json.loads((folder / "sample_00000.json").read_text())
-    assert facts["seed"] == 7 and facts["synthetic"] is True and facts["base"] == "b.png"
-    assert "sample_00001.json" in json.loads(page("POST", "/api/save", request)[1])["files"]
+@pytest.mark.parametrize("name", ["../../up.png", "/abs/olute.png", "..", "a\\b:c?.png"])
+def test_no_name_leaves_the_folder(studio, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(studio, "name_of", lambda base: name)
+    folder, files = studio.save(studio.bases["a.png"], layers(None, (0, 4, 0, 4)), 0, 1.0, 1)
+    assert folder == tmp_path / "saved" and len(files) == 5
+    assert {path.name for path in folder.iterdir()} == set(files)
+    assert not any(set(file) & set('/\\:?*"<>|') or file.startswith(".") for file in files)
 
 
 @pytest.mark.parametrize(
-    "request_, said",
+    "drawn, how, said",
     [
-        ({"masks": []}, "2 masks"),
-        ({"masks": ["x", "y"]}, "no PNG"),
-        ({"masks": [mask_png()] * 2, "seed": -1}, "seed must be 0"),
-        ({"masks": [mask_png()] * 2, "strength": "much"}, "must be numbers"),
-        ([1], "no JSON object"),
-        (b"{", "no JSON"),
+        (layers(None, None), (0, 1.0, 1), "Nothing is drawn"),
+        (layers((0, 4, 0, 4)), (0, 1.0, 1), "1 layers, but the model has 2 classes: scratch, hole"),
+        ([np.zeros((3, 5, 4), np.uint8)] * 2, (0, 1.0, 1), "scratch has 5x3 pixels, the picture 45x21"),
+        (layers(None, (0, 4, 0, 4)), (-1, 1.0, 1), "seed is a whole number"),
+        (layers(None, (0, 4, 0, 4)), (None, 1.0, 1), "seed is a whole number"),
+        (layers(None, (0, 4, 0, 4)), (0, 1.0, -2), "margin"),
+        (layers(None, (0, 4, 0, 4)), (0, 2.5, 1), "between 0 and 2"),
     ],
 )
-def test_wrong_requests_get_a_sentence(page, request_, said):
-    status, content = page("POST", "/api/infer", request_)
-    assert status == 400 and said in json.loads(content)["error"]
-
-
-def test_a_mask_of_another_size_is_refused(page):
-    small = io.BytesIO()
-    Image.new("L", (3, 3)).save(small, "PNG")
-    masks = [base64.b64encode(small.getvalue()).decode()] * 2
-    assert "3x3 pixels, the image 8x6" in page("POST", "/api/infer", {"masks": masks})[1].decode()
-
-
-def test_other_sites_are_not_answered(page, tmp_path):
-    request = {"masks": [mask_png()] * 2}
-    assert page("POST", "/api/save", request, Origin="http://elsewhere.example")[0] == 403
-    assert page("POST", "/api/save", json.dumps(request).encode(), **{"Content-Type": "text/plain"})[0] == 403
+def test_what_makes_no_sense_gets_a_sentence(studio, tmp_path, drawn, how, said):
+    with pytest.raises(UserError, match=said):
+        studio.save(studio.bases["a.png"], drawn, *how)
     assert not (tmp_path / "saved").exists()
-    assert page("GET", "/etc/passwd")[0] == 404 and page("POST", "/api/other", {})[0] == 404
 
 
-def test_a_taken_port_and_no_image_are_refused(page, tmp_path):
-    with pytest.raises(UserError, match="choose another with --port"):
-        make_server(None, page.port)
-    with pytest.raises(UserError, match="no base image"):
-        Session(Painter(), [], tmp_path)
+def test_a_layer_is_read_as_other_masks_are():
+    soft, half = layers(None, (4, 12, 10, 30)), layers(None, (4, 12, 10, 30))
+    soft[1][3, 10:30, 3], soft[1][12, 10:30, 3] = 100, 160
+    masks = read_layers(soft, CLASSES, *SIZE)
+    assert not masks[0].any() and masks[1].sum() == 9 * 20 and masks[1][12, 15] and not masks[1][3, 15]
+    half[1][4:8, 10:30, 3] = 110
+    with pytest.raises(UserError, match="How opaque the layer hole is has the values 0, 110, 255; draw with an opaque"):
+        read_layers(half, CLASSES, *SIZE)
 
 
-@pytest.mark.skipif(webdriver.installed() is None, reason="needs chromium and chromedriver")
-def test_masks_are_painted_with_the_mouse(page, tmp_path):
-    """Two classes with the mouse, a result, another seed, eraser, undo, and what is saved, in a headless browser."""
-    write_png(tmp_path / "a.png", np.full((60, 80, 3), 50, np.uint8))
-    page.session.next_image(), page.session.next_image()
-    alpha = "return layers[{}].getContext('2d').getImageData({}, {}, 1, 1).data[3]"
-    pixel = "return [...by('result').getContext('2d').getImageData({}, {}, 1, 1).data].slice(0, 3)"
-    red = "return by('result').getContext('2d').getImageData({}, {}, 1, 1).data[0]"
-    with webdriver.open_browser(tmp_path / "profile") as browser:
-        browser.open(f"http://127.0.0.1:{page.port}/")
-        browser.wait_for("return document.body.dataset.ready == 'yes'")
-        assert browser.text("#name") == "a.png" and "scratch" in browser.text("#classes")
-        box = browser.run("return by('stack').getBoundingClientRect()")
-        assert box["bottom"] <= browser.run("return innerHeight"), "the picture does not fit the window"
+def test_without_gradio_a_sentence_says_how_to_get_it(studio, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(UserError, match=r"needs Gradio .*pip install 'gan_plugin\[gui\]'"), served(studio, 0):
+        pass
 
-        def stroke(*pixels, **options):
-            zoom = box["width"] / 80
-            browser.drag(*((box["x"] + x * zoom, box["y"] + y * zoom) for x, y in pixels), **options)
 
-        browser.run("by('radius').value = 3; brush(0)")
-        stroke((20, 20), (40, 20))
-        browser.press("2")
-        stroke((40, 45), (60, 45))
-        (tmp_path / "page.png").write_bytes(browser.screenshot())
-        assert [browser.run(alpha.format(layer, 30, 20)) for layer in (0, 1)] == [255, 0]
-        assert [browser.run(alpha.format(layer, 50, 45)) for layer in (0, 1)] == [0, 255]
-        # the result follows the mouse, without a word
-        browser.wait_for(red.format(50, 45) + " == 20")
-        assert browser.run(pixel.format(30, 20)) == [10, 0, 100] and browser.run(pixel.format(5, 5)) == [50] * 3
-        browser.click("#again")
-        browser.wait_for(red.format(50, 45) + " == 21")
-        stroke((60, 45), (62, 45), button=2)
-        browser.wait_for(red.format(60, 45) + " == 50")
-        stroke((10, 50), (11, 50))
-        browser.wait_for(red.format(10, 50) + " == 21")
-        browser.press("z")
-        browser.wait_for(red.format(10, 50) + " == 50")
-        browser.press("s")
-        browser.wait_for("return by('status').textContent.startsWith('Saved 5 files')")
-        (tmp_path / "page.png").write_bytes(browser.screenshot())
-    masks = [read_mask(tmp_path / f"saved/sample_00000_mask_{number}.png") for number in (0, 1)]
-    rows, columns = np.nonzero(masks[0])
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((17, 22, 17, 42), abs=1)
-    assert masks[1][45, 50] and not masks[1][45, 61] and not masks[1][50, 10] and not (masks[0] & masks[1]).any()
-    assert read_rgb(tmp_path / "saved/sample_00000_output.png")[20, 30].tolist() == [11, 0, 100]
-    assert json.loads((tmp_path / "saved/sample_00000.json").read_text())["seed"] == 1
+def test_the_page_answers_on_this_machine_only(studio, tmp_path):
+    """Opened, drawn on, saved and refused through its endpoints; no address of another machine in what it sends."""
+    pytest.importorskip("gradio", reason="needs Gradio, the extra [gui]")
+    import requests
+    from gradio_client import Client, handle_file
+
+    drawn = []
+    for number, layer in enumerate(layers((2, 6, 3, 9), None)):
+        Image.fromarray(layer).save(tmp_path / f"layer{number}.png")
+        drawn.append(handle_file(tmp_path / f"layer{number}.png"))
+    with served(studio, 0) as address:
+        assert address.startswith("http://127.0.0.1:")
+        with (
+            pytest.raises(UserError, match="choose another with --port"),
+            served(studio, int(address.split(":")[2][:-1])),
+        ):
+            pass
+        page = requests.get(address, timeout=20)
+        assert page.ok and "fonts.googleapis" not in page.text + requests.get(f"{address}theme.css", timeout=20).text
+        secret = requests.get(f"{address}gradio_api/file={Path(__file__).resolve()}", timeout=20)
+        assert secret.status_code == 403
+        client = Client(address, verbose=False, download_files=str(tmp_path / "got"), analytics_enabled=False)
+        name, view, _ = client.predict("a.png", api_name="/next")
+        assert name == "day 1/b.png" and view["label"] == name
+        background = view["value"]["background"]
+        shown = background if isinstance(background, str) else background["path"]
+        assert (read_rgb(shown) == read_rgb(studio.bases[name])).all()
+        value = {"background": None, "layers": drawn, "composite": None}
+        painted = client.predict(value, 3, 0.5, 2, api_name="/paint")
+        assert Path(painted).name == "day_1_b_seed3_painted.png"
+        expected = studio.paint(studio.bases[name], layers((2, 6, 3, 9), None), 3, 0.5, 2)[2]
+        assert (read_rgb(painted) == expected).all()
+        assert "day_1_b_001_painted.png" in client.predict(value, 3, 0.5, 2, api_name="/save")
+        with pytest.raises(Exception, match="Nothing is drawn"):
+            client.predict({**value, "layers": [drawn[1], drawn[1]]}, 3, 0.5, 2, api_name="/paint")
+        client.predict(handle_file(studio.bases["a.png"]), api_name="/upload")
+        assert "a_001.json" in client.predict(value, 3, 0.5, 2, api_name="/save")

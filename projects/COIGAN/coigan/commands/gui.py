@@ -1,8 +1,8 @@
-"""Open a page on this machine to paint masks on and see the result.
+"""Open a page on this machine to draw masks on pictures and see the defects that are painted there.
 
     inpaint.py gui WEIGHTS --images FOLDER [--port 8000] [--save output/gui]
 
-Then open the address that it prints. Ctrl-C ends it.
+Then open the address that it prints. Ctrl-C ends it. Needs Gradio: pip install 'gan_plugin[gui]'.
 """
 
 import argparse
@@ -23,16 +23,15 @@ def run(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C.
 
     Raises:
-        UserError: the weights, the images or the port cannot be used.
+        UserError: Gradio is missing, or the weights, the images or the port cannot be used.
     """
+    from threading import Event
+
     from coigan.data.images import images_in
-    from coigan.gui import Session, make_server
+    from coigan.gui import Studio, served
 
     path = Path(args.images)
-    session = Session(open_inpainter(args), [path] if path.is_file() else images_in(path), Path(args.save))
-    with make_server(session, args.port) as server:
-        print(f"Open http://127.0.0.1:{server.server_address[1]}/ in a browser; Ctrl-C ends this.", flush=True)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            print("Bye.")
+    folder, bases = (path.parent, [path]) if path.is_file() else (path, images_in(path))
+    with served(Studio(open_inpainter(args), folder, bases, args.save), args.port) as address:
+        print(f"Open {address} in a browser; Ctrl-C ends this.", flush=True)
+        Event().wait()

@@ -67,14 +67,7 @@ def run(args: argparse.Namespace) -> None:
         place, box = _split(text, inpainter.classes)
         masks[place] |= _ellipse(box, *image.shape[:2])
     painted = inpainter.paint(image, masks, args.seed, args.strength, args.margin)
-    facts = {
-        "base": Path(args.image).name,
-        "seed": args.seed,
-        "strength": args.strength,
-        "margin": args.margin,
-        "weights_sha256": inpainter.digest,
-        "synthetic": True,
-    }
+    facts = inpainter.facts(Path(args.image).name, args.seed, args.strength, args.margin)
     write_whole(args.out, encode_png(painted))
     write_whole(f"{args.out}.json", json.dumps(facts, indent=1))
     print(f"{args.out}: {int(masks.any(0).sum())} pixels under masks")
