@@ -20,7 +20,7 @@ from small_models import CHANNELS, losses_of
 from support import exit_code
 
 from gan_plugin import AdversarialTrainer, UserError, add_gan_config, make_adversarial
-from gan_plugin.config import _defaults
+from gan_plugin.engine.setup import default_config
 from gan_plugin.modeling import AdversarialRCNN
 from gan_plugin.modeling.meta_arch import discriminator_parameters
 
@@ -145,7 +145,7 @@ def test_a_validation_hook_of_a_trainer_that_knows_nothing_of_us(run_cfg):
 def test_the_name_of_an_own_optimizer_is_nobody_elses_business(run_cfg):
     cfg = own_cfg(run_cfg, "joint")
     OwnTrainer(cfg)
-    with pytest.raises(UserError, match="SOLVER.OPTIMIZER is 'full_model_sgd', which is unknown"):
+    with pytest.raises(UserError, match="SOLVER.OPTIMIZER is 'FULL_MODEL_SGD', which is unknown"):
         AdversarialTrainer(cfg)
 
 
@@ -165,7 +165,7 @@ def test_keys_are_added_before_or_after_those_of_a_project():
             add(cfg)
         orders.append(cfg)
     assert orders[0] == orders[1]
-    assert orders[0].SOLVER.OPTIMIZER == "ADAMW" and orders[0].MODEL.GAN == _defaults().MODEL.GAN
+    assert orders[0].SOLVER.OPTIMIZER == "ADAMW" and orders[0].MODEL.GAN == default_config().MODEL.GAN
 
 
 def small_node():

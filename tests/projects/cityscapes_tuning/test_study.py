@@ -108,7 +108,7 @@ def test_parts_fall_back_and_refuse_what_they_do_not_know():
     parts = parse_parts("", {"train": "a", "val": {"split": "val", "cities": ["x"], "images": 3}})
     assert parts["test"] == parts["small_val"] == Part(split="val", cities=("x",), images=3)
     for preset, entries, said in (
-        ("seed003", {}, "seed002, official"),
+        ("seed003", {}, "'seed002', 'official'"),
         ("", {"train": "a"}, "lacks 'val'"),
         ("", {"tran": "a"}, "did you mean 'train'"),
         ("", {"train": {"cities": []}}, "either `dataset` or `split`"),

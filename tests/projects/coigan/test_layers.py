@@ -65,7 +65,7 @@ def test_spectral_transform_of_the_thesis_table_doubles_the_channels():
     transform = SpectralTransform(6, 6, "concat")
     assert transform(torch.randn(2, 6, 4, 4)).shape == (2, 6, 4, 4)
     assert transform.expand[0].weight.shape == (6, 6, 1, 1) and SpectralTransform(6, 6).expand.weight.shape[1] == 3
-    with pytest.raises(UserError, match="sum or concat"):
+    with pytest.raises(UserError, match="'sum', 'concat'"):
         SpectralTransform(6, 6, "product")
 
 

@@ -93,7 +93,7 @@ def test_plain_losses():
     zeros = [base, base]
     assert plain_perceptual(layers, zeros) == 25 and plain_perceptual(layers, zeros, mean_over_layers=True) == 12.5
     assert feature_matching(layers, zeros) == 3
-    with pytest.raises(UserError, match="mean or sum"):
+    with pytest.raises(UserError, match="'mean', 'sum'"):
         plain_distance(fake, base, "l1", "median")
 
 
