@@ -21,6 +21,7 @@ from gan_plugin.errors import UserError, as_user_error, explanation
 from gan_plugin.files import write_whole
 
 _COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"]
+# seconds between two looks for what the page has cached, and the age at which that is deleted
 _DAY = (86400, 86400)
 _HINT = (
     "Choose a class in the list of layers and draw where a defect of it is wanted; the layer says of which class, "
@@ -77,7 +78,7 @@ class Studio:
         """The base picture, the masks and the painted picture; see `Inpainter.paint` for the last three arguments.
 
         Raises:
-            UserError: nothing was drawn, or something makes no sense.
+            UserError: nothing was drawn, or a value is not usable.
         """
         if not (isinstance(seed, int) and 0 <= seed < 2**63 and isinstance(margin, int) and margin >= -1):
             raise UserError("The seed is a whole number of 0 or more, the margin one of -1 or more.")
@@ -189,9 +190,7 @@ def build_page(studio: Studio, folder: Path) -> Any:
         saved, files = studio.save(base, drawn["layers"], *how)
         return "\n".join([f"Saved in {saved}:", *files])
 
-    with gr.Blocks(
-        title="Paint defects", analytics_enabled=False, fill_width=True, delete_cache=(86400, 86400)
-    ) as page:
+    with gr.Blocks(title="Paint defects", analytics_enabled=False, fill_width=True, delete_cache=_DAY) as page:
         gr.Markdown(f"# Paint defects\n{_HINT}")
         base = gr.State(studio.bases[names[0]])
         with gr.Row():
@@ -204,7 +203,7 @@ def build_page(studio: Studio, folder: Path) -> Any:
                 sources=(),
                 transforms=(),
                 layers=gr.LayerOptions(allow_additional_layers=False, layers=list(classes)),
-                brush=gr.Brush(default_size=studio.inpainter.tile // 16, colors=_COLOURS, color_mode="fixed"),
+                brush=gr.Brush(default_size=max(1, studio.inpainter.tile // 16), colors=_COLOURS, color_mode="fixed"),
                 format="png",
                 buttons=["fullscreen"],
             )
