@@ -68,7 +68,8 @@ def work(args: argparse.Namespace) -> None:
 
     clear_folder(args.out)
     scenes, crops, comparison = args.out / "scenes", args.out / "crops", args.out / "comparison"
-    sizes = ["--train", args.scenes, "--val", 10, "--seed", args.seed, "--size", "512x256"]
+    # ten have three whole cars, too few to learn from where cars stand
+    sizes = ["--train", args.scenes, "--val", 40, "--seed", args.seed, "--size", "512x256"]
     run_script("1/6 Toy street scenes", ROOT / "tools/make_toy_cityscapes.py", [scenes, *sizes])
     toy = ["--config-file", PROJECT / "configs/build_toy.yaml", "MODE", "green_crop", "FILTER.MIN_VISIBLE", 0.6]
     do_verb("2/6 Crops", "build", ["--cityscapes", scenes, "--output", crops, *toy])
