@@ -32,7 +32,9 @@ def scaled_schedule(cfg: CfgNode, iterations: int) -> dict[str, Any]:
 
 BASELINE = "baseline"
 # "lsgan-frozen" is "lsgan" with a discriminator that never learns
-FROZEN, BESIDE = "-frozen", "boxinst-"
+FROZEN = "-frozen"
+# "boxinst-lsgan" is "lsgan" with the losses of "boxinst" beside it
+BESIDE = "boxinst-"
 Settings = dict[str, Any]
 
 

@@ -2,12 +2,12 @@
 
 import importlib
 import inspect
-import io
 import os
 import pickle
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -372,9 +372,7 @@ def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 def write_torchscript(module: torch.jit.ScriptModule, out: Path) -> None:
     """Write `module` as `out`, whole or not at all, for `torch.jit.load`; UserError if that is impossible."""
-    buffer = io.BytesIO()
-    torch.jit.save(module, buffer)
-    write_whole(out, buffer.getvalue())
+    write_whole(out, partial(torch.jit.save, module))
 
 
 def _detect(model: Any, inputs: list[dict[str, torch.Tensor]]) -> dict[str, Any]:

@@ -49,15 +49,14 @@ def write_facts(folder: str | Path, args: Any) -> None:
     log = Path(folder) / LOG
     facts = {
         "config_file": getattr(args, "config_file", ""),
-        "options": list(getattr(args, "opts", [])),
+        "options": list(getattr(args, "opts", None) or []),
         "resume": bool(getattr(args, "resume", False)),
         "eval_only": bool(getattr(args, "eval_only", False)),
         "versions": versions(),
         # where in the log this run begins, which may go on where another one has ended
         "log_from": log.stat().st_size if log.is_file() else 0,
     }
-    text = json.dumps(facts, indent=1) + "\n"
-    write_whole(Path(folder) / FACTS, lambda file: file.write(text.encode()), "Free some disk space.")
+    write_whole(Path(folder) / FACTS, json.dumps(facts, indent=1) + "\n")
 
 
 def read_facts(folder: str | Path) -> Mapping[str, Any]:

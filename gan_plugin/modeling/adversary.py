@@ -136,7 +136,8 @@ class Adversary(nn.Module):
         real, fake = self._augmented(pair.real, pair.fake)
         loss = pair.samples.zero() if not len(pair) else None
         if loss is None or self.lockstep:
-            on_fake, on_real = self.duel.ask_for_generator(partial(self._judge_as_constant, pair=pair), fake, real)
+            on_real = self.duel.beside(partial(self._judge_as_constant, pair=pair), real)
+            on_fake = self._judge_as_constant(fake, pair)
             loss = self.objective.generator_loss(on_fake, on_real) if loss is None else loss + _nothing(on_fake)
         return {f"loss_adv_{self.name}": (loss, self.weight)}
 

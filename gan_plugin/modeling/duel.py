@@ -34,16 +34,17 @@ class Duel:
         return self.objective.discriminator_loss(on_real, on_fake, *targets)
 
     def generator_loss(self, judge: Judge, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """A scalar, of what `ask_for_generator` returns."""
-        return self.objective.generator_loss(*self.ask_for_generator(judge, fake, real))
+        """A scalar."""
+        on_real = self.beside(judge, real)
+        return self.objective.generator_loss(judge(fake), on_real)
 
-    def ask_for_generator(self, judge: Judge, fake: torch.Tensor, real: torch.Tensor) -> tuple[Verdicts, Verdicts]:
-        """The verdicts on `fake`, and without a gradient those on `real` if the objective looks at pairs, else None."""
-        on_real = None
-        if self.objective.pairs:
-            with torch.no_grad():
-                on_real = judge(real)
-        return judge(fake), on_real
+    def beside(self, judge: Judge, real: torch.Tensor) -> Verdicts:
+        """What the generator's loss takes beside the verdicts on its own samples: those on `real`, without a gradient,
+        if the objective looks at pairs, else None."""
+        if not self.objective.pairs:
+            return None
+        with torch.no_grad():
+            return judge(real)
 
     @torch.no_grad()
     def statistics(self, on_real: Verdicts, on_fake: Verdicts) -> dict[str, torch.Tensor]:

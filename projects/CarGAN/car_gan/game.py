@@ -200,14 +200,14 @@ class CarGame(ImageGame):
         self.cfg = cfg
         model, gan = cfg.MODEL, cfg.MODEL.GAN
         self.latents = Latents.of(cfg)
-        self.objective = build_objective(gan.OBJECTIVE, "MODEL.GAN.OBJECTIVE")
-        if self.objective.judges != "logits":
+        objective = build_objective(gan.OBJECTIVE, "MODEL.GAN.OBJECTIVE")
+        if objective.judges != "logits":
             raise UserError(
                 f"MODEL.GAN.OBJECTIVE {gan.OBJECTIVE} compares the features of pairs, which crops are not; choose an "
                 "objective of verdicts, such as NonSaturatingBCE or Hinge."
             )
         labels = LabelNoise(tuple(gan.LABELS.REAL), tuple(gan.LABELS.FAKE), gan.LABELS.FLIP_PROB)
-        self.duel = Duel(self.objective, labels)
+        self.duel = Duel(objective, labels)
         self.regularizer = Regularizer(gan.REG.R1_GAMMA, gan.REG.GP_WEIGHT, gan.REG.EVERY)
         ground = torch.tensor([*(value / 127.5 - 1 for value in key), -1.0][: cfg.INPUT.CHANNELS])
         self.augment = DiscriminatorAugment(gan.DIFFAUG, gan.INSTANCE_NOISE, ground.view(1, -1, 1, 1))
@@ -303,11 +303,8 @@ class CarGame(ImageGame):
 
     def _gen_losses(self, shared: Round) -> Losses:
         fake, step = self.generate(shared)
-        on_real = None
-        if self.objective.pairs:
-            with torch.no_grad():
-                on_real = self.judge(shared.real, shared.labels)
-        losses = {"loss_adv_image": self.objective.generator_loss(self._judge_fake(shared, fake), on_real)}
+        on_real = self.duel.beside(partial(self.judge, labels=shared.labels), shared.real)
+        losses = {"loss_adv_image": self.duel.objective.generator_loss(self._judge_fake(shared, fake), on_real)}
         if step is not None and self.cfg.MODEL.LOGAN.PENALTY:
             losses["loss_latent_step"] = self.cfg.MODEL.LOGAN.PENALTY * step.square().sum(1).mean()
         if self.encoder is not None:
@@ -323,7 +320,7 @@ class CarGame(ImageGame):
         image = fake if self.latent_optimizer is None else self.generator(shared.z)
         return {
             "loss_adv_reconstruction": node.ADVERSARIAL_WEIGHT
-            * self.objective.generator_loss(self.judge(again, shared.labels), on_real),
+            * self.duel.objective.generator_loss(self.judge(again, shared.labels), on_real),
             "loss_rec_latent": node.LATENT_WEIGHT * (encoder(image) - shared.z).square().mean(),
             "loss_rec_image": node.IMAGE_WEIGHT * (again - shared.real).abs().mean(),
         }
